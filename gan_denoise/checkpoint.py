@@ -1,0 +1,158 @@
+"""Run directories: settings, the latest and the best state, atomic and exact.
+
+A state is one `.npz`: every variable of both networks, both optimizers and the EMA by name, and the
+counters and history as JSON. Names and shapes must match on loading; nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gan_denoise.config import Config, ConfigError, check_resume, dump_config, load_config
+
+LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
+META = "meta.json"
+
+
+class CheckpointError(ValueError):
+    """A run directory or a state file cannot be used; says which and what to do."""
+
+
+@dataclass
+class Progress:
+    """All that a run counts and remembers beside its variables.
+
+    Attributes:
+        kind: `pretrain` or `finetune`.
+        data_digest: Hash of the training material.
+        step: Steps done; the next step has this number.
+        total_steps: Where the schedules end; None until `training.minutes` has been measured.
+        seconds: Time spent training, over all sittings.
+        bad_steps: Steps skipped for a non-finite loss or gradient.
+        bad_in_row: How many of them just now, one after another.
+        rollbacks: Times that the run went back to an earlier state.
+        skipped: `[first, last]` step ranges whose updates a roll-back undid.
+        history: One dict of validation values per validation.
+        best: The validation value of `best.npz`, None before the first.
+    """
+
+    kind: str
+    data_digest: str
+    step: int = 0
+    total_steps: int | None = None
+    seconds: float = 0.0
+    bad_steps: int = 0
+    bad_in_row: int = 0
+    rollbacks: int = 0
+    skipped: list[list[int]] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+
+
+def start_or_resume(run_dir: Path, config: Config, kind: str) -> bool:
+    """Prepare a run directory; return True when it holds a run to resume.
+
+    Raises:
+        ConfigError: When the run there was started with other settings.
+        CheckpointError: When the folder holds something else, or a run of the other kind.
+    """
+    settings = run_dir / SETTINGS
+    if settings.is_file():
+        check_resume(load_config(settings), config)
+        if not (run_dir / LATEST).is_file():
+            return False
+        found = read_progress(run_dir / LATEST).kind
+        if found != kind:
+            raise CheckpointError(f"{run_dir}: holds a {found} run; give another --run folder")
+        return True
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise CheckpointError(f"{run_dir}: is not empty and holds no run; give another --run folder")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings, lambda file: file.write(dump_config(config).encode()))
+    return False
+
+
+def save_state(path: Path, variables: Mapping[str, Any], progress: Progress) -> None:
+    """Write all variables and the progress to one file, under a temporary name first."""
+    arrays = {name: np.asarray(variable) for name, variable in variables.items()}
+    arrays[META] = np.frombuffer(json.dumps(asdict(progress), allow_nan=False).encode(), np.uint8)
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def read_progress(path: Path) -> Progress:
+    """Return the progress stored in a state file."""
+    with _open(path) as arrays:
+        return Progress(**json.loads(arrays[META].tobytes()))
+
+
+def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return the stored variables whose name starts with a prefix."""
+    with _open(path) as arrays:
+        return {name: arrays[name] for name in arrays.files
+                if name != META and name.startswith(prefix)}
+
+
+def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
+    """Assign a stored state to variables of the same names, shapes and number.
+
+    Raises:
+        CheckpointError: When a variable is missing, left over, or of another shape or type.
+    """
+    stored = read_variables(path)
+    if missing := sorted(set(variables) ^ set(stored)):
+        raise CheckpointError(f"{path}: variables differ from the network's: {', '.join(missing[:5])}")
+    for name, variable in variables.items():
+        value = stored[name]
+        if tuple(variable.shape) != value.shape:
+            raise CheckpointError(f"{path}: {name} is {value.shape}, expected {variable.shape}")
+        variable.assign(value)
+    return read_progress(path)
+
+
+def settings_of(source: Path) -> Config:
+    """Return the settings of a run directory or a model folder.
+
+    Raises:
+        CheckpointError: When there are none.
+    """
+    path = source / SETTINGS
+    if not path.is_file():
+        raise CheckpointError(f"{source}: holds no {SETTINGS}, so it is neither a run nor a model")
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write` with a temporary file beside `path`, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _open(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; is this a training run?") from None
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint ({error})") from error

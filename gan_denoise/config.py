@@ -1,0 +1,415 @@
+"""Settings: frozen, strict, and travelling with every run.
+
+A settings file is YAML: `base.yaml` holds every key with its unit and its reason, any other file is
+a delta of a few lines that names its parent with `extends:`. `key=value` overrides come last. An
+unknown key or a wrong type is a `ConfigError` that names the key, what was expected, and the
+nearest valid key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+FORMAT_VERSION = 1  # of config.yaml in runs and model folders; newer than this is refused
+
+Unit = typing.Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = typing.Annotated[float, Field(ge=0.0)]
+Count = typing.Annotated[int, Field(ge=0)]
+Positive = typing.Annotated[int, Field(ge=1)]
+Range = tuple[float, float]  # (low, high)
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type, or changed where it may not change."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AudioConfig(Section):
+    sample_rate: Positive = 16000  # Hz; the rate the networks see
+
+
+class MelConfig(Section):
+    n_fft: Positive = 512  # samples
+    win_length: Positive = 512  # samples, <= n_fft
+    hop_length: Positive = 128  # samples
+    n_mels: Positive = 80
+    fmin: NonNegative = 0.0  # Hz
+    fmax: float | None = None  # Hz; None: half the sample rate
+    floor: typing.Annotated[float, Field(gt=0.0)] = 1e-5  # smallest linear mel that is told apart
+    offset_db: float = 100.0  # mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, 0, 1)
+    range_db: typing.Annotated[float, Field(gt=0.0)] = 110.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> MelConfig:
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
+        if self.hop_length > self.win_length // 2:
+            raise ValueError(f"hop_length {self.hop_length} is over half of win_length: no inverse")
+        return self
+
+
+class DataConfig(Section):
+    # Clean speech and noise, mixed on the fly ...
+    speech: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    rir: tuple[str, ...] = ()
+    # ... or paired recordings: two folders, one folder of a known layout, or a manifest.
+    noisy: str | None = None
+    clean: str | None = None
+    pairs: str | None = None
+    # Validation material; left out, speakers are held out of the training material.
+    valid_speech: tuple[str, ...] = ()
+    valid_noise: tuple[str, ...] = ()
+    valid_noisy: str | None = None
+    valid_clean: str | None = None
+    valid_fraction: typing.Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    valid_clips: Positive = 32
+    valid_seconds: typing.Annotated[float, Field(gt=0.0)] = 4.0
+    cache: str | None = None  # folder of decoded audio; None: the user's cache folder
+    # How a mixture is made. SNR is of whole-clip energies, normal and clipped to its range.
+    snr_mean: float = 5.0  # dB
+    snr_std: NonNegative = 7.0  # dB
+    snr_range: Range = (-15.0, 30.0)  # dB
+    peak_range: Range = (-50.0, 0.0)  # dBFS of the mixture
+    noises: tuple[Positive, Positive] = (1, 3)  # recorded noises in one mixture
+    resample_noise: Unit = 0.3  # probability that a recorded noise is sped up or slowed down
+    resample_range: Range = (0.75, 1.35)
+    loop_noise: Unit = 0.7  # a short noise is looped with this probability, else placed once
+    coloured: Unit = 0.3  # probability of an added coloured noise
+    babble: Unit = 0.2  # probability of added babble of other voices
+    babble_voices: tuple[Positive, Positive] = (1, 5)
+    equalise: Unit = 0.5  # probability of a random smooth filter on speech, and on noise
+    equalise_db: NonNegative = 6.0  # its largest boost or cut
+    reverberate: Unit = 0.5  # probability of a room impulse response, where `rir` is given
+    early_ms: NonNegative = 50.0  # of the impulse response after its direct path: in the target
+    pause_range: Range = (0.1, 0.5)  # seconds between joined utterances
+
+    @field_validator("speech", "noise", "rir", "valid_speech", "valid_noise", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataConfig:
+        for key in ("snr_range", "peak_range", "resample_range", "pause_range", "noises",
+                    "babble_voices"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: {low} is above {high}")
+        return self
+
+
+class GeneratorConfig(Section):
+    name: str = "tcn_autoencoder"
+    head: Literal["gain", "direct"] = "gain"
+    gain_floor_db: typing.Annotated[float, Field(gt=0.0)] = 60.0  # deepest cut of the gain head
+    channels: tuple[Positive, ...] = (16, 24, 32, 48)  # of the encoder's convolutions
+    time_strides: tuple[Positive, ...] = (1, 2)  # of the first levels (tcn_autoencoder)
+    width: Positive = 192  # channels of the bottleneck (tcn_autoencoder)
+    blocks: Positive = 10  # temporal convolutions in the bottleneck (tcn_autoencoder)
+    kernel: Positive = 5  # their width in steps of the total time stride
+    dilations: tuple[Positive, ...] = (1, 2, 4, 8, 16)  # repeated over the blocks
+    dropout: typing.Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
+class DiscriminatorConfig(Section):
+    channels: tuple[Positive, ...] = (24, 48, 96)
+    spectral_norm: bool = True
+    learning_rate: NonNegative = 4e-4
+
+
+class LossConfig(Section):
+    # Reconstruction; each term has a weight, 0 leaves it out.
+    mse_weight: NonNegative = 1.0  # MSE of mel01, peak 1
+    mel_weight: NonNegative = 0.0  # relative error of the 0.3-compressed linear mel
+    magnitude_weight: NonNegative = 0.0  # power-compressed magnitude of the gained STFT
+    complex_weight: NonNegative = 0.0  # power-compressed complex STFT
+    compression: typing.Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    # The adversary.
+    adversarial: Literal["lsgan", "hinge", "bce"] = "lsgan"
+    adversarial_weight: NonNegative = 0.01
+    feature_weight: NonNegative = 0.0  # feature matching
+    discriminator_warmup: Count = 200  # steps in which the discriminator alone learns
+    adversarial_ramp: Count = 500  # steps from weight 0 to the full adversarial weight
+
+
+class TrainingConfig(Section):
+    steps: Positive | None = None  # whichever of steps and minutes ends first
+    minutes: typing.Annotated[float, Field(gt=0.0)] | None = None
+    batch_size: Positive = 16
+    crop_seconds: typing.Annotated[float, Field(gt=0.0)] = 2.0
+    seed: Count = 0
+    learning_rate: NonNegative = 1.5e-3
+    final_rate: Unit = 0.02  # of the cosine, as a share of learning_rate
+    warmup_steps: Count = 200
+    adam_betas: tuple[Unit, Unit] = (0.9, 0.999)
+    clip_norm: NonNegative = 3.0  # of the global gradient norm; 0: no clipping
+    ema_decay: Unit = 0.998
+    deterministic: bool = False  # bit-equal repetition, slower
+    max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
+    select_by: Literal["si_sdr", "pesq_wb"] = "si_sdr"
+    # When, where, how wide: free to change on resume.
+    validate_every: Positive = 500  # steps
+    checkpoint_every: Positive = 200  # steps
+    log_every: Positive = 25  # steps
+    threads: Count = 0  # 0: all cores
+    data_workers: Positive = 2
+
+
+class InversionConfig(Section):
+    name: Literal["gain", "gain+phase", "griffinlim"] = "gain"
+    max_gain_db: NonNegative = 0.0  # largest amplification by the gain
+    phase_steps: Count = 2  # of gain+phase
+    griffinlim_steps: Count = 60
+    griffinlim_momentum: Unit = 0.99
+    seed: Count = 0  # of Griffin-Lim's random phase
+
+
+class Config(Section):
+    """All settings of a run or a model."""
+
+    format_version: int = FORMAT_VERSION
+    audio: AudioConfig = AudioConfig()
+    mel: MelConfig = MelConfig()
+    data: DataConfig = DataConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    losses: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inversion: InversionConfig = InversionConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        if self.mel.fmax is not None and self.mel.fmax > self.audio.sample_rate / 2:
+            raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
+        return self
+
+
+# What only says when, where or how wide to run may change between a run and its resumption.
+FREE_ON_RESUME = frozenset(
+    f"training.{key}"
+    for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
+                "data_workers", "max_bad_steps")
+) | {"data.cache"}
+# Folders may move; their content may not change (the corpus hash is compared instead).
+PATHS = frozenset(
+    f"data.{key}"
+    for key in ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
+                "valid_noisy", "valid_clean")
+)
+
+
+def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read settings from a YAML file, or a shipped config by name, and apply overrides.
+
+    Args:
+        source: Path of a YAML file, or the name of a shipped one (`pretrain`, `real-16k-pretrain`).
+        overrides: `section.key=value` strings; values are YAML.
+
+    Raises:
+        ConfigError: For an unknown key, a wrong type, or a malformed override.
+        FileNotFoundError: When there is no such file and no shipped config of that name.
+    """
+    path = find_config(source)
+    values = _read_with_parents(path, seen=())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}': expected key=value, for instance training.steps=500")
+        _set(values, key.strip(), _parse(text, override))
+    return make_config(values, origin=str(source))
+
+
+def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
+    """Validate nested values; errors name the key, the expectation and the nearest valid key."""
+    version = values.get("format_version", FORMAT_VERSION)
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ConfigError(
+            f"{origin}: settings of format {version}, written by a newer gan_denoise; this one reads "
+            f"up to {FORMAT_VERSION}. Upgrade gan_denoise."
+        )
+    try:
+        return Config.model_validate(_tuples(values))
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved settings as YAML, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return `{"section.key": value}` of all settings."""
+    flat: dict[str, Any] = {}
+    for key in type(config).model_fields:
+        value = getattr(config, key)
+        if isinstance(value, BaseModel):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check_resume(old: Config, new: Config) -> None:
+    """Raise when a resumed run's settings differ in what may not change.
+
+    Raises:
+        ConfigError: Naming each changed key with its old and new value.
+    """
+    before, after = flatten(old), flatten(new)
+    fixed = [key for key in before if key not in FREE_ON_RESUME | PATHS]
+    changed = [f"{key}: the run has {before[key]!r}, now {after[key]!r}" for key in fixed
+               if before[key] != after[key]]
+    if changed:
+        raise ConfigError(
+            "this run was started with other settings: " + "; ".join(changed)
+            + ". Take these back, or give another --run folder."
+        )
+
+
+def find_config(source: str | Path) -> Path:
+    """Return the path of a settings file given as a path or as the name of a shipped config."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = config_folder() / f"{path.stem}.yaml"
+    if os.sep not in str(source) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in config_folder().glob("*.yaml")))
+    raise FileNotFoundError(f"{source}: no such settings file; shipped ones are {names}")
+
+
+def config_folder() -> Path:
+    """Return the folder of the shipped configs, in a wheel or in a clone."""
+    return _data_folder("configs")
+
+
+def checkpoint_folder() -> Path:
+    """Return the folder of the shipped models, in a wheel or in a clone."""
+    return _data_folder("checkpoints")
+
+
+def _data_folder(name: str) -> Path:
+    package = Path(str(resources.files("gan_denoise")))
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: extends itself")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as 'training:', found {values!r}")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    beside = path.parent / f"{parent}.yaml"
+    parent_path = beside if beside.is_file() else find_config(parent)
+    return _merge(_read_with_parents(parent_path, (*seen, path.resolve())), values)
+
+
+def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in delta.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    if not dotted or dotted not in _valid_keys():
+        raise ConfigError(f"unknown key '{dotted}'{_nearest(dotted)}")
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values[section] = dict(values.get(section) or {})
+        values = values[section]
+    values[key] = value
+
+
+def _parse(text: str, override: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{override}': the value is not readable as YAML: {error}") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _valid_keys() -> list[str]:
+    return list(flatten(Config()))
+
+
+def _nearest(key: str) -> str:
+    valid = _valid_keys()
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or difflib.get_close_matches(
+        key.rsplit(".", 1)[-1], [name.rsplit(".", 1)[-1] for name in valid], n=1, cutoff=0.6
+    )
+    if not close:
+        return "; the sections are " + ", ".join(Config.model_fields)
+    full = next(name for name in valid if name == close[0] or name.endswith("." + close[0]))
+    return f"; did you mean '{full}'?"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key '{key}'{_nearest(key)}")
+            continue
+        expected = item["msg"].removeprefix("Value error, ")
+        given = item["input"]
+        shown = "" if isinstance(given, (dict, BaseModel)) else f", not {given!r}"
+        where = f"'{key}' " if key else ""
+        lines.append(f"{where}{expected[:1].lower()}{expected[1:]}{shown}{_type_of(key)}")
+    return "; ".join(lines)
+
+
+def _type_of(key: str) -> str:
+    model: Any = Config
+    for part in key.split("."):
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return ""
+        model = fields[part].annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return ""
+    name = model.__name__ if isinstance(model, type) else str(model).replace("typing.", "")
+    return f" (expected {name})" if isinstance(model, (type, types.UnionType)) else ""

@@ -1,0 +1,316 @@
+"""Folders of recordings, decoded once into one memory-mapped int16 file with an index.
+
+The cache key is made of relative paths, sizes and modification times, so a moved folder finds its
+cache again; content hashes are stored beside it, for `digest` and for deep checks. Each recording
+is stored at full scale with a gain of its own, so that quiet ones keep their precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gan_denoise.audio import AudioError, find_audio, probe, read, read_mono
+from gan_denoise.pairs import speaker_of
+
+FORMAT = 1  # of a cache folder
+BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
+FULL_SCALE = 32767
+SILENT_PEAK = 10 ** (-90 / 20)  # a recording that stays below this (-90 dBFS) is silent
+STALE_SECONDS = 24 * 3600  # a build this old was killed
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Recordings as views of one int16 array; sample = int16 * gain of its recording.
+
+    Attributes:
+        samples: int16 [total], memory-mapped read-only; all recordings behind each other.
+        names: Relative path of each recording in its folder, with forward slashes.
+        groups: Speaker of each recording, None where the tree does not show speakers.
+        folders: Number of the folder that each recording is from, int [recordings].
+        offsets: First sample of each recording, int64 [recordings].
+        lengths: Length of each recording in samples, int64 [recordings].
+        gains: float32 [recordings].
+        hashes: SHA-256 of each file, hex.
+        sample_rate: Hz.
+        silent: Relative paths of recordings that were left out because they are silent.
+    """
+
+    samples: np.ndarray
+    names: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    folders: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+    gains: np.ndarray
+    hashes: tuple[str, ...]
+    sample_rate: int
+    silent: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings together."""
+        return float(self.lengths.sum() / self.sample_rate)
+
+    @property
+    def kinds(self) -> tuple[tuple[int, str], ...]:
+        """(folder, parent folder) of each recording: the kind of a noise."""
+        parents = (name.rpartition("/")[0] for name in self.names)
+        return tuple((int(f), parent) for f, parent in zip(self.folders, parents, strict=True))
+
+    @property
+    def digest(self) -> str:
+        """Hash of content, order and rate; equal for equal recordings in another place."""
+        rows = [[int(f), name, content] for f, name, content in
+                zip(self.folders, self.names, self.hashes, strict=True)]
+        return hashlib.sha256(json.dumps([self.sample_rate, rows]).encode()).hexdigest()
+
+    def peak(self, index: int) -> float:
+        """Largest absolute sample of a recording."""
+        return float(self.gains[index]) * FULL_SCALE
+
+    def clip(self, index: int, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """Return a part of a recording, float32 [samples].
+
+        Args:
+            index: Number of the recording.
+            start: First sample.
+            frames: Number of samples; None: up to the end.
+
+        Raises:
+            ValueError: When the part reaches out of the recording.
+        """
+        length = int(self.lengths[index])
+        stop = length if frames is None else start + frames
+        if not 0 <= start <= stop <= length:
+            raise ValueError(f"{self.names[index]}: samples {start}..{stop} of {length}")
+        offset = int(self.offsets[index])
+        part = self.samples[offset + start:offset + stop]
+        # np.asarray: arithmetic on the memmap class itself costs several times more.
+        return np.multiply(np.asarray(part), self.gains[index], dtype=np.float32)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Corpus:
+        """Return a corpus of some of the recordings; it shares the samples."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            hashes=tuple(self.hashes[i] for i in chosen),
+            folders=self.folders[chosen], offsets=self.offsets[chosen],
+            lengths=self.lengths[chosen], gains=self.gains[chosen],
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if isinstance(self.samples, np.memmap):  # its path, not gigabytes of samples
+            state["samples"] = os.fspath(self.samples.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["samples"], str):
+            state["samples"] = np.memmap(state["samples"], dtype=np.int16, mode="r")
+        self.__dict__.update(state)
+
+
+def build_corpus(
+    folders: Sequence[str | Path],
+    sample_rate: int,
+    cache: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Decode all recordings under some folders, or find them decoded.
+
+    Args:
+        folders: Folders of recordings, searched recursively; their order is kept.
+        sample_rate: Hz; other rates are resampled, channels are averaged.
+        cache: Folder for decoded audio; None: `$GAN_DENOISE_CACHE`, or the user's cache folder.
+        progress: Called with (recordings done, recordings in all) while decoding.
+
+    Raises:
+        AudioError: When recordings cannot be read, are empty or hold non-finite samples (the first
+            five are named), a folder is missing or holds no audio, all of it is silent, or the
+            cache cannot be written.
+    """
+    roots = [Path(folder) for folder in folders]
+    if not roots:
+        raise AudioError("no folder of recordings was given")
+    files = sorted(
+        (number, _relative(path, root), path)
+        for number, root in enumerate(roots) for path in find_audio(root)
+    )
+    stats = [(number, name, path.stat()) for number, name, path in files]
+    key = hashlib.sha256(json.dumps(
+        [FORMAT, sample_rate, [(number, name, stat.st_size, stat.st_mtime_ns)
+                               for number, name, stat in stats]]
+    ).encode()).hexdigest()[:32]
+    home = Path(cache) if cache is not None else cache_folder()
+    target = home / key
+    index = _load_index(target)
+    if index is None:
+        try:
+            index = _build(files, sample_rate, target, progress)
+        except OSError as error:
+            raise AudioError(
+                f"{home}: the decoded audio was not written ({error.strerror or error}); make room "
+                "there, or set data.cache to another folder"
+            ) from error
+    return _open(target, index, files, roots, sample_rate)
+
+
+def cache_folder() -> Path:
+    """Return the folder for decoded audio that is used when none is named."""
+    if own := os.environ.get("GAN_DENOISE_CACHE"):
+        return Path(own)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "gan_denoise"
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.name if path == root else path.relative_to(root).as_posix()
+
+
+def _load_index(target: Path) -> dict[str, Any] | None:
+    """Return the index of a whole cache folder, None where it is missing or damaged."""
+    try:
+        index = json.loads((target / "index.json").read_text(encoding="utf-8"))
+        size = (target / "samples.i16").stat().st_size
+        whole = index["format"] == FORMAT and size == 2 * sum(index["lengths"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    return index if whole else None
+
+
+def _build(files: list[tuple[int, str, Path]], sample_rate: int, target: Path,
+           progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+    """Decode into a temporary folder beside `target` and rename it; return the index."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(target)
+    build = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    try:
+        _decode_all(files, sample_rate, build, progress)
+        return _publish(build, target)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def _publish(build: Path, target: Path) -> dict[str, Any]:
+    """Give a finished build its name; where another process was first, take what it built."""
+    if target.exists() and _load_index(target) is None:  # damaged: out of the way
+        grave = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+        with contextlib.suppress(FileNotFoundError):  # another process took it away
+            os.rename(target, grave / "damaged")
+        shutil.rmtree(grave)
+    try:
+        os.rename(build, target)
+    except OSError:
+        if not target.exists():
+            raise
+    index = _load_index(target)
+    if index is None:
+        raise AudioError(f"{target}: the decoded audio is damaged; remove this folder")
+    return index
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed builds left."""
+    for left in target.parent.glob(f"{target.name}.*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _open(target: Path, index: dict[str, Any], files: list[tuple[int, str, Path]],
+          roots: list[Path], sample_rate: int) -> Corpus:
+    lengths = np.asarray(index["lengths"], dtype=np.int64)
+    corpus = Corpus(
+        samples=np.memmap(target / "samples.i16", dtype=np.int16, mode="r"),
+        names=tuple(name for _, name, _ in files),
+        groups=tuple(speaker_of(path, roots[number]) for number, _, path in files),
+        folders=np.asarray([number for number, _, _ in files]),
+        offsets=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        gains=np.asarray(index["gains"], dtype=np.float32),
+        hashes=tuple(index["hashes"]),
+        sample_rate=sample_rate,
+    )
+    silent = corpus.gains == 0.0
+    if silent.all():
+        raise AudioError(f"nothing but silence in {', '.join(str(root) for root in roots)}")
+    quiet = tuple(corpus.names[i] for i in np.flatnonzero(silent))
+    return replace(corpus.subset(np.flatnonzero(~silent)), silent=quiet)
+
+
+def _decode_all(files: list[tuple[int, str, Path]], sample_rate: int, build: Path,
+                progress: Callable[[int, int], None] | None) -> None:
+    """Write `samples.i16` and, last, `index.json`."""
+    lengths, gains, hashes, failures = [], [], [], []
+    with open(build / "samples.i16", "wb") as sink:
+        for done, (_, _, path) in enumerate(files, start=1):
+            try:
+                length, gain = _decode(path, sample_rate, sink)
+            except AudioError as error:  # all are looked at, so that one message names them
+                failures.append(str(error))
+                continue
+            with open(path, "rb") as source:
+                hashes.append(hashlib.file_digest(source, "sha256").hexdigest())
+            lengths.append(length)
+            gains.append(gain)
+            if progress is not None:
+                progress(done, len(files))
+    if failures:
+        more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+        raise AudioError(f"{len(failures)} of {len(files)} recordings cannot be used: "
+                         + "; ".join(failures[:5]) + more)
+    index = {"format": FORMAT, "lengths": lengths, "gains": gains, "hashes": hashes}
+    (build / "index.json").write_text(json.dumps(index, allow_nan=False), encoding="utf-8")
+
+
+def _decode(path: Path, sample_rate: int, sink: BinaryIO) -> tuple[int, float]:
+    """Append a recording at full scale to `sink`; return its length and its gain."""
+    if probe(path).frames <= BLOCK:
+        blocks = [read_mono(path, sample_rate)]
+        peak = float(np.max(np.abs(blocks[0]), initial=0.0))
+    else:  # twice decoded, never whole in memory
+        peak = max(float(np.max(np.abs(block), initial=0.0))
+                   for block in _blocks(path, sample_rate))
+        blocks = _blocks(path, sample_rate)
+    gain = peak / FULL_SCALE if peak > SILENT_PEAK else 0.0
+    length = 0
+    for block in blocks:
+        scaled = np.rint(block / np.float32(gain)) if gain else np.zeros_like(block)
+        sink.write(scaled.astype(np.int16).tobytes())
+        length += len(block)
+    if length == 0:
+        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; remove the file")
+    return length, gain
+
+
+def _blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield a long recording block by block, mono float32 [samples]."""
+    import soxr
+
+    info = probe(path)
+    same = info.sample_rate == sample_rate
+    stream = None if same else soxr.ResampleStream(info.sample_rate, sample_rate, 1, quality="HQ")
+    for start in range(0, info.frames, BLOCK):
+        audio, _ = read(path, start, BLOCK)
+        mono = audio.mean(axis=0, dtype=np.float32)
+        if stream is not None:
+            mono = stream.resample_chunk(mono, last=start + BLOCK >= info.frames)
+        yield mono

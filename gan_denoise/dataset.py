@@ -1,0 +1,200 @@
+"""From settings to training batches: a pure function of (seed, step), as a `tf.data` pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gan_denoise.config import Config, ConfigError, DataConfig
+from gan_denoise.corpus import Corpus, build_corpus
+from gan_denoise.mixing import Mixer, random_stream
+from gan_denoise.pairs import Pair, PairError, hold_out, match_folders, read_layout, split_by_speaker
+
+VALID_SEED = 20_000  # validation clips are the same for every training seed
+Progress = Callable[[int, int], None] | None
+
+
+class Source(Protocol):
+    """Where batches come from; the same arguments give the same batch."""
+
+    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[batch, samples]` each."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run trains and validates on.
+
+    Attributes:
+        train: Batches of `training.crop_seconds`.
+        valid_noisy: The fixed validation clips, float32 `[clips, samples]`.
+        valid_clean: Their clean versions.
+        digest: Hash of the content, to prove on resume that it is the same.
+        summary: One line for people.
+    """
+
+    train: Source
+    valid_noisy: np.ndarray
+    valid_clean: np.ndarray
+    digest: str
+    summary: str
+
+
+def load_material(config: Config, progress: Progress = None) -> Material:
+    """Find, decode (or find decoded) and split what `config.data` names.
+
+    Raises:
+        ConfigError: When `data` names nothing to train on, or two kinds of material at once.
+        AudioError, PairError: When the material cannot be used.
+    """
+    data = config.data
+    paired = data.pairs is not None or data.noisy is not None
+    if paired and data.speech:
+        raise ConfigError("data: give either data.speech and data.noise, or paired recordings")
+    if paired:
+        return _paired(config, progress)
+    if data.speech and not data.noise:
+        raise ConfigError("data.speech needs data.noise; for clean speech alone give data.clean")
+    if data.speech or data.clean:
+        return _mixed(config, progress)
+    raise ConfigError(
+        "data: nothing to train on. Give data.speech=DIR data.noise=DIR (mixed on the fly), or "
+        "data.noisy=DIR data.clean=DIR (paired), or data.pairs=DIR (a known layout)"
+    )
+
+
+def batches(source: Source, config: Config, start: int) -> Any:
+    """Return an endless `tf.data.Dataset` of (step, noisy, clean) from a step on.
+
+    Mixing runs in worker threads beside the network; the order does not depend on their number.
+    """
+    import tensorflow as tf
+
+    training = config.training
+    shape = (training.batch_size, crop_samples(config))
+
+    def load(step: Any) -> tuple[Any, Any, Any]:
+        noisy, clean = tf.numpy_function(
+            lambda n: source.batch(int(n), training.batch_size), [step], (tf.float32, tf.float32)
+        )
+        return step, tf.ensure_shape(noisy, shape), tf.ensure_shape(clean, shape)
+
+    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    workers = training.data_workers
+    return steps.map(load, num_parallel_calls=workers, deterministic=True).prefetch(2 * workers)
+
+
+def crop_samples(config: Config) -> int:
+    """Return the length of a training crop in samples."""
+    return round(config.training.crop_seconds * config.audio.sample_rate)
+
+
+class PairSource:
+    """Random crops of paired recordings; noisy and clean share offset and gain.
+
+    Args:
+        noisy: Corpus of the noisy files.
+        clean: Corpus of the clean files; `folders` numbers the pairs in both.
+        data: `peak_range` is used.
+        samples: Length of a crop; shorter recordings are padded with zeros.
+        seed: Of all draws.
+    """
+
+    def __init__(self, noisy: Corpus, clean: Corpus, data: DataConfig, samples: int, seed: int):
+        self.noisy, self.clean, self.data = noisy, clean, data
+        self.samples, self.seed = samples, seed
+        by_number = {int(number): index for index, number in enumerate(clean.folders)}
+        # A silent side was left out of its corpus; its pair says nothing about denoising.
+        self.indices = [
+            (index, by_number[int(number)])
+            for index, number in enumerate(noisy.folders) if int(number) in by_number
+        ]
+        if not self.indices:
+            raise PairError("no pair in which both recordings are more than silence")
+        lengths = np.array([int(noisy.lengths[n]) for n, _ in self.indices], np.float64)
+        self._edges = np.cumsum(lengths) / lengths.sum()
+
+    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[batch, samples]`, drawn by duration."""
+        out = np.zeros((2, batch_size, self.samples), np.float32)
+        for item in range(batch_size):
+            rng = random_stream(self.seed, step, item)
+            pair = self.indices[int(np.searchsorted(self._edges, rng.random()))]
+            length = min(int(self.noisy.lengths[pair[0]]), int(self.clean.lengths[pair[1]]))
+            start = int(rng.integers(max(length - self.samples, 0) + 1))
+            frames = min(self.samples, length)
+            noisy = self.noisy.clip(pair[0], start, frames)
+            clean = self.clean.clip(pair[1], start, frames)
+            peak = max(float(np.abs(noisy).max()), 1e-6)
+            gain = np.float32(10 ** (rng.uniform(*self.data.peak_range) / 20) / peak)
+            out[0, item, :frames], out[1, item, :frames] = noisy * gain, clean * gain
+        return out[0], out[1]
+
+
+# ---- Material ----------------------------------------------------------------------------------
+def _mixed(config: Config, progress: Progress) -> Material:
+    data, rate = config.data, config.audio.sample_rate
+
+    def corpus(folders: Sequence[str]) -> Corpus:
+        return build_corpus(folders, rate, data.cache, progress)
+
+    speech = corpus(data.speech or (data.clean,))
+    noise = corpus(data.noise) if data.speech else None
+    rir = corpus(data.rir) if data.rir and data.speech else None
+    digests = [c.digest for c in (speech, noise, rir) if c is not None]
+    valid_folders = data.valid_speech or ((data.valid_clean,) if data.valid_clean else ())
+    if valid_folders:
+        valid_speech = corpus(valid_folders)
+        digests.append(valid_speech.digest)
+    else:
+        train, valid = split_by_speaker(speech.groups, data.valid_fraction, seed=0)
+        speech, valid_speech = speech.subset(train), speech.subset(valid)
+    valid_noise = noise
+    if noise is not None and data.valid_noise:
+        valid_noise = corpus(data.valid_noise)
+        digests.append(valid_noise.digest)
+    elif noise is not None:
+        train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
+        noise, valid_noise = noise.subset(train), noise.subset(valid)
+    source = Mixer(speech, noise, data, rate, crop_samples(config), config.training.seed, rir)
+    valid_samples = round(data.valid_seconds * rate)
+    check = Mixer(valid_speech, valid_noise, data, rate, valid_samples, VALID_SEED, rir)
+    noisy, clean = check.batch(0, data.valid_clips)
+    added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
+    summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}"
+    return Material(source, noisy, clean, _digest(digests), summary)
+
+
+def _paired(config: Config, progress: Progress) -> Material:
+    data, rate = config.data, config.audio.sample_rate
+    if data.pairs is not None:
+        pairs = read_layout(Path(data.pairs))
+    elif data.clean is not None:
+        pairs = match_folders(Path(data.noisy), Path(data.clean))
+    else:
+        raise ConfigError("data.noisy needs data.clean beside it")
+    if data.valid_noisy is not None and data.valid_clean is not None:
+        train = [pair for pair in pairs if pair.split != "test"]
+        valid = match_folders(Path(data.valid_noisy), Path(data.valid_clean))
+    else:
+        train, valid = hold_out(pairs, data.valid_fraction, seed=0)
+
+    def source(chosen: Sequence[Pair], samples: int, seed: int) -> tuple[PairSource, list[str]]:
+        noisy = build_corpus([pair.noisy for pair in chosen], rate, data.cache, progress)
+        clean = build_corpus([pair.clean for pair in chosen], rate, data.cache, progress)
+        return PairSource(noisy, clean, data, samples, seed), [noisy.digest, clean.digest]
+
+    training, digests = source(train, crop_samples(config), config.training.seed)
+    checking, more = source(valid, round(data.valid_seconds * rate), VALID_SEED)
+    noisy, clean = checking.batch(0, data.valid_clips)
+    summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files)"
+    return Material(training, noisy, clean, _digest(digests + more), summary)
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,42 @@
+"""The patch discriminator: is this mel the clean one of this noisy one, patch by patch?"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from gan_denoise.config import Config
+
+
+def build_discriminator(config: Config) -> keras.Model:
+    """Build the conditional patch discriminator (Isola et al. 2017) on pairs of mels.
+
+    Each logit judges one patch of time and bands. Spectral normalisation (Miyato et al. 2018)
+    bounds its slope; its vectors move only when it is called with `training=True`.
+
+    Args:
+        config: Settings; `discriminator` and `mel.n_mels` are used.
+
+    Returns:
+        Model `[noisy_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
+        `[logits, feature, feature, ...]`; logits are `[batch, frames', bands', 1]`, the features
+        are the hidden layers, for feature matching.
+    """
+    settings, bands = config.discriminator, config.mel.n_mels
+
+    def conv(filters: int, strides) -> layers.Layer:
+        layer = layers.Conv2D(filters, (4, 4), strides, padding="same")
+        return layers.SpectralNormalization(layer) if settings.spectral_norm else layer
+
+    noisy = keras.Input((None, bands), name="noisy_mel")
+    candidate = keras.Input((None, bands), name="candidate_mel")
+    as_image = layers.Reshape((-1, bands, 1))
+    x = layers.Concatenate()([as_image(noisy), as_image(candidate)])  # [B, T, F, 2]
+    features = []
+    for channels in settings.channels:
+        x = layers.LeakyReLU(0.2)(conv(channels, (2, 2))(x))  # [B, T / 2, F / 2, C]
+        features.append(x)
+    x = layers.LeakyReLU(0.2)(conv(settings.channels[-1], (1, 1))(x))
+    features.append(x)
+    logits = layers.Activation("linear", dtype="float32", name="logits")(conv(1, (1, 1))(x))
+    return keras.Model([noisy, candidate], [logits, *features], name="patch_discriminator")

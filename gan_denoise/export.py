@@ -1,0 +1,174 @@
+"""From a training run to a model folder that needs neither TensorFlow nor librosa.
+
+A model folder holds `model.onnx` (`noisy_mel` -> `estimate_mel`, any batch, any number of frames),
+`config.yaml`, `mel_filterbank.npy`, a model card for people and for programs, and the weights of
+the networks for further fine-tuning.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise import __version__
+from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
+from gan_denoise.config import Config, DataConfig, dump_config
+from gan_denoise.mel import make_filterbank
+
+PARITY = 1e-4  # largest difference of mel01 that is let through
+PARITY_FRAMES = (1, 7, 250)
+CARD = "model_card.json"
+
+
+def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write a model folder from the best state of a run.
+
+    Args:
+        run_dir: Directory of a training run.
+        out: Folder to write; replaced when it is a model folder already.
+        notes: Entries added to the model card (data, licences, scores).
+
+    Returns:
+        The model card.
+
+    Raises:
+        CheckpointError: When the run holds no best state, or `out` is something else than a model.
+    """
+    import keras
+
+    from gan_denoise.discriminator import build_discriminator
+    from gan_denoise.generator import build_generator, receptive_field, time_stride
+    from gan_denoise.run import _assign
+
+    run_dir, out = Path(run_dir), Path(out)
+    config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
+    if out.exists() and not (out / "model.onnx").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out}: holds something else than a model; give another folder")
+    generator = build_generator(config)
+    _assign(generator.variables, list(read_variables(run_dir / BEST, "ema.").values()), run_dir)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        build = Path(temporary) / "model"
+        build.mkdir()
+        geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
+        _write_onnx(generator, build / "model.onnx", geometry)
+        parity = _parity(generator, build / "model.onnx", config)
+        np.save(build / "mel_filterbank.npy", make_filterbank(config.audio, config.mel))
+        # The recordings' paths stay at home.
+        public = config.model_copy(update={"data": _without_paths(config.data)})
+        (build / "config.yaml").write_text(dump_config(public), encoding="utf-8")
+        generator.save_weights(build / "generator.weights.h5")
+        judged = read_variables(run_dir / BEST, "discriminator.")
+        if judged:
+            discriminator = build_discriminator(config)
+            _assign(discriminator.variables, list(judged.values()), run_dir)
+            discriminator.save_weights(build / "discriminator.weights.h5")
+        best = max(progress.history, key=lambda row: row.get(config.training.select_by, -np.inf))
+        card = {
+            "name": out.name,
+            "kind": progress.kind,
+            "steps": progress.step,
+            "training_minutes": round(progress.seconds / 60, 1),
+            "audio_hours_trained": round(
+                progress.step * config.training.batch_size * config.training.crop_seconds / 3600, 2
+            ),
+            "parameters": generator.count_params(),
+            "sample_rate": config.audio.sample_rate,
+            **geometry,
+            "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
+            "validation": best,
+            "onnx_parity_mel01": parity,
+            "versions": {"gan_denoise": __version__, "keras": keras.__version__,
+                         "python": platform.python_version(),
+                         "tf2onnx": metadata.version("tf2onnx")},
+            "date": datetime.date.today().isoformat(),
+            **(notes or {}),
+        }
+        (build / CARD).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
+        (build / "model_card.md").write_text(_card_text(card), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        build.rename(out)
+    return card
+
+
+def _write_onnx(generator: Any, path: Path, geometry: Mapping[str, int]) -> None:
+    import onnx
+
+    frames = np.zeros((1, 4, generator.input_shape[-1]), np.float32)
+    generator(frames)  # a loaded model must be called once before it exports
+    with warnings.catch_warnings():
+        # keras' exporter looks at np.object, which NumPy announces as a future scalar.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"keras\..*")
+        generator.export(path, format="onnx", verbose=False)
+    model = onnx.load(path)
+    graph = model.graph
+    for value, name in ((graph.input[0], "noisy_mel"), (graph.output[0], "estimate_mel")):
+        for node in graph.node:
+            node.input[:] = [name if item == value.name else item for item in node.input]
+            node.output[:] = [name if item == value.name else item for item in node.output]
+        value.name = name
+        for axis, label in zip(value.type.tensor_type.shape.dim[:2], ("batch", "frames"), strict=True):
+            axis.dim_param = label
+    onnx.helper.set_model_props(model, {key: str(value) for key, value in geometry.items()})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _parity(generator: Any, path: Path, config: Config) -> float:
+    """Return the largest difference between Keras and ONNX Runtime over several lengths."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng, worst = np.random.default_rng(0), 0.0
+    for frames in PARITY_FRAMES:
+        noisy = rng.random((2, frames, config.mel.n_mels), np.float32)
+        expected = np.asarray(generator(noisy, training=False))
+        found = session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if worst > PARITY:
+        raise CheckpointError(f"{path}: ONNX differs from Keras by {worst:.2g} in mel01")
+    return worst
+
+
+def _look_ahead(config: Config, field: int) -> float:
+    """Milliseconds of future that a sample of the output depends on, at most."""
+    samples = field * config.mel.hop_length + config.mel.win_length
+    return samples / config.audio.sample_rate * 1000
+
+
+def _without_paths(data: DataConfig) -> DataConfig:
+    """Paths of the machine that trained mean nothing to others."""
+    blank = DataConfig()
+    paths = ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
+             "valid_noisy", "valid_clean", "cache")
+    return data.model_copy(update={key: getattr(blank, key) for key in paths})
+
+
+def _card_text(card: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown; a nested entry becomes a section."""
+    lines = [f"# {card['name']}", ""]
+    nested = {}
+    for key, value in card.items():
+        if isinstance(value, Mapping):
+            nested[key] = value
+        elif key != "name":
+            lines.append(f"- {key.replace('_', ' ')}: {value}")
+    for key, section in nested.items():
+        lines += ["", f"## {key.replace('_', ' ')}", ""]
+        lines += [f"- {name}: {_short(value)}" for name, value in section.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value

@@ -1,0 +1,210 @@
+"""The convolutional autoencoders, by name.
+
+Every generator maps a noisy mel01 `[batch, frames, n_mels]` to an estimate of the clean mel01 of
+the same shape, any number of frames. Normalisation has no statistics over time at inference (batch
+norm with moving statistics, or layer norm within a frame) and the field of view is finite, so a
+chunk with enough context on both sides equals the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import layers, ops
+
+from gan_denoise.config import Config, ConfigError, GeneratorConfig
+
+GENERATORS: dict[str, Callable[..., keras.KerasTensor]] = {}
+
+
+def build_generator(config: Config) -> keras.Model:
+    """Build the generator that the settings name.
+
+    Args:
+        config: Settings; `generator` and `mel` are used.
+
+    Returns:
+        Functional model `noisy_mel [batch, frames, n_mels]` -> `estimate_mel` of the same shape.
+
+    Raises:
+        ConfigError: When no generator has that name.
+    """
+    settings = config.generator
+    if settings.name not in GENERATORS:
+        known = ", ".join(sorted(GENERATORS))
+        raise ConfigError(f"generator.name: there is no '{settings.name}'; there are {known}")
+    noisy = keras.Input((None, config.mel.n_mels), name="noisy_mel")
+    logits = GENERATORS[settings.name](noisy, settings)  # [B, T, F]
+    if settings.head == "gain":
+        head = GainHead(settings.gain_floor_db, config.mel.range_db, name="estimate_mel")
+        estimate = head([noisy, logits])
+    else:
+        estimate = layers.Activation("sigmoid", dtype="float32", name="estimate_mel")(logits)
+    return keras.Model(noisy, estimate, name=settings.name)
+
+
+def _register(function: Callable[..., keras.KerasTensor]) -> Callable[..., keras.KerasTensor]:
+    GENERATORS[function.__name__] = function
+    return function
+
+
+# ---- Time geometry -----------------------------------------------------------------------------
+def time_stride(config: Config) -> int:
+    """Return the total stride over time, in frames: chunks must start at multiples of it."""
+    return math.prod(_time_strides(config.generator))
+
+
+def receptive_field(config: Config) -> int:
+    """Return how many frames on each side of a frame its estimate can depend on."""
+    settings = config.generator
+    field, stride = 0, 1
+    for step in _time_strides(settings):
+        field += stride * (_time_kernel(step) - 1)  # all of it on the longer side, to be safe
+        stride *= step
+    if settings.name == "tcn_autoencoder":
+        field += stride * sum((settings.kernel // 2) * d for d in _dilations(settings))
+    else:  # two 3x3 convolutions in the bottleneck, one after each step up
+        field += 2 * stride
+        for step in reversed(_time_strides(settings)):
+            stride //= step
+            field += stride
+    return field + time_stride(config)  # the phase of a frame within a stride
+
+
+def _time_strides(settings: GeneratorConfig) -> tuple[int, ...]:
+    count = len(settings.channels)
+    if settings.name == "tcn_autoencoder":
+        return (settings.time_strides + (1,) * count)[:count]
+    return (2,) * count
+
+
+def _time_kernel(stride: int) -> int:
+    """An even kernel keeps 'same' padding aligned alike for odd and even numbers of frames."""
+    return 3 if stride == 1 else 2 * stride
+
+
+def _dilations(settings: GeneratorConfig) -> list[int]:
+    return [settings.dilations[k % len(settings.dilations)] for k in range(settings.blocks)]
+
+
+# ---- Bodies: mel01 -> logits, both [B, T, F] ---------------------------------------------------
+@_register
+def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+    """Light convolutional encoder and decoder around dilated temporal convolutions.
+
+    The encoder halves the bands at each level and time only where `time_strides` says; its output
+    is flattened to one vector per step, and residual temporal convolutions (TCN: Bai, Kolter &
+    Koltun 2018; depthwise separable as in Conv-TasNet: Luo & Mesgarani 2019) carry it far in time.
+    """
+    bands = noisy.shape[-1]
+    strides = _time_strides(settings)
+    x = layers.Reshape((-1, bands, 1))(noisy)  # [B, T, F, 1]
+    skips = [x]
+    for channels, step in zip(settings.channels, strides, strict=True):
+        x = layers.Conv2D(
+            channels, (_time_kernel(step), 3), (step, 2), padding="same", activation="relu"
+        )(x)  # [B, T / step, F / 2, C]
+        skips.append(x)
+    height, channels = x.shape[2], x.shape[3]
+    x = layers.Reshape((-1, height * channels))(x)  # [B, T', F' * C]
+    x = layers.Dense(settings.width)(x)
+    for dilation in _dilations(settings):
+        x = _temporal_block(x, settings, dilation)
+    x = layers.Dense(height * channels, activation="relu")(x)
+    x = layers.Reshape((-1, height, channels))(x)  # [B, T', F', C]
+    for level in reversed(range(len(strides))):
+        skip = skips[level + 1]
+        x = layers.Add()([x, layers.Conv2D(x.shape[-1], 1)(skip)])
+        x = layers.Conv2DTranspose(
+            skips[level].shape[-1], (strides[level], 4), (strides[level], 2), padding="same",
+            activation="relu" if level else None,
+        )(x)
+        x = CropLike()([x, skips[level]])  # [B, T, F, C] of the level above
+    return layers.Reshape((-1, bands))(x)
+
+
+@_register
+def unet(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+    """Convolutional encoder and decoder with skips (Ronneberger, Fischer & Brox 2015)."""
+    return _mirrored(noisy, settings, with_skips=True)
+
+
+@_register
+def autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+    """Convolutional encoder, bottleneck and decoder, without skips."""
+    return _mirrored(noisy, settings, with_skips=False)
+
+
+def _temporal_block(x, settings: GeneratorConfig, dilation: int):
+    y = layers.LayerNormalization(epsilon=1e-5)(x)
+    y = layers.DepthwiseConv1D(settings.kernel, dilation_rate=dilation, padding="same")(y)
+    y = layers.Dense(settings.width, activation="relu")(y)
+    if settings.dropout:
+        y = layers.Dropout(settings.dropout)(y)
+    return layers.Add()([x, y])
+
+
+def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
+    bands = noisy.shape[-1]
+    x = layers.Reshape((-1, bands, 1))(noisy)  # [B, T, F, 1]
+    levels = [x]
+    for channels in settings.channels:
+        x = _conv(x, channels, (_time_kernel(2), 3), (2, 2))  # [B, T / 2, F / 2, C]
+        levels.append(x)
+    x = _conv(x, settings.channels[-1])
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout)(x)
+    x = _conv(x, settings.channels[-1])
+    for level, channels in reversed(list(enumerate((settings.channels[0], *settings.channels[:-1])))):
+        x = layers.UpSampling2D((2, 2), interpolation="nearest")(x)
+        x = CropLike()([x, levels[level]])
+        if with_skips and level:
+            x = layers.Concatenate()([x, levels[level]])
+        x = _conv(x, channels)
+    x = layers.Conv2D(1, 1)(x)
+    return layers.Reshape((-1, bands))(x)
+
+
+def _conv(x, channels: int, kernel: Sequence[int] = (3, 3), strides: Sequence[int] = (1, 1)):
+    x = layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False)(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
+
+
+# ---- Layers ------------------------------------------------------------------------------------
+@keras.saving.register_keras_serializable("gan_denoise")
+class GainHead(layers.Layer):
+    """Add a bounded log-gain to the noisy mel: the linear gain lies in (10^(-floor/20), 1).
+
+    Args:
+        floor_db: Deepest cut.
+        range_db: Decibels that mel01's [0, 1] stands for.
+    """
+
+    def __init__(self, floor_db: float, range_db: float, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.floor_db, self.range_db = floor_db, range_db
+
+    def call(self, inputs):
+        noisy, logits = inputs
+        floor = 10 ** (-self.floor_db / 20)
+        gain = floor + (1 - floor) * ops.sigmoid(logits)
+        decibel = ops.log(gain) * (20 / math.log(10))
+        return ops.maximum(noisy + decibel / self.range_db, 0.0)
+
+    def get_config(self):
+        return super().get_config() | {"floor_db": self.floor_db, "range_db": self.range_db}
+
+
+@keras.saving.register_keras_serializable("gan_denoise")
+class CropLike(layers.Layer):
+    """Crop `[B, T, F, C]` to the frames and bands of a second tensor."""
+
+    def call(self, inputs):
+        x, like = inputs
+        return x[:, : ops.shape(like)[1], : like.shape[2], :]
+
+    def compute_output_shape(self, input_shapes):
+        shape, like = input_shapes
+        return (shape[0], like[1], like[2], shape[3])

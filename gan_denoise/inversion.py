@@ -1,0 +1,131 @@
+"""Mel -> waveform: `gain`, `gain+phase`, `griffinlim`.
+
+The estimate of the clean mel is used as a gain on the noisy STFT, which keeps the noisy phase;
+`gain+phase` lets a few Griffin-Lim steps that start there repair it. Plain Griffin-Lim from random
+phase is for a bare mel without a noisy recording.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gan_denoise.config import InversionConfig
+from gan_denoise.mel import Mel
+
+
+def invert(
+    mel: Mel,
+    estimate01: np.ndarray,
+    noisy_spectrum: np.ndarray,
+    length: int,
+    inversion: InversionConfig,
+) -> np.ndarray:
+    """Return the waveform of an estimated mel by the inversion that the settings name.
+
+    Args:
+        mel: The transform of the model.
+        estimate01: mel01 of the estimate, `[frames, n_mels]`.
+        noisy_spectrum: STFT of the noisy recording, complex `[frames, bins]`; `griffinlim` does
+            not look at it.
+        length: Samples to return.
+        inversion: Settings.
+
+    Returns:
+        float32 `[length]`.
+    """
+    if inversion.name == "griffinlim":
+        return griffinlim(
+            mel, mel_to_magnitude(mel, mel.denormalise(estimate01)), length,
+            steps=inversion.griffinlim_steps, momentum=inversion.griffinlim_momentum,
+            seed=inversion.seed,
+        )
+    noisy01 = mel.normalise(mel.linear(noisy_spectrum))
+    gain = bin_gain(mel, noisy01, estimate01, inversion.max_gain_db)
+    spectrum = gain * noisy_spectrum
+    if inversion.name == "gain+phase":
+        spectrum = refine_phase(mel, spectrum, length, inversion.phase_steps)
+    return mel.istft(spectrum, length)
+
+
+def bin_gain(
+    mel: Mel, noisy01: np.ndarray, estimate01: np.ndarray, max_gain_db: float = 0.0
+) -> np.ndarray:
+    """Return the gain per bin, float32 `[..., frames, bins]`, at most `max_gain_db`."""
+    limit = np.float32(10 ** (max_gain_db / 20))
+    return mel.bin_gain(np.minimum(mel.band_gain(noisy01, estimate01), limit))
+
+
+def refine_phase(mel: Mel, spectrum: np.ndarray, length: int, steps: int) -> np.ndarray:
+    """Griffin-Lim steps that start from the spectrum's own phase and keep its magnitude.
+
+    Args:
+        mel: The transform.
+        spectrum: complex `[..., frames, bins]`.
+        length: Samples of the waveform that the spectrum stands for.
+        steps: Number of steps; 0 returns the spectrum.
+
+    Returns:
+        complex64 `[..., frames, bins]` of the same magnitude.
+    """
+    magnitude = np.abs(spectrum)
+    for _ in range(steps):
+        rebuilt = mel.stft(mel.istft(spectrum, length))
+        spectrum = magnitude * _unit(rebuilt)
+    return spectrum
+
+
+def griffinlim(
+    mel: Mel, magnitude: np.ndarray, length: int, steps: int = 60, momentum: float = 0.99,
+    seed: int = 0,
+) -> np.ndarray:
+    """Fast Griffin-Lim from random phase (Perraudin, Balazs & Søndergaard 2013).
+
+    Args:
+        mel: The transform.
+        magnitude: `[frames, bins]`.
+        length: Samples to return.
+        steps: Iterations.
+        momentum: 0 is the original algorithm of Griffin & Lim (1984).
+        seed: Of the random phase.
+
+    Returns:
+        float32 `[length]`.
+    """
+    angle = np.random.default_rng(seed).uniform(-np.pi, np.pi, magnitude.shape)
+    phase = np.exp(1j * angle).astype(np.complex64)
+    previous = np.zeros_like(phase)
+    for _ in range(steps):
+        rebuilt = mel.stft(mel.istft(magnitude * phase, length))
+        phase = _unit(rebuilt - np.float32(momentum / (1 + momentum)) * previous)
+        previous = rebuilt
+    return mel.istft(magnitude * phase, length)
+
+
+def mel_to_magnitude(mel: Mel, linear: np.ndarray, steps: int = 30) -> np.ndarray:
+    """Return a non-negative magnitude whose mel is `linear`.
+
+    Multiplicative updates (Lee & Seung 2001) from the spread mel; they stay non-negative, need no
+    solver, and are far faster than non-negative least squares frame by frame.
+
+    Args:
+        mel: The transform.
+        linear: Linear mel `[frames, n_mels]`.
+        steps: Updates.
+
+    Returns:
+        float32 `[frames, bins]`.
+    """
+    bank = mel.filterbank  # [n_mels, bins]
+    density = linear / bank.sum(axis=1)  # mean magnitude under each triangle
+    magnitude = np.maximum(density @ mel.spread, 1e-8).astype(np.float32)
+    reached = (linear @ bank).astype(np.float32)
+    gram = bank.T @ bank
+    covered = np.diag(gram) > 0
+    for _ in range(steps):
+        ratio = reached[:, covered] / np.maximum(magnitude @ gram, 1e-12)[:, covered]
+        magnitude[:, covered] *= ratio
+    return magnitude
+
+
+def _unit(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum / np.maximum(np.abs(spectrum), np.float32(1e-12))

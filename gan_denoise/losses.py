@@ -1,0 +1,111 @@
+"""Losses: pure functions `(clean, estimate, ...) -> scalar`, in `keras.ops`.
+
+The reconstruction terms are 0 for an identity estimate. The adversarial game is two functions,
+`discriminator_loss(real, fake)` and `generator_loss(fake)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+EPSILON = 1e-7  # of magnitudes: -140 dBFS, under any recording's floor
+
+
+# ---- Reconstruction ----------------------------------------------------------------------------
+def mse(clean: Any, estimate: Any) -> Any:
+    """Mean squared error of two mel01, `[batch, frames, n_mels]`."""
+    return ops.mean(ops.square(estimate - clean))
+
+
+def compressed_mel(clean: Any, estimate: Any, compression: float) -> Any:
+    """Relative squared error of power-compressed linear mels, `[batch, frames, n_mels]`."""
+    return _relative(_compress(clean, compression), _compress(estimate, compression))
+
+
+def compressed_magnitude(clean: Any, estimate: Any, compression: float) -> Any:
+    """Relative squared error of power-compressed magnitudes, `[batch, frames, bins]`.
+
+    Each clip counts alike, whatever its level (compression: Ephrat et al. 2018; Braun & Tashev
+    2020).
+    """
+    return _relative(_compress(clean, compression), _compress(estimate, compression))
+
+
+def compressed_complex(
+    clean: tuple[Any, Any],
+    clean_magnitude: Any,
+    estimate: tuple[Any, Any],
+    estimate_magnitude: Any,
+    compression: float,
+) -> Any:
+    """Relative squared error of complex spectra whose magnitudes are power-compressed.
+
+    Args:
+        clean: (real, imaginary), each `[batch, frames, bins]`.
+        clean_magnitude: Its magnitude.
+        estimate: (real, imaginary) of the estimate.
+        estimate_magnitude: Its magnitude.
+        compression: Power of the magnitudes.
+    """
+    by_clean = _compress(clean_magnitude, compression) / (clean_magnitude + EPSILON)
+    by_estimate = _compress(estimate_magnitude, compression) / (estimate_magnitude + EPSILON)
+    error = sum(
+        ops.square(e * by_estimate - c * by_clean) for c, e in zip(clean, estimate, strict=True)
+    )
+    energy = ops.square(_compress(clean_magnitude, compression))
+    return ops.mean(ops.mean(error, axis=(1, 2)) / (ops.mean(energy, axis=(1, 2)) + EPSILON))
+
+
+def _compress(magnitude: Any, compression: float) -> Any:
+    return ops.power(magnitude + EPSILON, compression)  # epsilon: the slope at 0 is infinite
+
+
+def _relative(clean: Any, estimate: Any) -> Any:
+    axes = tuple(range(1, len(clean.shape)))
+    error = ops.mean(ops.square(estimate - clean), axis=axes)
+    return ops.mean(error / (ops.mean(ops.square(clean), axis=axes) + EPSILON))
+
+
+# ---- Adversarial -------------------------------------------------------------------------------
+def discriminator_loss(real: Any, fake: Any, kind: str) -> Any:
+    """Loss of the discriminator from its logits on clean and on estimated mels.
+
+    Args:
+        real: Logits on clean mels, any shape.
+        fake: Logits on estimates.
+        kind: `lsgan` (Mao et al. 2017), `hinge` (Lim & Ye 2017) or `bce` (Goodfellow et al. 2014).
+    """
+    if kind == "lsgan":
+        return ops.mean(ops.square(real - 1)) + ops.mean(ops.square(fake))
+    if kind == "hinge":
+        return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
+    if kind == "bce":
+        return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
+    raise ValueError(f"unknown adversarial loss '{kind}'")
+
+
+def generator_loss(fake: Any, kind: str) -> Any:
+    """Adversarial loss of the generator from the discriminator's logits on its estimates."""
+    if kind == "lsgan":
+        return ops.mean(ops.square(fake - 1))
+    if kind == "hinge":
+        return -ops.mean(fake)
+    if kind == "bce":
+        return ops.mean(ops.softplus(-fake))
+    raise ValueError(f"unknown adversarial loss '{kind}'")
+
+
+def feature_matching(real: Sequence[Any], fake: Sequence[Any]) -> Any:
+    """Mean absolute difference of the discriminator's hidden layers, each over its own size.
+
+    Salimans et al. 2016; relative to the mean size of the real layer as in Kumar et al. 2019's
+    successors, so that no layer rules by its scale.
+    """
+    terms = [
+        ops.mean(ops.abs(r - f)) / (ops.mean(ops.abs(r)) + EPSILON)
+        for r, f in zip(real, fake, strict=True)
+    ]
+    return sum(terms) / len(terms)

@@ -1,0 +1,209 @@
+"""STFT and mel: the only owner, in NumPy for inference and in `keras.ops` for training.
+
+Both are librosa's: periodic Hann window, frames centred on multiples of the hop, zero padding of
+`n_fft / 2` on both sides, magnitudes (power 1), `librosa.filters.mel` (Slaney scale and area
+norm). `mel01` is the log-mel mapped to [0, 1] by constants that travel with the model, so nothing
+depends on a statistic of the file.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from scipy import fft
+
+from gan_denoise.config import AudioConfig, MelConfig
+
+
+def make_filterbank(audio: AudioConfig, mel: MelConfig) -> np.ndarray:
+    """Return librosa's mel filterbank, float32 `[n_mels, bins]` (needs the `train` extra)."""
+    import librosa
+
+    return librosa.filters.mel(
+        sr=audio.sample_rate, n_fft=mel.n_fft, n_mels=mel.n_mels, fmin=mel.fmin, fmax=mel.fmax
+    ).astype(np.float32)
+
+
+def analysis_window(mel: MelConfig) -> np.ndarray:
+    """Return the periodic Hann window, centred in `n_fft` samples, float32 `[n_fft]`."""
+    n = np.arange(mel.win_length)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / mel.win_length)
+    left = (mel.n_fft - mel.win_length) // 2
+    return np.pad(hann, (left, mel.n_fft - mel.win_length - left)).astype(np.float32)
+
+
+def spread_matrix(filterbank: np.ndarray) -> np.ndarray:
+    """Return the matrix that spreads a gain per mel band to a gain per bin.
+
+    A bin's gain is the mean of the gains of the bands over it, weighted by the filterbank. Bins
+    under no triangle (DC, Nyquist, all beyond fmin and fmax) take the nearest covered bin's gain.
+
+    Args:
+        filterbank: `[n_mels, bins]`.
+
+    Returns:
+        float32 `[n_mels, bins]`, columns sum to 1.
+    """
+    weight = filterbank.sum(axis=0)
+    covered = np.flatnonzero(weight > 0)
+    nearest = covered[np.abs(np.arange(len(weight))[:, None] - covered).argmin(axis=1)]
+    return (filterbank[:, nearest] / weight[nearest]).astype(np.float32)
+
+
+class Mel:
+    """STFT, mel and their normalisation in NumPy, for one set of settings.
+
+    Args:
+        audio: Sample rate.
+        mel: Transform settings.
+        filterbank: `[n_mels, bins]` as stored with a model; None computes it (needs librosa).
+    """
+
+    def __init__(self, audio: AudioConfig, mel: MelConfig, filterbank: np.ndarray | None = None):
+        self.sample_rate = audio.sample_rate
+        self.config = mel
+        self.filterbank = make_filterbank(audio, mel) if filterbank is None else filterbank
+        expected = (mel.n_mels, mel.n_fft // 2 + 1)
+        if self.filterbank.shape != expected:
+            raise ValueError(f"filterbank is {self.filterbank.shape}, the settings say {expected}")
+        self.spread = spread_matrix(self.filterbank)
+        self.window = analysis_window(mel)
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a signal of so many samples."""
+        return 1 + samples // self.config.hop_length
+
+    def stft(self, audio: np.ndarray) -> np.ndarray:
+        """Return the complex spectrum.
+
+        Args:
+            audio: float `[..., samples]`, samples >= 1.
+
+        Returns:
+            complex64 `[..., frames, bins]`, frames = 1 + samples // hop_length.
+        """
+        half = self.config.n_fft // 2
+        padding = [(0, 0)] * (audio.ndim - 1) + [(half, half)]
+        padded = np.pad(np.asarray(audio, np.float32), padding)
+        view = np.lib.stride_tricks.sliding_window_view(padded, self.config.n_fft, axis=-1)
+        return fft.rfft(view[..., :: self.config.hop_length, :] * self.window, axis=-1)
+
+    def istft(self, spectrum: np.ndarray, length: int) -> np.ndarray:
+        """Return the least-squares inverse of `stft` (Griffin & Lim 1984, eq. 6).
+
+        Args:
+            spectrum: complex `[..., frames, bins]`.
+            length: Samples to return.
+
+        Returns:
+            float32 `[..., length]`.
+        """
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        frames = fft.irfft(spectrum, n=n_fft, axis=-1).astype(np.float32) * self.window
+        signal = _overlap_add(frames, hop)
+        weight = self._window_energy(frames.shape[-2])
+        half = n_fft // 2
+        signal = signal[..., half : half + length] / weight[half : half + length]
+        missing = length - signal.shape[-1]
+        return np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, missing)]) if missing else signal
+
+    def linear(self, spectrum: np.ndarray) -> np.ndarray:
+        """Return the linear mel of magnitudes: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
+        return np.abs(spectrum) @ self.filterbank.T
+
+    def normalise(self, linear: np.ndarray) -> np.ndarray:
+        """Map a linear mel to mel01, float32 in [0, 1], of the same shape."""
+        c = self.config
+        decibel = 20 * np.log10(np.maximum(linear, c.floor))
+        return np.clip((decibel + c.offset_db) / c.range_db, 0, 1).astype(np.float32)
+
+    def denormalise(self, mel01: np.ndarray) -> np.ndarray:
+        """Map mel01 back to a linear mel; what lay below the floor comes back as the floor."""
+        c = self.config
+        return (10 ** ((np.asarray(mel01) * c.range_db - c.offset_db) / 20)).astype(np.float32)
+
+    def mel01(self, audio: np.ndarray) -> np.ndarray:
+        """Return the normalised log-mel: `[..., samples]` -> float32 `[..., frames, n_mels]`."""
+        return self.normalise(self.linear(self.stft(audio)))
+
+    def band_gain(self, noisy01: np.ndarray, estimate01: np.ndarray) -> np.ndarray:
+        """Return the linear gain per band that turns noisy into estimate, `[..., n_mels]`."""
+        return 10 ** ((estimate01 - noisy01) * np.float32(self.config.range_db / 20))
+
+    def bin_gain(self, band_gain: np.ndarray) -> np.ndarray:
+        """Spread a gain per band to bins: `[..., frames, n_mels]` -> `[..., frames, bins]`."""
+        return band_gain @ self.spread
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 (one transform lives as long as its model)
+    def _window_energy(self, frames: int) -> np.ndarray:
+        squared = np.broadcast_to(self.window**2, (frames, self.config.n_fft))
+        return np.maximum(_overlap_add(squared, self.config.hop_length), 1e-8)
+
+
+class GraphMel:
+    """The same transforms in `keras.ops`, for the training graph.
+
+    Args:
+        mel: The NumPy transform that this one repeats.
+    """
+
+    def __init__(self, mel: Mel):
+        self.config = mel.config
+        self.window, self.filterbank, self.spread = mel.window, mel.filterbank, mel.spread
+
+    def stft(self, audio: Any) -> tuple[Any, Any]:
+        """Return (real, imaginary), each `[batch, frames, bins]`, of `[batch, samples]`."""
+        from keras import ops
+
+        half = self.config.n_fft // 2
+        padded = ops.pad(audio, [[0, 0], [half, half]])
+        return ops.stft(
+            padded, self.config.n_fft, self.config.hop_length, self.config.n_fft,
+            window=self.window, center=False,
+        )
+
+    def linear(self, magnitude: Any) -> Any:
+        """Return the linear mel: `[batch, frames, bins]` -> `[batch, frames, n_mels]`."""
+        from keras import ops
+
+        return ops.matmul(magnitude, self.filterbank.T)
+
+    def normalise(self, linear: Any) -> Any:
+        """Map a linear mel to mel01 in [0, 1], of the same shape."""
+        from keras import ops
+
+        c = self.config
+        decibel = ops.log(ops.maximum(linear, c.floor)) * (20 / np.log(10))
+        return ops.clip((decibel + c.offset_db) / c.range_db, 0, 1)
+
+    def denormalise(self, mel01: Any) -> Any:
+        """Map mel01 back to a linear mel."""
+        from keras import ops
+
+        c = self.config
+        return ops.exp((mel01 * c.range_db - c.offset_db) * (np.log(10) / 20))
+
+    def bin_gain(self, noisy01: Any, estimate01: Any, max_gain_db: float) -> Any:
+        """Return the gain per bin that `gain` inversion applies, `[batch, frames, bins]`."""
+        from keras import ops
+
+        decibel = ops.minimum((estimate01 - noisy01) * self.config.range_db, max_gain_db)
+        return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
+
+
+def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
+    """Add `[..., count, size]` frames at multiples of the hop: `[..., (count - 1) * hop + size]`.
+
+    Each frame is cut into pieces of one hop; piece k of all frames is added in one operation.
+    """
+    *batch, count, size = frames.shape
+    pieces = -(-size // hop)
+    padded = np.zeros((*batch, count, pieces * hop), np.float32)
+    padded[..., :size] = frames
+    padded = padded.reshape(*batch, count, pieces, hop)
+    out = np.zeros((*batch, count + pieces - 1, hop), np.float32)
+    for k in range(pieces):
+        out[..., k : k + count, :] += padded[..., k, :]
+    return out.reshape(*batch, -1)[..., : (count - 1) * hop + size]

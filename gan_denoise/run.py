@@ -1,0 +1,333 @@
+"""A training run: start or resume, the loop, checkpoints, roll-backs.
+
+Order of initialisation: the run directory's own state, else the weights of `init`, else scratch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise import metrics
+from gan_denoise.checkpoint import (
+    BEST,
+    LATEST,
+    SETTINGS,
+    CheckpointError,
+    load_state,
+    read_progress,
+    read_variables,
+    save_state,
+    settings_of,
+    start_or_resume,
+    write_atomically,
+)
+from gan_denoise.config import Config, dump_config
+from gan_denoise.dataset import Material, batches, load_material
+from gan_denoise.tracking import ConsoleReport, TensorBoard
+from gan_denoise.trainer import Trainer, set_up
+
+WARM_STEPS = 10  # not timed: tracing, caches
+TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
+MAX_ROLLBACKS = 3  # this one ends the run
+SHOWN_CLIPS = 3  # in TensorBoard
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; says the term, the steps and the way out."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has to say.
+
+    Attributes:
+        run_dir: Its directory.
+        step: Steps done.
+        best: Validation values of `best.npz`.
+        last: Values of the last step, with `adversarial_share` of a fine-tuning run.
+        audio_speed: Seconds of audio trained a second, in this sitting; 0 without steps.
+        wait_share: Share of that time spent waiting for data.
+    """
+
+    run_dir: Path
+    step: int
+    best: Mapping[str, float]
+    last: Mapping[str, float]
+    audio_speed: float
+    wait_share: float
+
+
+def train(
+    config: Config,
+    run_dir: Path,
+    kind: str = "pretrain",
+    init: Path | None = None,
+    console: Any = None,
+    material: Material | None = None,
+) -> Result:
+    """Train until `training.steps` or `training.minutes`, whichever ends first.
+
+    The same call resumes a run that was interrupted.
+
+    Args:
+        config: Settings.
+        run_dir: Directory of the run; made where there is none.
+        kind: `pretrain` or `finetune`.
+        init: Run or model folder whose weights a new run starts from.
+        console: Rich console for progress; None: stderr.
+        material: Training material; None: what `config.data` names.
+
+    Raises:
+        ConfigError, CheckpointError, AudioError, PairError: Before the first step.
+        TrainingError: When losses stay non-finite, or nothing says when to stop.
+    """
+    if config.training.steps is None and config.training.minutes is None:
+        raise TrainingError("give training.steps or training.minutes: nothing says when to stop")
+    if config.training.select_by == "pesq_wb" and not metrics.available()["pesq"]:
+        raise TrainingError(f"training.select_by=pesq_wb: {metrics.install_hint('pesq')}")
+    run_dir = Path(run_dir)
+    console = console or _stderr()
+    resuming = start_or_resume(run_dir, config, kind)
+    if not resuming and init is not None:
+        settings_of(Path(init))  # an error now, not after minutes of decoding
+    set_up(config.training)
+    if material is None:
+        material = load_material(config, _decoding(console))
+    trainer = Trainer(config, material, kind)
+    if resuming:
+        _resume(trainer, run_dir, console)
+        text = dump_config(config).encode()
+        write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
+    elif init is not None:
+        load_weights(trainer, Path(init))
+        console.print(f"weights from {init}", highlight=False)
+    console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
+                  highlight=False)
+    return _Loop(trainer, run_dir, console).fit()
+
+
+def load_weights(trainer: Trainer, source: Path) -> None:
+    """Start both networks from a run's best state or from a model folder's weights.
+
+    Raises:
+        CheckpointError: When there are no weights, or those of another network.
+    """
+    theirs, ours = settings_of(source), trainer.config
+    for section in ("audio", "mel", "generator"):
+        if getattr(theirs, section) != getattr(ours, section):
+            raise CheckpointError(
+                f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
+                f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
+            )
+    if (source / BEST).is_file():
+        weights = read_variables(source / BEST, "ema.")
+        _assign(trainer.generator.variables, list(weights.values()), source)
+        judged = read_variables(source / BEST, "discriminator.")
+        if judged and trainer.discriminator is not None:
+            _assign(trainer.discriminator.variables, list(judged.values()), source)
+    elif (source / "generator.weights.h5").is_file():
+        trainer.generator.load_weights(source / "generator.weights.h5")
+        judge = source / "discriminator.weights.h5"
+        if trainer.discriminator is not None and judge.is_file():
+            trainer.discriminator.load_weights(judge)
+    else:
+        raise CheckpointError(
+            f"{source}: holds neither {BEST} of a run nor generator.weights.h5 of a model"
+        )
+    trainer.ema.set_weights(trainer.generator.get_weights())
+
+
+def _assign(variables: list[Any], values: list[np.ndarray], source: Path) -> None:
+    if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
+        raise CheckpointError(f"{source}: its weights have other shapes than this network's")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:
+    stored = read_progress(run_dir / LATEST)
+    if stored.data_digest != trainer.progress.data_digest:
+        raise CheckpointError(
+            f"{run_dir}: the training material is not the one that this run was started with; "
+            "give the same recordings, or another --run folder"
+        )
+    trainer.progress = load_state(run_dir / LATEST, trainer.variables())
+    console.print(
+        f"resumed {run_dir} at step {trainer.progress.step}: networks, optimizer moments, EMA, "
+        f"schedule and history of {len(trainer.progress.history)} validations restored",
+        highlight=False, soft_wrap=True,
+    )
+
+
+class _Loop:
+    """The loop over steps, and what happens between them."""
+
+    def __init__(self, trainer: Trainer, run_dir: Path, console: Any):
+        self.trainer, self.run_dir = trainer, run_dir
+        self.training = trainer.config.training
+        self.progress = trainer.progress
+        if self.training.steps is not None and self.training.minutes is None:
+            self.progress.total_steps = self.training.steps
+        elif self.training.steps is not None and self.progress.total_steps is not None:
+            self.progress.total_steps = min(self.progress.total_steps, self.training.steps)
+        self.board = TensorBoard(run_dir, trainer.mel.sample_rate)
+        self.report = ConsoleReport(console, self.training.batch_size * self.training.crop_seconds)
+        self.sitting = time.monotonic()
+        self.step_times: list[float] = []
+        self.validation_seconds = 0.0
+        self.last: dict[str, float] = {}
+
+    def fit(self) -> Result:
+        if not (self.run_dir / LATEST).is_file():
+            self._save(LATEST)  # so that there is a state to go back to
+        try:
+            with self.report:
+                self._steps()
+        except KeyboardInterrupt:
+            self._save(LATEST)
+            self.report.say(f"interrupted at step {self.progress.step}; the same command resumes")
+            raise
+        finally:
+            self.board.close()
+        best = max(self.progress.history, key=self._rank, default={})
+        return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed
+                      if self.step_times else 0.0, self.report.wait_share)
+
+    def _steps(self) -> None:
+        iterator = iter(batches(self.trainer.material.train, self.trainer.config,
+                                self.progress.step))
+        while not self._finished():
+            before = time.monotonic()
+            number, noisy, clean = next(iterator)
+            begun = time.monotonic()
+            step = int(number)
+            values = self.trainer.train_step(step, noisy, clean)
+            self.progress.step = step + 1
+            if values.pop("finite") < 0.5:
+                self._bad_step(step, values)
+                continue
+            self.progress.bad_in_row = 0
+            self.last = values
+            self._time(time.monotonic() - before)
+            self.report.step(step + 1, self.progress.total_steps, values, begun - before)
+            if (step + 1) % self.training.log_every == 0:
+                self.board.scalars(step + 1, values | {
+                    "speed/audio_seconds_per_second": self.report.audio_speed,
+                    "speed/waiting_for_data": self.report.wait_share,
+                })
+            if (step + 1) % self.training.validate_every == 0 or self._finished():
+                self._validate(noisy, clean)
+            if (step + 1) % self.training.checkpoint_every == 0 or self._finished():
+                self._save(LATEST)
+
+    def _finished(self) -> bool:
+        total = self.progress.total_steps
+        return total is not None and self.progress.step >= total
+
+    # ---- Time ----------------------------------------------------------------------------------
+    def _time(self, seconds: float) -> None:
+        """Once the speed is known, turn `training.minutes` into the total of the schedules."""
+        self.step_times.append(seconds)
+        if self.progress.total_steps is not None or self.training.minutes is None:
+            return
+        if len(self.step_times) < WARM_STEPS + TIMED_STEPS:
+            return
+        warmup = self.trainer.config.losses.discriminator_warmup
+        if self.trainer.kind == "finetune" and self.progress.step <= warmup + TIMED_STEPS:
+            return  # the warm-up's steps are cheaper than those that follow
+        begun = time.monotonic()
+        self.trainer.validate()
+        self.validation_seconds = time.monotonic() - begun
+        self.report.pause(self.validation_seconds)
+        a_step = float(np.mean(self.step_times[-TIMED_STEPS:]))
+        a_step += self.validation_seconds / self.training.validate_every
+        left = self.training.minutes * 60 - (time.monotonic() - self.sitting)
+        total = self.progress.step + max(int(left / a_step), 1)
+        self.progress.total_steps = min(total, self.training.steps or total)
+        self.report.say(f"{1 / a_step:.1f} steps a second: {self.training.minutes:g} minutes are "
+                        f"{self.progress.total_steps} steps")
+
+    # ---- Validation and checkpoints ------------------------------------------------------------
+    def _rank(self, values: Mapping[str, float]) -> float:
+        return values.get(self.training.select_by, -math.inf)
+
+    def _validate(self, noisy: Any, clean: Any) -> None:
+        begun = time.monotonic()
+        values, shown = self.trainer.validate()
+        if self.trainer.kind == "finetune":
+            self.last["adversarial_share"] = values["adversarial_share"] = (
+                self.trainer.adversarial_share(self.progress.step, noisy, clean)
+            )
+        step = self.progress.step
+        self.progress.history.append(
+            {"step": step} | {k: v for k, v in values.items() if math.isfinite(v)}
+        )
+        score = self._rank(self.progress.history[-1])
+        better = self.progress.best is None or score > self.progress.best
+        if better:
+            self.progress.best = score if math.isfinite(score) else None
+            self._save(BEST)
+        self.board.scalars(step, {f"valid/{name}": value for name, value in values.items()})
+        self.board.clips(step, *({name: part[:SHOWN_CLIPS] for name, part in shown[what].items()}
+                                 for what in ("mels", "audio")))
+        text = " · ".join(f"{name} {value:.4g}" for name, value in values.items()
+                          if not name.endswith("_noisy"))
+        self.report.say(f"step {step} validation: {text}{' · best' if better else ''}")
+        self.report.pause(time.monotonic() - begun)
+
+    def _save(self, name: str) -> None:
+        self.progress.seconds += time.monotonic() - self.sitting
+        self.sitting = time.monotonic()
+        save_state(self.run_dir / name, self.trainer.variables(), self.progress)
+
+    # ---- Trouble -------------------------------------------------------------------------------
+    def _bad_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Skip a non-finite step; after a few in a row go back to the last checkpoint."""
+        self.progress.bad_steps += 1
+        self.progress.bad_in_row += 1
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        terms = ", ".join(bad) or "the gradient"
+        self.report.say(f"step {step}: {terms} not finite; step skipped")
+        if self.progress.bad_in_row < self.training.max_bad_steps:
+            return
+        # The weights go back; the counters go on, so the run continues behind the failing steps.
+        kept = self.progress
+        state = load_state(self.run_dir / LATEST, self.trainer.variables())
+        kept.rollbacks += 1
+        kept.bad_in_row = 0
+        kept.skipped.append([state.step, step])
+        self._save(LATEST)
+        if kept.rollbacks >= MAX_ROLLBACKS:
+            raise TrainingError(
+                f"{terms} not finite again at steps {step - self.training.max_bad_steps + 1} to "
+                f"{step}, the {kept.rollbacks}rd roll-back of this run (skipped steps: "
+                f"{kept.skipped}). Lower training.learning_rate or losses.adversarial_weight, or "
+                "check the data with gan-denoise check, and start a new run"
+            )
+        self.report.say(f"went back to the state of step {state.step}, going on behind step {step}")
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _decoding(console: Any) -> Any:
+    """Return a callback that says now and then how far decoding is."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            console.print(f"decoding: {done} of {total} files", highlight=False)
+
+    return progress

@@ -1,0 +1,332 @@
+"""The table of an evaluation: means over what every system scored, CSV, strict JSON, terminal.
+
+A mean is over the files that no compared system refused; how many these are is part of the result.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from gan_denoise.metrics import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+NOISY, ORACLE = "noisy", "oracle"
+RESAMPLER = "soxr HQ"
+FORMAT_VERSION = 1  # of scores.json
+_SNR_VALUES = 8  # more distinct SNRs than this are binned ...
+_SNR_BIN = 5.0  # ... by so many dB
+_BY_SNR = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel")
+_DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one file and system.
+
+    Attributes:
+        name: Of the pair.
+        system: `noisy`, a model's name, or `oracle`.
+        snr_db: Of the mixture in dB, where it is known.
+        seconds: Length of the clip.
+        sample_rate: Of the files in Hz; SNR, SI-SDR and LSD are taken at this rate.
+        scores: `{metric: value}`, infinite where the estimate is exact.
+        refused: `{metric: reason}` of metrics that could not score this clip.
+        lag: Delay behind the clean in seconds; None where it cannot be told.
+    """
+
+    name: str
+    system: str
+    snr_db: float | None
+    seconds: float
+    sample_rate: int
+    scores: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    lag: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows, and the means over them.
+
+    Attributes:
+        systems: In the order to show: noisy, the models, the oracle.
+        rows: One a file and system, file by file.
+        notices: Lines that a reader must know: resampling, refusals, delays, missing packages.
+        versions: Of the packages that took part; None where one is not installed.
+    """
+
+    systems: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notices: tuple[str, ...] = ()
+    versions: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files."""
+        return list(dict.fromkeys(row.name for row in self.rows))
+
+    @property
+    def columns(self) -> list[str]:
+        """Metrics that scored or refused a clip, in the order of `METRICS`."""
+        seen = {name for row in self.rows for name in (*row.scores, *row.refused)}
+        return [name for name in METRICS if name in seen]
+
+    def common(self, metric: str, names: Iterable[str] | None = None) -> list[str]:
+        """Return the files that this metric scored for every system (of `names`, or of all)."""
+        tables = [self._scores[system] for system in self.systems]
+        names = self.names if names is None else names
+        return [name for name in names if all(metric in table.get(name, ()) for table in tables)]
+
+    def values(self, system: str, metric: str, names: Iterable[str] | None = None) -> np.ndarray:
+        """Return a system's scores over `common(metric, names)`, `[files]`."""
+        table = self._scores[system]
+        return np.array([table[name][metric] for name in self.common(metric, names)], np.float64)
+
+    def mean(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
+        """Return the mean over `common(metric, names)`; None where there is no such file."""
+        return _average(self.values(system, metric, names), np.mean)
+
+    def median(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
+        """Return the median over `common(metric, names)`; None where there is no such file."""
+        return _average(self.values(system, metric, names), np.median)
+
+    def improvement(self, system: str, metric: str) -> float | None:
+        """Return the system's mean less the noisy input's; of LSD and MSE, less is better."""
+        pair = self.mean(system, metric), self.mean(NOISY, metric)
+        if None in pair or pair[0] == pair[1] == math.inf:
+            return None
+        return pair[0] - pair[1]
+
+    def by_snr(self) -> dict[str, list[str]]:
+        """Return `{label: names}` from low to high SNR; empty where no pair has one."""
+        known = {row.name: row.snr_db for row in self.rows if row.snr_db is not None}
+        values = sorted(set(known.values()))
+        if len(values) <= _SNR_VALUES:
+            return {f"{v:g} dB": [name for name in known if known[name] == v] for v in values}
+        bins: dict[float, list[str]] = {}
+        for name in sorted(known, key=known.__getitem__):
+            bins.setdefault(math.floor(known[name] / _SNR_BIN) * _SNR_BIN, []).append(name)
+        return {f"{low:g} to {low + _SNR_BIN:g} dB": names for low, names in bins.items()}
+
+    @cached_property
+    def _scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in self.systems}
+        for row in self.rows:
+            tables[row.system][row.name] = row.scores
+        return tables
+
+
+def save(evaluation: Evaluation, out: Path) -> None:
+    """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
+    _replace(out / "scores.json", lambda file: file.write(text + "\n"))
+
+    def write_csv(file: Any) -> None:
+        writer = csv.writer(file)
+        columns = evaluation.columns
+        writer.writerow(
+            ["name", "system", "snr_db", "seconds", "sample_rate", *columns, "lag_ms", "refused"]
+        )
+        for row in evaluation.rows:
+            lag = "" if row.lag is None else round(1000 * row.lag, 3)
+            reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
+            writer.writerow(
+                [row.name, row.system, "" if row.snr_db is None else row.snr_db,
+                 round(row.seconds, 4), row.sample_rate,
+                 *(row.scores.get(metric, "") for metric in columns), lag, reasons]
+            )
+
+    _replace(out / "scores.csv", write_csv)
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return everything as JSON values; an infinite score is null, with a note beside it."""
+    columns = evaluation.columns
+    groups = evaluation.by_snr()
+    return {
+        "format_version": FORMAT_VERSION,
+        "systems": list(evaluation.systems),
+        "files": len(evaluation.names),
+        "versions": evaluation.versions,
+        "resampler": RESAMPLER,
+        "notices": list(evaluation.notices),
+        "metrics": {
+            name: {
+                "unit": METRICS[name].unit,
+                "higher_is_better": METRICS[name].higher_is_better,
+                "definition": METRICS[name].definition,
+                "files_in_mean": len(evaluation.common(name)),
+                "files_refused": {
+                    system: sum(
+                        name in row.refused for row in evaluation.rows if row.system == system
+                    )
+                    for system in evaluation.systems
+                },
+            }
+            for name in columns
+        },
+        "summary": {
+            system: {
+                name: {
+                    "mean": _number(evaluation.mean(system, name)),
+                    "median": _number(evaluation.median(system, name)),
+                    "improvement": _number(evaluation.improvement(system, name)),
+                }
+                | _note(evaluation.mean(system, name))
+                for name in columns
+            }
+            for system in evaluation.systems
+        },
+        "by_snr": {
+            label: {
+                "files": len(names),
+                "mean": {
+                    system: {
+                        metric: _number(evaluation.mean(system, metric, names))
+                        for metric in columns
+                    }
+                    for system in evaluation.systems
+                },
+            }
+            for label, names in groups.items()
+        },
+        "rows": [
+            {
+                "name": row.name,
+                "system": row.system,
+                "snr_db": row.snr_db,
+                "seconds": row.seconds,
+                "sample_rate": row.sample_rate,
+                "scores": {metric: _number(value) for metric, value in row.scores.items()},
+                "notes": {
+                    metric: _note(value)["note"]
+                    for metric, value in row.scores.items()
+                    if not math.isfinite(value)
+                },
+                "refused": row.refused,
+                "lag_ms": None if row.lag is None else 1000 * row.lag,
+            }
+            for row in evaluation.rows
+        ],
+    }
+
+
+def render(evaluation: Evaluation, console: Console) -> None:
+    """Print the header, a table of means, changes and medians, and the means by SNR.
+
+    Args:
+        evaluation: What to show; all metrics fit in 80 columns beside short names.
+        console: Where to print.
+    """
+    from rich.text import Text
+
+    seconds = sum(row.seconds for row in evaluation.rows if row.system == NOISY)
+    rates = " and ".join(f"{x:,} Hz" for x in sorted({row.sample_rate for row in evaluation.rows}))
+    count = len(evaluation.names)
+    files = f"{count} file{'s' if count > 1 else ''}"
+    console.print(Text(f"{files}, {seconds / 60:.1f} min at {rates}"))
+    for notice in evaluation.notices:
+        console.print(Text(f"- {notice}", style="yellow"))
+    table = _table("", evaluation.columns)
+
+    def block(title: str, systems: Iterable[str], cell: Callable[[str, str], Text]) -> None:
+        table.add_section()
+        table.add_row(Text(title, style="dim"))
+        for system in systems:
+            table.add_row(Text(system), *(cell(system, metric) for metric in evaluation.columns))
+
+    def change(system: str, metric: str) -> Text:
+        return _change(evaluation.improvement(system, metric), metric,
+                       evaluation.mean(NOISY, metric))
+
+    block("mean", evaluation.systems, lambda s, m: _cell(evaluation.mean(s, m), m))
+    if len(evaluation.systems) > 1:
+        block("vs noisy", [s for s in evaluation.systems if s != NOISY], change)
+    block("median", evaluation.systems, lambda s, m: _cell(evaluation.median(s, m), m))
+    console.print(table)
+    groups = evaluation.by_snr()
+    if len(groups) < 2:
+        return
+    columns = [name for name in _BY_SNR if name in evaluation.columns]
+    table = _table("mean by SNR (files)", columns)
+    for label, names in groups.items():
+        table.add_section()
+        table.add_row(Text(f"{label} ({len(names)})", style="dim"))
+        for system in evaluation.systems:
+            cells = (_cell(evaluation.mean(system, m, names), m) for m in columns)
+            table.add_row(Text(system), *cells)
+    console.print(table)
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column(title, overflow="fold")
+    for name in columns:
+        label = METRICS[name].label.replace(" ", "\n")
+        table.add_column(label, justify="right", vertical="bottom", no_wrap=True)
+    return table
+
+
+def _cell(value: float | None, metric: str, sign: str = "") -> Text:
+    from rich.text import Text
+
+    if value is None:
+        return Text("-", style="dim")
+    return Text(f"{value:{sign}.{_DECIMALS[METRICS[metric].unit]}f}")
+
+
+def _change(value: float | None, metric: str, noisy: float | None) -> Text:
+    """A change in green or red; of an MSE in percent, which says more than its digits."""
+    cell = _cell(value, metric, sign="+")
+    if value and METRICS[metric].unit == "" and noisy:
+        cell.plain = f"{100 * value / noisy:+.0f} %"
+    if value:
+        cell.stylize("green" if (value > 0) == METRICS[metric].higher_is_better else "red")
+    return cell
+
+
+def _average(values: np.ndarray, average: Callable[[np.ndarray], Any]) -> float | None:
+    """Average; None for no values, or for +inf among -inf."""
+    if not len(values) or (np.any(values == np.inf) and np.any(values == -np.inf)):
+        return None
+    return float(average(values))
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _note(value: float | None) -> dict[str, str]:
+    if value is None or math.isfinite(value):
+        return {}
+    return {"note": "infinite: equal to the clean" if value > 0 else "minus infinite"}
+
+
+def _replace(path: Path, write: Callable[[TextIO], object]) -> None:
+    """Write a text file that appears whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            write(file)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,370 @@
+"""The trainer: both networks, both training steps, and validation. The loop is in `run`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from gan_denoise import losses, metrics
+from gan_denoise.checkpoint import Progress
+from gan_denoise.config import Config, TrainingConfig
+from gan_denoise.dataset import Material
+from gan_denoise.discriminator import build_discriminator
+from gan_denoise.generator import build_generator
+from gan_denoise.inversion import bin_gain
+from gan_denoise.mel import GraphMel, Mel
+
+
+def set_up(training: TrainingConfig) -> None:
+    """Set threads, seed and determinism; to be called once, before any network is built."""
+    if training.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(training.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(training.threads)
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+class Trainer:
+    """Both networks, both optimizers, the EMA, and everything that a checkpoint holds.
+
+    Args:
+        config: Settings.
+        material: Training batches and validation clips.
+        kind: `pretrain`, or `finetune` for training against the discriminator.
+    """
+
+    def __init__(self, config: Config, material: Material, kind: str = "pretrain"):
+        self.config, self.material, self.kind = config, material, kind
+        self.mel = Mel(config.audio, config.mel)
+        self.graph_mel = GraphMel(self.mel)
+        self.generator = build_generator(config)
+        self.ema = build_generator(config)
+        self.ema.set_weights(self.generator.get_weights())
+        self.g_optimizer = self._optimizer(self.generator)
+        self.discriminator = self.d_optimizer = None
+        if kind == "finetune":
+            self.discriminator = build_discriminator(config)
+            self.d_optimizer = self._optimizer(self.discriminator)
+        self.progress = Progress(kind, material.digest)
+        self.pretrain_step = tf.function(self._pretrain_step)
+        self.discriminator_step = tf.function(self._discriminator_step)
+        self.adversarial_step = tf.function(self._adversarial_step)
+        self._share = tf.function(self._gradient_share)
+        self._estimate = tf.function(lambda mel: self.ema(mel, training=False))
+
+    def variables(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds, by name.
+
+        `.variables` of a network also holds the state of its dropout seeds, which weight files
+        leave out.
+        """
+        owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
+        if self.discriminator is not None:
+            owners |= {"discriminator": self.discriminator, "d_optimizer": self.d_optimizer}
+        return {
+            f"{owner}.{index}.{variable.name}": variable
+            for owner, holder in owners.items()
+            for index, variable in enumerate(holder.variables)
+        }
+
+    def _optimizer(self, network: keras.Model) -> keras.optimizers.Optimizer:
+        beta_1, beta_2 = self.config.training.adam_betas
+        optimizer = keras.optimizers.Adam(0.0, beta_1=beta_1, beta_2=beta_2)
+        # Built now: loading a state into an unbuilt optimizer would drop both moments.
+        optimizer.build(network.trainable_variables)
+        return optimizer
+
+    # ---- Schedules: functions of the step ------------------------------------------------------
+    def schedule(self, step: int) -> dict[str, float]:
+        """Return learning rates, adversarial weight and EMA decay at a step."""
+        training, terms = self.config.training, self.config.losses
+        total = self.progress.total_steps
+        done = 0.0 if total is None else min(step / max(total, 1), 1.0)
+        cosine = training.final_rate + (1 - training.final_rate) * (1 + math.cos(math.pi * done)) / 2
+        adversarial_from = terms.discriminator_warmup if self.kind == "finetune" else 0
+        since = step - adversarial_from
+        warm = min((since + 1) / max(training.warmup_steps, 1), 1.0)
+        ramp = min((since + 1) / max(terms.adversarial_ramp, 1), 1.0)
+        return {
+            "g_rate": training.learning_rate * cosine * max(warm, 0.0),
+            "d_rate": self.config.discriminator.learning_rate * cosine,
+            "adversarial_weight": terms.adversarial_weight * max(ramp, 0.0),
+            "feature_weight": terms.feature_weight * max(ramp, 0.0),
+            "ema_decay": min(training.ema_decay, (1 + max(since, 0)) / (10 + max(since, 0))),
+        }
+
+    # ---- Steps ---------------------------------------------------------------------------------
+    def train_step(self, step: int, noisy: Any, clean: Any) -> dict[str, float]:
+        """Do the step of this number and return its named values as floats."""
+        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        if self.kind == "pretrain":
+            values = self.pretrain_step(noisy, clean, schedule)
+        elif step < self.config.losses.discriminator_warmup:
+            values = self._warmup_step(noisy, clean, schedule)
+        else:
+            values = self.adversarial_step(noisy, clean, schedule)
+        return {name: float(value) for name, value in values.items()}
+
+    def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
+        spectra = self._spectra(noisy, clean)
+        moving = _snapshot(self.generator)
+        with tf.GradientTape() as tape:
+            estimate = self.generator(spectra["noisy01"], training=True)
+            terms, total = self._reconstruction(spectra, estimate)
+        return self._update_generator(tape, total, terms, moving, schedule)
+
+    def _warmup_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
+        noisy01, clean01 = self._mels(noisy), self._mels(clean)
+        estimate = self._frozen_estimate(noisy01)
+        return self.discriminator_step(noisy01, clean01, estimate, schedule)
+
+    @tf.function
+    def _mels(self, waveform: Any) -> Any:
+        real, imaginary = self.graph_mel.stft(waveform)
+        return self.graph_mel.normalise(self.graph_mel.linear(_magnitude(real, imaginary)))
+
+    @tf.function
+    def _frozen_estimate(self, noisy01: Any) -> Any:
+        return self.generator(noisy01, training=False)
+
+    def _discriminator_step(
+        self, noisy01: Any, clean01: Any, estimate: Any, schedule: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Train the discriminator on mels; it sees no generator, so it can change none."""
+        estimate = tf.stop_gradient(estimate)
+        moving = _snapshot(self.discriminator)
+        count = tf.shape(noisy01)[0]
+        with tf.GradientTape() as tape:
+            # One call for both halves: spectral norm makes one power iteration a step.
+            logits = self.discriminator(
+                [tf.concat([noisy01, noisy01], 0), tf.concat([clean01, estimate], 0)], training=True
+            )[0]
+            real, fake = logits[:count], logits[count:]
+            loss = losses.discriminator_loss(real, fake, self.config.losses.adversarial)
+        gradients = tape.gradient(loss, self.discriminator.trainable_variables)
+        norm, finite = self._apply(
+            self.d_optimizer, self.discriminator, gradients, loss, moving, schedule["d_rate"]
+        )
+        return {
+            "loss/discriminator": loss,
+            "discriminator/real": tf.reduce_mean(real),
+            "discriminator/fake": tf.reduce_mean(fake),
+            "gradient_norm/discriminator": norm,
+            "rate/discriminator": schedule["d_rate"],
+            "finite": finite,
+        }
+
+    def _adversarial_step(
+        self, noisy: Any, clean: Any, schedule: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        spectra = self._spectra(noisy, clean)
+        noisy01, clean01 = spectra["noisy01"], spectra["clean01"]
+        moving = _snapshot(self.generator)
+        with tf.GradientTape() as tape:
+            estimate = self.generator(noisy01, training=True)
+            with tape.stop_recording():
+                d_values = self._discriminator_step(noisy01, clean01, estimate, schedule)
+            terms, total = self._reconstruction(spectra, estimate)
+            adversarial, added = self._adversarial(noisy01, clean01, estimate, schedule)
+            terms |= adversarial
+            total += added
+        g_values = self._update_generator(tape, total, terms, moving, schedule)
+        finite = tf.minimum(d_values.pop("finite"), g_values.pop("finite"))
+        return d_values | g_values | {"finite": finite}
+
+    def _update_generator(
+        self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], moving: list[Any],
+        schedule: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        gradients = tape.gradient(total, self.generator.trainable_variables)
+        norm, finite = self._apply(
+            self.g_optimizer, self.generator, gradients, total, moving, schedule["g_rate"]
+        )
+        decay = schedule["ema_decay"]
+        for average, variable in zip(
+            self.ema.trainable_variables, self.generator.trainable_variables, strict=True
+        ):
+            average.assign(decay * average + (1 - decay) * variable)
+        for average, variable in zip(
+            self.ema.non_trainable_variables, self.generator.non_trainable_variables, strict=True
+        ):
+            average.assign(variable)
+        return terms | {
+            "loss/total": total,
+            "gradient_norm/generator": norm,
+            "rate/generator": schedule["g_rate"],
+            "finite": finite,
+        }
+
+    def _apply(
+        self, optimizer: Any, network: keras.Model, gradients: list[Any], loss: Any,
+        moving: list[Any], rate: Any,
+    ) -> tuple[Any, Any]:
+        """Clip and apply gradients, or leave the network as it was where they are not finite."""
+        # A frozen or unused variable has no gradient; zero keeps the optimizer's slots aligned.
+        gradients = [
+            tf.zeros_like(v) if g is None else g
+            for g, v in zip(gradients, network.trainable_variables, strict=True)
+        ]
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
+        if self.config.training.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.training.clip_norm, norm)
+
+        def apply() -> Any:
+            optimizer.learning_rate.assign(rate)
+            optimizer.apply(gradients, network.trainable_variables)
+            return tf.constant(1.0)
+
+        def undo() -> Any:  # the forward pass has moved statistics and spectral-norm vectors
+            for variable, before in zip(network.non_trainable_variables, moving, strict=True):
+                variable.assign(before)
+            return tf.constant(0.0)
+
+        return norm, tf.cond(finite, apply, undo)
+
+    # ---- Losses --------------------------------------------------------------------------------
+    def _spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
+        """Return what the losses need of two waveforms `[batch, samples]`."""
+        spectra: dict[str, Any] = {}
+        for name, waveform in (("noisy", noisy), ("clean", clean)):
+            spectrum = self.graph_mel.stft(waveform)
+            magnitude = _magnitude(*spectrum)
+            spectra[name] = spectrum
+            spectra[f"{name}_magnitude"] = magnitude
+            spectra[f"{name}01"] = self.graph_mel.normalise(self.graph_mel.linear(magnitude))
+        return spectra
+
+    def _reconstruction(
+        self, spectra: Mapping[str, Any], estimate: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the reconstruction terms by name, unweighted, and their weighted sum."""
+        weights, power = self.config.losses, self.config.losses.compression
+        clean01 = spectra["clean01"]
+        terms = {"loss/mse": losses.mse(clean01, estimate)}
+        total = weights.mse_weight * terms["loss/mse"]
+        if weights.mel_weight:
+            linear = self.graph_mel.denormalise
+            value = losses.compressed_mel(linear(clean01), linear(estimate), power)
+            terms["loss/mel"] = value
+            total += weights.mel_weight * value
+        if weights.magnitude_weight or weights.complex_weight:
+            gain = self.graph_mel.bin_gain(
+                spectra["noisy01"], estimate, self.config.inversion.max_gain_db
+            )
+            magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
+            if weights.magnitude_weight:
+                value = losses.compressed_magnitude(clean, magnitude, power)
+                terms["loss/magnitude"] = value
+                total += weights.magnitude_weight * value
+            if weights.complex_weight:
+                gained = tuple(gain * part for part in spectra["noisy"])
+                value = losses.compressed_complex(
+                    spectra["clean"], clean, gained, magnitude, power
+                )
+                terms["loss/complex"] = value
+                total += weights.complex_weight * value
+        return terms, total
+
+    def _adversarial(
+        self, noisy01: Any, clean01: Any, estimate: Any, schedule: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the adversarial terms by name, unweighted, and their weighted sum."""
+        weights = self.config.losses
+        # training=False: the generator's step must not move the discriminator's vectors.
+        logits, *fake = self.discriminator([noisy01, estimate], training=False)
+        terms = {"loss/adversarial": losses.generator_loss(logits, weights.adversarial)}
+        total = schedule["adversarial_weight"] * terms["loss/adversarial"]
+        if weights.feature_weight:
+            _, *real = self.discriminator([noisy01, clean01], training=False)
+            value = losses.feature_matching([tf.stop_gradient(r) for r in real], fake)
+            terms["loss/features"] = value
+            total += schedule["feature_weight"] * value
+        return terms, total
+
+    def adversarial_share(self, step: int, noisy: Any, clean: Any) -> float:
+        """Return the adversary's share of the generator's gradient norm at a step, in [0, 1]."""
+        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        return float(self._share(noisy, clean, schedule))
+
+    def _gradient_share(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> Any:
+        """Return |adversarial| / (|adversarial| + |reconstruction|) of the generator's gradient."""
+        spectra = self._spectra(noisy, clean)
+        with tf.GradientTape(persistent=True) as tape:
+            estimate = self.generator(spectra["noisy01"], training=False)
+            _, reconstruction = self._reconstruction(spectra, estimate)
+            _, adversarial = self._adversarial(
+                spectra["noisy01"], spectra["clean01"], estimate, schedule
+            )
+        norms = []
+        for part in (adversarial, reconstruction):
+            gradients = tape.gradient(part, self.generator.trainable_variables)
+            norms.append(tf.linalg.global_norm([g for g in gradients if g is not None]))
+        return norms[0] / (norms[0] + norms[1] + 1e-12)
+
+    # ---- Validation ----------------------------------------------------------------------------
+    def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """Score the EMA generator on the validation clips through `gain` inversion.
+
+        Returns:
+            Mean metrics by name, and the mels and waveforms behind them, batch first.
+        """
+        noisy, clean = self.material.valid_noisy, self.material.valid_clean
+        spectrum = self.mel.stft(noisy)
+        noisy01 = self.mel.normalise(self.mel.linear(spectrum))
+        clean01 = self.mel.mel01(clean)
+        size = self.config.training.batch_size
+        estimate01 = np.concatenate([
+            self._estimate(tf.constant(noisy01[at : at + size])).numpy()
+            for at in range(0, len(noisy01), size)
+        ])
+        gain = bin_gain(self.mel, noisy01, estimate01, self.config.inversion.max_gain_db)
+        estimate = self.mel.istft(gain * spectrum, noisy.shape[1])
+        values = {
+            "mse_mel": metrics.mse_mel(clean01, estimate01),
+            "psnr_mel": float(np.mean([
+                metrics.psnr_mel(c, e) for c, e in zip(clean01, estimate01, strict=True)
+            ])),
+        }
+        scores = {"si_sdr": metrics.si_sdr}
+        if metrics.available()["pesq"]:
+            scores["pesq_wb"] = lambda c, e: metrics.pesq_wb(c, e, self.mel.sample_rate)
+        for name, score in scores.items():
+            values[name] = _mean_score(score, clean, estimate)
+            values[f"{name}_noisy"] = _mean_score(score, clean, noisy)
+        shown = {
+            "mels": {"noisy": noisy01, "estimate": estimate01, "clean": clean01},
+            "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
+        }
+        return values, shown
+
+
+def _magnitude(real: Any, imaginary: Any) -> Any:
+    return ops.sqrt(ops.square(real) + ops.square(imaginary))
+
+
+def _snapshot(network: keras.Model) -> list[Any]:
+    return [tf.identity(variable) for variable in network.non_trainable_variables]
+
+
+def _mean_score(
+    score: Callable[[np.ndarray, np.ndarray], float], clean: np.ndarray, estimate: np.ndarray
+) -> float:
+    """Mean over the clips that the metric does not refuse; NaN where it refuses all."""
+    values = []
+    for c, e in zip(clean, estimate, strict=True):
+        try:
+            values.append(score(c, e))
+        except metrics.Refused:
+            values.append(math.nan)
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan

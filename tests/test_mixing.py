@@ -1,0 +1,391 @@
+"""mixing: SNR as asked for, pure in (seed, step, index), nothing dropped, rooms aligned."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gan_denoise.audio import read_mono
+from gan_denoise.config import DataConfig
+from gan_denoise.corpus import FULL_SCALE, Corpus
+from gan_denoise.mixing import (
+    Mixer,
+    _Filter,
+    _Speech,
+    mix_at_snr,
+    random_stream,
+    reverberate,
+    snr_gain,
+    write_pairs,
+)
+
+RATE = 16000
+PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}
+
+
+def _corpus(clips: dict[str, np.ndarray], speakers: bool = True, rate: int = RATE) -> Corpus:
+    """A corpus in memory; a name is [FOLDER:]GROUP/FILE."""
+    peaks = [float(np.abs(clip).max()) for clip in clips.values()]
+    stored = [np.rint(clip / peak * FULL_SCALE).astype(np.int16)
+              for clip, peak in zip(clips.values(), peaks, strict=True)]
+    lengths = np.array([len(clip) for clip in stored])
+    folders = [int(name.partition(":")[0]) if ":" in name else 0 for name in clips]
+    names = tuple(name.rpartition(":")[2] for name in clips)
+    return Corpus(
+        samples=np.concatenate(stored), names=names,
+        groups=tuple(name.partition("/")[0] if speakers else None for name in names),
+        folders=np.array(folders), offsets=np.cumsum(lengths) - lengths, lengths=lengths,
+        gains=np.array(peaks, dtype=np.float32) / FULL_SCALE, hashes=names, sample_rate=rate,
+    )
+
+
+def _noise(seconds: float, seed: int, level: float = 0.3) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-level, level, round(seconds * RATE)).astype("f4")
+
+
+def _tone(seconds: float, hertz: float, level: float = 0.5) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (level * np.sin(2 * np.pi * hertz * time)).astype("f4")
+
+
+def _snr(clean: np.ndarray, noisy: np.ndarray) -> float:
+    clean, noisy = clean.astype(float), noisy.astype(float)
+    return float(10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2)))
+
+
+def _dominant(audio: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(audio))
+    return float(np.argmax(spectrum) * RATE / len(audio))
+
+
+@pytest.fixture(scope="module")
+def speech() -> Corpus:
+    return _corpus({f"s{s}/{u}.wav": _noise(1.0 + 0.7 * u, 10 * s + u) for s in range(4)
+                    for u in range(3)})
+
+
+@pytest.fixture(scope="module")
+def noise() -> Corpus:
+    return _corpus({f"kind{k}/{u}.wav": _noise(0.3 + 1.5 * u, 100 + 10 * k + u) for k in range(3)
+                    for u in range(2)})
+
+
+class TestMixAtSnr:
+    @pytest.mark.parametrize("snr_db", [-15.0, 0.0, 12.5, 40.0])
+    def test_exact_even_where_one_gain_prevents_clipping(self, snr_db):
+        clean, added = _noise(1.0, 0, 0.9), _noise(1.0, 1, 0.9)
+        noisy, scaled, gain = mix_at_snr(clean, added, snr_db)
+        assert _snr(scaled, noisy) == pytest.approx(snr_db, abs=0.01)
+        assert max(np.abs(noisy).max(), np.abs(scaled).max()) <= 1.0
+        np.testing.assert_allclose(scaled, clean * np.float32(gain))
+        assert (gain < 1.0) == (snr_db < 30.0)
+
+    def test_quiet_sum_keeps_its_level(self):
+        clean = _noise(0.5, 0, 0.1)
+        _, same, gain = mix_at_snr(clean, _noise(0.5, 1, 0.1), 0.0)
+        assert gain == 1.0
+        np.testing.assert_array_equal(same, clean)
+
+    def test_silence_and_other_lengths_are_refused(self):
+        loud, silent = _noise(0.1, 0), np.zeros(1600, "f4")
+        with pytest.raises(ValueError, match="noise is silent"):
+            snr_gain(loud, silent, 0.0)
+        with pytest.raises(ValueError, match="clean is silent"):
+            mix_at_snr(silent, loud, 0.0)
+        with pytest.raises(ValueError, match="shape"):
+            mix_at_snr(loud, loud[:-1], 0.0)
+
+
+class TestPurity:
+    def test_items_depend_on_seed_step_and_index_alone(self, speech, noise):
+        mixer = Mixer(speech, noise, DataConfig(), RATE, 16000, seed=5)
+        mixer.batch(9, 3)  # what was drawn before does not matter
+        first = mixer.item(3, 2)
+        again = Mixer(speech, noise, DataConfig(), RATE, 16000, seed=5).item(3, 2)
+        for one, two in zip(first, again, strict=True):
+            assert one.tobytes() == two.tobytes()
+        for other in (mixer.item(2, 3), mixer.item(3, 1),
+                      Mixer(speech, noise, DataConfig(), RATE, 16000, seed=6).item(3, 2)):
+            assert not np.array_equal(other[0], first[0])
+
+    def test_batch_is_its_items(self, speech, noise):
+        mixer = Mixer(speech, noise, DataConfig(), RATE, 16000, seed=0)
+        noisy, clean = mixer.batch(7, 4)
+        assert noisy.shape == clean.shape == (4, 16000)
+        assert noisy.dtype == clean.dtype == np.float32
+        for index in range(4):
+            one = mixer.item(7, index)
+            np.testing.assert_array_equal(noisy[index], one[0])
+            np.testing.assert_array_equal(clean[index], one[1])
+
+    def test_threads_do_not_disturb_each_other(self, speech, noise):
+        mixer = Mixer(speech, noise, DataConfig(), RATE, 16000, seed=0, rir=speech)
+        alone = [mixer.batch(step, 2) for step in range(12)]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda step: mixer.batch(step, 2), range(12)))
+        for one, two in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], two[0])
+            np.testing.assert_array_equal(one[1], two[1])
+
+
+class TestRecipe:
+    def test_snr_and_peak_keep_to_their_ranges(self, speech, noise):
+        data = DataConfig(snr_mean=0.0, snr_std=20.0, snr_range=(-10.0, 10.0),
+                          peak_range=(-40.0, -6.0))
+        noisy, clean = Mixer(speech, noise, data, RATE, 16000, seed=0).batch(0, 64)
+        snrs = [_snr(c, n) for c, n in zip(clean, noisy, strict=True)]
+        assert min(snrs) == pytest.approx(-10.0, abs=0.05)
+        assert max(snrs) == pytest.approx(10.0, abs=0.05)
+        peaks = 20 * np.log10(np.abs(noisy).max(axis=1))
+        assert -40.01 <= peaks.min() < -30
+        assert -12 < peaks.max() <= -5.99
+
+    def test_snr_is_what_was_asked_for(self, speech, noise):
+        data = DataConfig(snr_mean=3.0, snr_std=0.0)
+        noisy, clean = Mixer(speech, noise, data, RATE, 16000, seed=0).batch(0, 16)
+        for c, n in zip(clean, noisy, strict=True):
+            assert _snr(c, n) == pytest.approx(3.0, abs=0.01)
+
+    def test_without_noise_noisy_is_clean(self, speech):
+        mixer = Mixer(speech, None, DataConfig(), RATE, 16000, seed=0, rir=speech)
+        noisy, clean = mixer.batch(0, 8)
+        np.testing.assert_array_equal(noisy, clean)
+
+    def test_folders_have_equal_shares_whatever_their_size(self):
+        clips = {f"0:a/{n}.wav": _tone(1.5, 500.0) for n in range(40)}
+        clips["1:b/0.wav"] = _tone(1.5, 2000.0)
+        mixer = Mixer(_corpus(clips), None, DataConfig(equalise=0.0), RATE, 8000, seed=0)
+        tones = [_dominant(clean) for clean in mixer.batch(0, 200)[1]]
+        assert 0.35 < np.mean([tone > 1000 for tone in tones]) < 0.65
+
+    def test_kinds_of_noise_have_equal_shares(self):
+        clips = {f"many/{n}.wav": _tone(2.0, 500.0) for n in range(30)}
+        clips["one/0.wav"] = _tone(2.0, 3000.0)
+        data = DataConfig(noises=(1, 1), snr_mean=-15.0, snr_std=0.0, **PLAIN)
+        speech = _corpus({"a/0.wav": _noise(2.0, 0)})
+        noisy, clean = Mixer(speech, _corpus(clips), data, RATE, 8000, seed=0).batch(0, 200)
+        tones = [_dominant(n - c) for n, c in zip(noisy, clean, strict=True)]
+        assert 0.35 < np.mean([tone > 1000 for tone in tones]) < 0.65
+
+    def test_silent_noise_is_redrawn_and_then_coloured(self):
+        gap = np.zeros(60 * RATE, "f4")
+        gap[:RATE] = _noise(1.0, 3)  # one second of sound in a minute
+        mostly = _corpus({"a/0.wav": gap})
+        data = DataConfig(noises=(1, 1), snr_std=0.0, snr_mean=0.0, **PLAIN)
+        speech = _corpus({"a/0.wav": _noise(2.0, 0)})
+        noisy, clean = Mixer(speech, mostly, data, RATE, 8000, seed=0).batch(0, 50)
+        for n, c in zip(noisy, clean, strict=True):
+            assert _snr(c, n) == pytest.approx(0.0, abs=0.01)
+
+    def test_pauses_of_speech_are_redrawn(self):
+        gap = np.zeros(60 * RATE, "f4")
+        gap[30 * RATE:31 * RATE] = _tone(1.0, 700.0)
+        noisy, _ = Mixer(_corpus({"a/0.wav": gap}), None, DataConfig(), RATE, 8000, 0).batch(0, 40)
+        assert {round(_dominant(n), -2) for n in noisy} == {700.0}
+
+    def test_resampling_moves_the_pitch_of_noise_within_its_range(self):
+        data = DataConfig(**PLAIN | {"resample_noise": 1.0}, resample_range=(0.8, 1.25),
+                          noises=(1, 1), snr_mean=-15.0, snr_std=0.0)
+        speech = _corpus({"a/0.wav": _noise(2.0, 0)})
+        mixer = Mixer(speech, _corpus({"k/0.wav": _tone(2.0, 1000.0)}), data, RATE, 16000, seed=0)
+        tones = [_dominant(n - c) for n, c in zip(*mixer.batch(0, 40), strict=True)]
+        assert min(tones) == pytest.approx(820.0, abs=25)
+        assert max(tones) == pytest.approx(1220.0, abs=35)
+
+    @pytest.mark.parametrize("looped", [0.0, 1.0])
+    def test_short_noise_is_looped_or_placed_once(self, looped):
+        data = DataConfig(**PLAIN, noises=(1, 1), loop_noise=looped)
+        short = _corpus({"k/0.wav": _noise(0.2, 4)})
+        speech = _corpus({"a/0.wav": _noise(2.0, 0)})
+        noisy, clean = Mixer(speech, short, data, RATE, 16000, seed=0).batch(0, 8)
+        sounding = np.mean(np.abs(noisy - clean) > 1e-6 * np.abs(noisy).max(), axis=1)
+        assert (sounding > 0.95).all() if looped else (np.abs(sounding - 0.2) < 0.02).all()
+
+    def test_babble_is_of_other_speakers(self):
+        voices = _corpus({"a/0.wav": _tone(3.0, 500.0), "b/0.wav": _tone(3.0, 2000.0)})
+        data = DataConfig(**PLAIN | {"babble": 1.0}, noises=(1, 1), snr_mean=-10.0, snr_std=0.0)
+        faint = _corpus({"k/0.wav": _tone(3.0, 6000.0)})
+        noisy, clean = Mixer(voices, faint, data, RATE, 16000, seed=0).batch(0, 20)
+        for n, c in zip(noisy, clean, strict=True):
+            added = np.abs(np.fft.rfft(n - c))
+            assert added[round(_dominant(c))] < 0.01 * added.max()
+            assert added[2500 - round(_dominant(c))] > 0.05 * added.max()
+
+    def test_lone_speaker_has_no_babble_and_no_error(self, noise):
+        voices = _corpus({"a/0.wav": _tone(3.0, 500.0)})
+        Mixer(voices, noise, DataConfig(babble=1.0), RATE, 16000, seed=0).batch(0, 8)
+
+    def test_other_rates_are_refused(self, speech):
+        with pytest.raises(ValueError, match="8000"):
+            Mixer(_corpus({"a/0.wav": _noise(1.0, 0)}, rate=8000), None, DataConfig(), RATE, 100, 0)
+
+
+class TestJoining:
+    def test_short_utterances_are_joined_within_a_speaker_with_pauses(self):
+        clips = {f"a/{n}.wav": _tone(0.3, 400.0 + 100 * n) for n in range(3)}
+        clips |= {f"b/{n}.wav": _tone(0.3, 3000.0 + 100 * n) for n in range(3)}
+        data = DataConfig(pause_range=(0.2, 0.2), equalise=0.0)
+        mixer = Mixer(_corpus(clips), None, data, RATE, 32000, seed=0)
+        for clean in mixer.batch(0, 16)[1]:
+            spectrum = np.abs(np.fft.rfft(clean)) ** 2
+            low = spectrum[:3000].sum() / spectrum.sum()  # bins of 0.5 Hz: below 1.5 kHz
+            assert low < 0.01 or low > 0.99
+            assert 0.3 < np.mean(clean == 0.0) < 0.55  # 0.2 s of pause in each 0.5 s
+
+    def test_every_utterance_is_drawn(self):
+        clips = {f"s{n % 2}/{n}.wav": _tone(0.2 + 0.1 * n, 300.0 * (n + 1)) for n in range(12)}
+        corpus = _corpus(clips)
+        mixer = Mixer(corpus, None, DataConfig(equalise=0.0), RATE, 8000, seed=0)
+        heard = set()
+        for clean in mixer.batch(0, 300)[1]:
+            spectrum = np.abs(np.fft.rfft(clean))  # bins of 2 Hz
+            heard |= {n for n in range(12) if spectrum[150 * (n + 1)] > 0.2 * spectrum.max()}
+        assert heard == set(range(12))
+
+    def test_speakers_that_are_unknown_are_joined_too(self):
+        corpus = _corpus({f"x/{n}.wav": _tone(0.3, 500.0) for n in range(3)}, speakers=False)
+        noisy, _ = Mixer(corpus, None, DataConfig(), RATE, 32000, seed=0).batch(0, 4)
+        assert (np.mean(np.abs(noisy) > 0, axis=1) > 0.3).all()
+
+    def test_draws_go_with_duration(self):
+        corpus = _corpus({"a/0.wav": _tone(1.0, 500.0), "b/0.wav": _tone(9.0, 500.0)})
+        voices = _Speech(corpus, DataConfig())
+        drawn = [voices.draw(random_stream(0, 0, i), 8000)[1] for i in range(400)]
+        assert 0.84 < np.mean([v == voices.voices[1] for v in drawn]) < 0.96
+
+
+class TestRoom:
+    def test_target_is_aligned_with_the_dry_speech(self):
+        speech = _noise(1.0, 0)
+        response = np.zeros(6000, "f4")
+        response[1000] = 1.0  # the direct path is late
+        response[1300], response[4000] = 0.5, 0.4
+        heard, target = reverberate(speech, response, early=800)
+        for wet in (heard, target):
+            size = 2 * len(speech)
+            lags = np.fft.irfft(np.fft.rfft(wet, size) * np.conj(np.fft.rfft(speech, size)))
+            assert np.argmax(lags) == 0
+        expected = speech.copy()
+        expected[300:] += 0.5 * speech[:-300]
+        np.testing.assert_allclose(target, expected, atol=1e-5)
+        expected[3000:] += 0.4 * speech[:-3000]
+        np.testing.assert_allclose(heard, expected, atol=1e-5)
+
+    def test_mixtures_hold_the_late_part_and_targets_do_not(self, speech, noise):
+        response = np.zeros(8000, "f4")
+        response[100], response[6000] = 1.0, 0.9
+        data = DataConfig(**PLAIN, reverberate=1.0, snr_mean=30.0, snr_std=0.0)
+        rooms = _corpus({"r/0.wav": response})
+        dry = Mixer(speech, None, DataConfig(equalise=0.0), RATE, 16000, seed=0).item(0, 0)[1]
+        noisy, clean = Mixer(speech, noise, data, RATE, 16000, seed=0, rir=rooms).item(0, 0)
+        np.testing.assert_allclose(clean / np.abs(clean).max(), dry / np.abs(dry).max(), atol=1e-4)
+        assert _snr(clean, noisy) < 3.0
+
+
+class TestFilter:
+    def test_boosts_stay_in_range_without_delay_and_wrap(self):
+        shape = _Filter(16384, RATE, 6.0)  # already a fast length
+        impulse = np.zeros(16384, "f4")
+        impulse[0] = 1.0
+        for seed in range(20):
+            out = shape.equalise(impulse, random_stream(seed, 0, 0))
+            assert np.argmax(np.abs(out)) == 0
+            assert np.abs(out[-8000:]).max() < 1e-3  # nothing came around the end
+        middle = np.roll(impulse, 8000)
+        response = np.abs(np.fft.rfft(shape.equalise(middle, random_stream(1, 0, 0))))
+        assert 20 * np.log10(response.max()) < 6.3
+        assert 20 * np.log10(response.min()) > -6.3
+        assert np.ptp(20 * np.log10(response)) > 1.0
+
+    def test_coloured_noise_is_normal(self):
+        shape = _Filter(64000, RATE, 0.0)
+        made = shape.coloured(random_stream(0, 0, 0))
+        made = (made - made.mean()) / made.std()
+        assert np.mean(made**4) == pytest.approx(3.0, abs=0.4)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for speaker in ("anna", "bert"):
+        for number in range(3):
+            path = tmp_path / "speech" / speaker / f"u{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            level = 1e-3 if number == 2 else 0.9
+            soundfile.write(path, _noise(0.5 + 0.4 * number, number, level), RATE)
+    for kind in ("rain", "dog"):
+        path = tmp_path / "noise" / kind / "n.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, _noise(0.7, 9), RATE)
+    return tmp_path / "speech", tmp_path / "noise"
+
+
+class TestWritePairs:
+    def _write(self, folders, out: Path, **options):
+        options = {"snrs": (-5.0, 0.0, 25.0), "cache": out.parent / "cache", **options}
+        return write_pairs([folders[0]], [folders[1]], out, RATE, **options)
+
+    def test_snr_of_the_files_is_that_of_the_manifest(self, folders, tmp_path):
+        out = tmp_path / "out"
+        rows = self._write(folders, out)
+        assert json.loads((out / "manifest.json").read_text()) == rows
+        assert [row["snr_db"] for row in rows] == [-5.0, 0.0, 25.0] * 2
+        assert {row["file"] for row in rows} == {f"{s}/u{n}.wav" for s in ("anna", "bert")
+                                                  for n in range(3)}
+        for row in rows:
+            noisy = read_mono(out / "noisy" / row["file"], RATE)
+            clean = read_mono(out / "clean" / row["file"], RATE)
+            assert soundfile.info(out / "noisy" / row["file"]).subtype == "PCM_16"
+            assert _snr(clean, noisy) == pytest.approx(row["snr_db"], abs=0.1)
+            assert row["seconds"] == pytest.approx(len(clean) / RATE, abs=1e-3)
+            assert row["speaker"] == row["file"].partition("/")[0]
+            assert row["noise"] in ("rain", "dog")
+            assert row["noise_file"] == f"{row['noise']}/n.flac"
+            original = read_mono(folders[0] / row["speech"], RATE)
+            np.testing.assert_allclose(clean, original * row["gain"], atol=1e-4)
+        assert sorted(p.name for p in out.iterdir()) == ["clean", "manifest.json", "noisy"]
+
+    def test_same_seed_same_files_and_count_goes_around(self, folders, tmp_path):
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            rows = self._write(folders, tmp_path / name, seed=seed, count=8)
+        assert len(rows) == len({row["file"] for row in rows}) == 8
+        first, again, other = (
+            b"".join(p.read_bytes() for p in sorted((tmp_path / n / "noisy").rglob("*.wav")))
+            for n in "abc"
+        )
+        assert first == again
+        assert first != other
+
+    def test_fewer_than_all_and_a_fixed_length(self, folders, tmp_path):
+        seen = []
+        rows = self._write(folders, tmp_path / "out", count=4, seconds=1.5,
+                           progress=lambda *p: seen.append(p))
+        assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert {row["seconds"] for row in rows} == {1.5}
+
+    def test_rooms(self, folders, tmp_path):
+        response = np.zeros(4000, "f4")
+        response[50], response[3000] = 1.0, 0.5
+        (tmp_path / "rir").mkdir()
+        soundfile.write(tmp_path / "rir" / "hall.wav", response, RATE, subtype="FLOAT")
+        rows = self._write(folders, tmp_path / "out", rir_folders=[tmp_path / "rir"], count=12)
+        assert {row["rir"] for row in rows} == {None, "hall.wav"}
+
+    def test_refuses_what_is_there_and_leaves_nothing_after_an_error(self, folders, tmp_path):
+        out = tmp_path / "out"
+
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self._write(folders, out, progress=stop)
+        assert not list(out.iterdir())
+        self._write(folders, out)
+        with pytest.raises(FileExistsError, match="noisy"):
+            self._write(folders, out)
+        with pytest.raises(ValueError, match="no SNR"):
+            self._write(folders, tmp_path / "other", snrs=())

@@ -1,0 +1,134 @@
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from gan_denoise import scores
+from gan_denoise.metrics import METRICS
+from gan_denoise.scores import Evaluation, Row
+
+
+def table(values, snr_db=None, **more):
+    """`values` is {system: {file: {metric: score, or a text why not}}}."""
+    rows = []
+    for system, files in values.items():
+        for name, found in files.items():
+            numbers = {k: v for k, v in found.items() if not isinstance(v, str)}
+            refused = {k: v for k, v in found.items() if isinstance(v, str)}
+            snr = (snr_db or {}).get(name)
+            rows.append(Row(name, system, snr, 2.0, 16000, numbers, refused, 0.0))
+    return Evaluation(tuple(values), tuple(rows), **more)
+
+
+@pytest.fixture
+def refusing():
+    return table(
+        {
+            "noisy": {"a": {"snr": 1.0}, "b": {"snr": 3.0}, "c": {"snr": 8.0}},
+            "model": {"a": {"snr": 5.0}, "b": {"snr": "too short"}, "c": {"snr": 10.0}},
+        }
+    )
+
+
+def test_means_are_over_files_that_no_system_refused(refusing):
+    assert refusing.common("snr") == ["a", "c"]
+    assert refusing.mean("noisy", "snr") == 4.5
+    assert refusing.median("model", "snr") == 7.5
+    assert refusing.improvement("model", "snr") == 3.0
+    assert refusing.mean("noisy", "snr", ["b", "c"]) == 8.0
+    assert refusing.mean("noisy", "snr", ["b"]) is None
+    assert refusing.mean("noisy", "stoi") is None
+
+
+def test_infinite_scores_stay_infinite_and_never_become_nan():
+    result = table(
+        {
+            "noisy": {"a": {"snr": math.inf, "si_sdr": math.inf}, "b": {"snr": 1, "si_sdr": 2}},
+            "model": {
+                "a": {"snr": math.inf, "si_sdr": math.inf},
+                "b": {"snr": 2, "si_sdr": -math.inf},
+            },
+        }
+    )
+    assert result.mean("noisy", "snr") == math.inf
+    assert result.improvement("model", "snr") is None
+    assert result.mean("model", "si_sdr") is None
+    text = json.dumps(scores.to_json(result), allow_nan=False)
+    assert "Infinity" not in text
+    assert "NaN" not in text
+
+
+def test_columns_are_in_the_order_of_the_definitions(refusing):
+    assert refusing.columns == ["snr"]
+    mixed = table({"noisy": {"a": {"mse_mel": 0.1, "pesq_wb": "silent", "snr": 1.0}}})
+    assert mixed.columns == ["pesq_wb", "snr", "mse_mel"]
+
+
+def test_few_snrs_are_groups_and_many_are_binned():
+    few = table({"noisy": {n: {"snr": 1.0} for n in "abc"}}, {"a": 10.0, "b": -5.0, "c": 10.0})
+    assert few.by_snr() == {"-5 dB": ["b"], "10 dB": ["a", "c"]}
+    snrs = {f"{i}": i * 1.1 - 5 for i in range(12)}
+    many = table({"noisy": {name: {"snr": 1.0} for name in snrs}}, snrs)
+    groups = many.by_snr()
+    assert list(groups) == ["-5 to 0 dB", "0 to 5 dB", "5 to 10 dB"]
+    assert sorted(name for names in groups.values() for name in names) == sorted(snrs)
+    assert all(0 <= snrs[name] < 5 for name in groups["0 to 5 dB"])
+    assert table({"noisy": {"a": {"snr": 1.0}}}).by_snr() == {}
+
+
+def test_json_counts_what_was_refused(refusing):
+    found = scores.to_json(refusing)
+    assert found["metrics"]["snr"]["files_in_mean"] == 2
+    assert found["metrics"]["snr"]["files_refused"] == {"noisy": 0, "model": 1}
+    assert found["summary"]["model"]["snr"] == {"mean": 7.5, "median": 7.5, "improvement": 3.0}
+    (row,) = (row for row in found["rows"] if row["refused"])
+    assert (row["name"], row["system"], row["refused"]) == ("b", "model", {"snr": "too short"})
+
+
+def test_scores_appear_whole_or_not_at_all(refusing, tmp_path, monkeypatch):
+    scores.save(refusing, tmp_path / "deep" / "out")
+    assert sorted(p.name for p in (tmp_path / "deep" / "out").iterdir()) == [
+        "scores.csv", "scores.json"
+    ]
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(scores.os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        scores.save(refusing, tmp_path / "full")
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits_with_all_metrics(width):
+    def found(k):
+        values = dict.fromkeys(METRICS, 12.34 + k) | {"snr": -13.34 + k}
+        del values["pesq_nb"]
+        return values | {"pesq_wb": 1.23, "stoi": 0.5, "estoi": 0.5, "mse_mel": 0.0123,
+                         "mse_mel_wave": 0.0123, "psnr_mel": math.inf}
+
+    systems = ("noisy", "pretrained", "fine-tuned", "oracle")
+    result = table(
+        {system: {"a": found(k), "b": found(k)} for k, system in enumerate(systems, 1)},
+        {"a": 0.0, "b": 5.0},
+        notices=("3 files of 48000 Hz resampled to 16000 Hz",),
+    )
+    console = Console(width=width, file=io.StringIO())
+    scores.render(result, console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert text.startswith("2 files, 0.1 min at 16,000 Hz\n- 3 files of 48000 Hz resampled")
+    for expected in (*systems, "mean", "median", "vs noisy", "-12.3", "inf", "0 dB (1)"):
+        assert expected in text
+    mean = text[text.index("mean") :].splitlines()[1]
+    assert mean.split()[:4] == ["noisy", "1.23", "0.500", "0.500"]
+
+
+def test_the_table_of_the_noisy_input_alone():
+    console = Console(width=80, file=io.StringIO())
+    scores.render(table({"noisy": {"a": {"snr": 5.0, "stoi": "silent"}}}), console)
+    assert "vs noisy" not in console.file.getvalue()
+    assert "5.0" in console.file.getvalue()
