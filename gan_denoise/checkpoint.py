@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -131,6 +131,27 @@ def settings_of(source: Path) -> Config:
         return load_config(path)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
+
+
+def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config:
+    """Return the settings of a fine-tuning run that starts from another run or model.
+
+    The network, mel and audio settings are those of `init`. Data settings are too, where neither
+    the settings file nor an override names any recordings.
+
+    Raises:
+        ConfigError: When an override would change the network.
+    """
+    fixed = ("audio.", "mel.", "generator.")
+    if refused := [override for override in overrides if override.startswith(fixed)]:
+        raise ConfigError(f"{refused[0]}: --init {init} fixes the network, mel and audio settings")
+    config, theirs = load_config(source, overrides), settings_of(init)
+    data = config.data
+    named = data.speech or data.noisy or data.clean or data.pairs
+    return config.model_copy(update={
+        "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
+        "data": data if named else theirs.data,
+    })
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

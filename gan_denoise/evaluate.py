@@ -9,6 +9,7 @@ does not match is an error, not a gap.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import multiprocessing
 import platform
 from collections import Counter, deque
@@ -359,6 +360,12 @@ def _row_notices(systems: Sequence[str], rows: Sequence[Row]) -> list[str]:
                 f"{metric}: mean over {files - len(refusing)} of {files} files, the others were "
                 f"refused ({row.name}, {row.system}: {row.refused[metric]})"
             )
+    equal = [row.name for row in rows if row.system == NOISY and row.scores.get("snr") == math.inf]
+    if equal:
+        notices.append(
+            f"{len(equal)} of {files} noisy files equal their clean ones ({equal[0]}): out of the "
+            "means of what is infinite there, such as SNR and SI-SDR"
+        )
     for system in systems:
         late = [row for row in rows if row.system == system and row.lag]
         if late:

@@ -262,7 +262,8 @@ class _Loop:
         begun = time.monotonic()
         values, shown = self.trainer.validate()
         if self.trainer.kind == "finetune":
-            self.last["adversarial_share"] = values["adversarial_share"] = (
+            values |= {name: self.last[name] for name in ("discriminator/real", "discriminator/fake")}
+            values["adversarial_share"] = (
                 self.trainer.adversarial_share(self.progress.step, noisy, clean)
             )
         step = self.progress.step

@@ -1,6 +1,8 @@
 """The table of an evaluation: means over what every system scored, CSV, strict JSON, terminal.
 
 A mean is over the files that no compared system refused; how many these are is part of the result.
+Where the noisy input is the clean clip already, its SNR is infinite and would be the mean: such a
+file stays in the rows and out of the means of the metrics that are infinite for it.
 """
 
 from __future__ import annotations
@@ -86,10 +88,14 @@ class Evaluation:
         return [name for name in METRICS if name in seen]
 
     def common(self, metric: str, names: Iterable[str] | None = None) -> list[str]:
-        """Return the files that this metric scored for every system (of `names`, or of all)."""
+        """Return the files that count in this metric's means (of `names`, or of all).
+
+        Those that it scored for every system, and whose noisy input has no infinite score.
+        """
         tables = [self._scores[system] for system in self.systems]
         names = self.names if names is None else names
-        return [name for name in names if all(metric in table.get(name, ()) for table in tables)]
+        scored = [name for name in names if all(metric in table.get(name, ()) for table in tables)]
+        return [name for name in scored if self._scores[NOISY][name][metric] != math.inf]
 
     def values(self, system: str, metric: str, names: Iterable[str] | None = None) -> np.ndarray:
         """Return a system's scores over `common(metric, names)`, `[files]`."""
@@ -107,9 +113,7 @@ class Evaluation:
     def improvement(self, system: str, metric: str) -> float | None:
         """Return the system's mean less the noisy input's; of LSD and MSE, less is better."""
         pair = self.mean(system, metric), self.mean(NOISY, metric)
-        if None in pair or pair[0] == pair[1] == math.inf:
-            return None
-        return pair[0] - pair[1]
+        return None if None in pair else pair[0] - pair[1]
 
     def by_snr(self) -> dict[str, list[str]]:
         """Return `{label: names}` from low to high SNR; empty where no pair has one."""

@@ -244,6 +244,14 @@ def test_a_missing_pesq_is_one_line_and_the_rest_goes_on(make_pair, monkeypatch)
     assert "\n" not in notice
 
 
+def test_a_noisy_file_that_is_clean_already_is_told(make_pair, without_packages):
+    pairs = [make_pair("a"), make_pair("b")]
+    audio.write(pairs[1].noisy, audio.read_mono(pairs[1].clean, RATE), RATE, subtype="FLOAT")
+    result = evaluate.evaluate(pairs, Fake(), jobs=1)
+    assert result.mean("fake", "snr") == pytest.approx(5, abs=1e-3)
+    assert any("1 of 2 noisy files equal their clean ones (b)" in n for n in result.notices)
+
+
 def test_a_delay_is_told(make_pair, without_packages):
     model = Fake("late", wave=lambda x: np.concatenate([np.zeros(80, np.float32), x[:-80]]))
     result = evaluate.evaluate([make_pair("a"), make_pair("b")], model, jobs=1)

@@ -42,19 +42,28 @@ def test_means_are_over_files_that_no_system_refused(refusing):
     assert refusing.mean("noisy", "stoi") is None
 
 
+def test_a_noisy_input_that_is_clean_already_does_not_make_the_mean_infinite():
+    result = table(
+        {
+            "noisy": {"same": {"snr": math.inf, "stoi": 1.0}, "b": {"snr": 1.0, "stoi": 0.5}},
+            "model": {"same": {"snr": 30.0, "stoi": 0.9}, "b": {"snr": 2.0, "stoi": 0.6}},
+        }
+    )
+    assert result.common("snr") == ["b"]
+    assert result.improvement("model", "snr") == 1.0
+    assert result.common("stoi") == ["same", "b"]
+
+
 def test_infinite_scores_stay_infinite_and_never_become_nan():
     result = table(
         {
-            "noisy": {"a": {"snr": math.inf, "si_sdr": math.inf}, "b": {"snr": 1, "si_sdr": 2}},
-            "model": {
-                "a": {"snr": math.inf, "si_sdr": math.inf},
-                "b": {"snr": 2, "si_sdr": -math.inf},
-            },
+            "noisy": {"a": {"snr": 0.0, "lsd": 2.0}, "b": {"snr": 1.0, "lsd": 2.0}},
+            "model": {"a": {"snr": math.inf, "lsd": 1.0}, "b": {"snr": -math.inf, "lsd": 1.0}},
+            "oracle": {"a": {"snr": math.inf, "lsd": 0.0}, "b": {"snr": 9.0, "lsd": 0.0}},
         }
     )
-    assert result.mean("noisy", "snr") == math.inf
-    assert result.improvement("model", "snr") is None
-    assert result.mean("model", "si_sdr") is None
+    assert result.mean("oracle", "snr") == result.improvement("oracle", "snr") == math.inf
+    assert result.mean("model", "snr") is None
     text = json.dumps(scores.to_json(result), allow_nan=False)
     assert "Infinity" not in text
     assert "NaN" not in text
@@ -108,7 +117,7 @@ def test_the_table_fits_with_all_metrics(width):
         values = dict.fromkeys(METRICS, 12.34 + k) | {"snr": -13.34 + k}
         del values["pesq_nb"]
         return values | {"pesq_wb": 1.23, "stoi": 0.5, "estoi": 0.5, "mse_mel": 0.0123,
-                         "mse_mel_wave": 0.0123, "psnr_mel": math.inf}
+                         "mse_mel_wave": 0.0123, "psnr_mel": math.inf if k == 4 else 20.0}
 
     systems = ("noisy", "pretrained", "fine-tuned", "oracle")
     result = table(
