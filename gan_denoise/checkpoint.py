@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gan_denoise.config import Config, ConfigError, check_resume, dump_config, load_config
+from gan_denoise.config import Config, ConfigError, check_resume, load_config
 
 LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
 META = "meta.json"
@@ -58,26 +58,21 @@ class Progress:
     best: float | None = None
 
 
-def start_or_resume(run_dir: Path, config: Config, kind: str) -> bool:
-    """Prepare a run directory; return True when it holds a run to resume.
+def can_resume(run_dir: Path, config: Config, kind: str) -> bool:
+    """Return True when a directory holds a run to resume, False when a new one may start there.
 
     Raises:
         ConfigError: When the run there was started with other settings.
         CheckpointError: When the folder holds something else, or a run of the other kind.
     """
-    settings = run_dir / SETTINGS
-    if settings.is_file():
-        check_resume(load_config(settings), config)
-        if not (run_dir / LATEST).is_file():
-            return False
+    if (run_dir / LATEST).is_file():
         found = read_progress(run_dir / LATEST).kind
         if found != kind:
             raise CheckpointError(f"{run_dir}: holds a {found} run; give another --run folder")
+        check_resume(settings_of(run_dir), config)
         return True
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise CheckpointError(f"{run_dir}: is not empty and holds no run; give another --run folder")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings, lambda file: file.write(dump_config(config).encode()))
+    if run_dir.exists() and (not run_dir.is_dir() or set(os.listdir(run_dir)) - {SETTINGS}):
+        raise CheckpointError(f"{run_dir}: is not empty and holds no run; give another --run")
     return False
 
 
@@ -109,7 +104,8 @@ def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
     """
     stored = read_variables(path)
     if missing := sorted(set(variables) ^ set(stored)):
-        raise CheckpointError(f"{path}: variables differ from the network's: {', '.join(missing[:5])}")
+        names = ", ".join(missing[:5])
+        raise CheckpointError(f"{path}: variables differ from the network's: {names}")
     for name, variable in variables.items():
         value = stored[name]
         if tuple(variable.shape) != value.shape:
@@ -155,7 +151,11 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` with a temporary file beside `path`, then rename it to `path`."""
+    """Call `write` with a temporary file beside `path`, then rename it to `path`.
+
+    Raises:
+        CheckpointError: When the disk is full or the folder cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -165,9 +165,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there is kept"
+        ) from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _open(path: Path) -> Any:

@@ -1,7 +1,7 @@
 """`gan-denoise`: parses, calls, prints; no logic.
 
-Stdout is for results, stderr for logs and progress. Exit 0: all done; 1: some files failed; 2: usage
-or nothing found. Modules are imported by the verbs that need them, so that help is quick.
+Stdout is for results, stderr for logs and progress. Exit 0: all done; 1: some files failed; 2:
+usage or nothing found. Modules are imported by the verbs that need them, so that help is quick.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Training run.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
     notes: Annotated[
-        Path | None, typer.Option(help="YAML of entries for the model card: data, licences, scores.")
+        Path | None, typer.Option(help="YAML for the model card: data, licences, scores.")
     ] = None,
 ) -> None:
     """Write the best state of a run as a model folder (ONNX + settings + card)."""

@@ -51,7 +51,8 @@ class MelConfig(Section):
     fmin: NonNegative = 0.0  # Hz
     fmax: float | None = None  # Hz; None: half the sample rate
     floor: typing.Annotated[float, Field(gt=0.0)] = 1e-5  # smallest linear mel that is told apart
-    offset_db: float = 100.0  # mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, 0, 1)
+    # mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, 0, 1)
+    offset_db: float = 100.0
     range_db: typing.Annotated[float, Field(gt=0.0)] = 110.0
 
     @model_validator(mode="after")
@@ -120,7 +121,7 @@ class GeneratorConfig(Section):
     gain_floor_db: typing.Annotated[float, Field(gt=0.0)] = 60.0  # deepest cut of the gain head
     channels: tuple[Positive, ...] = (16, 24, 32, 48)  # of the encoder's convolutions
     time_strides: tuple[Positive, ...] = (1, 2)  # of the first levels (tcn_autoencoder)
-    width: Positive = 192  # channels of the bottleneck (tcn_autoencoder)
+    width: Positive = 176  # channels of the bottleneck (tcn_autoencoder)
     blocks: Positive = 10  # temporal convolutions in the bottleneck (tcn_autoencoder)
     kernel: Positive = 5  # their width in steps of the total time stride
     dilations: tuple[Positive, ...] = (1, 2, 4, 8, 16)  # repeated over the blocks
@@ -128,7 +129,7 @@ class GeneratorConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    channels: tuple[Positive, ...] = (24, 48, 96)
+    channels: tuple[Positive, ...] = (16, 32, 64)
     spectral_norm: bool = True
     learning_rate: NonNegative = 4e-4
 
@@ -240,8 +241,8 @@ def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
     version = values.get("format_version", FORMAT_VERSION)
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ConfigError(
-            f"{origin}: settings of format {version}, written by a newer gan_denoise; this one reads "
-            f"up to {FORMAT_VERSION}. Upgrade gan_denoise."
+            f"{origin}: settings of format {version}, written by a newer gan_denoise; this one "
+            f"reads up to {FORMAT_VERSION}. Upgrade gan_denoise."
         )
     try:
         return Config.model_validate(_tuples(values))

@@ -65,7 +65,7 @@ def run(out: Path, results: Any, log: Any) -> None:
         },
         16000, out / "spectrograms.png", enhancers["fine-tuned"].mel,
     )
-    render(evaluation, results)
+    render(evaluation, results, brief=True)
     results.print(
         f"adversary: D(real) {game['discriminator/real']:.2f}, D(fake) "
         f"{game['discriminator/fake']:.2f}, {game['adversarial_share']:.1%} of the generator's "

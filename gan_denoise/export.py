@@ -52,7 +52,8 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
 
     run_dir, out = Path(run_dir), Path(out)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
-    if out.exists() and not (out / "model.onnx").is_file() and (not out.is_dir() or any(out.iterdir())):
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not (out / "model.onnx").is_file():
         raise CheckpointError(f"{out}: holds something else than a model; give another folder")
     generator = build_generator(config)
     _assign(generator.variables, list(read_variables(run_dir / BEST, "ema.").values()), run_dir)
@@ -118,8 +119,8 @@ def _write_onnx(generator: Any, path: Path, geometry: Mapping[str, int]) -> None
             node.input[:] = [name if item == value.name else item for item in node.input]
             node.output[:] = [name if item == value.name else item for item in node.output]
         value.name = name
-        for axis, label in zip(value.type.tensor_type.shape.dim[:2], ("batch", "frames"), strict=True):
-            axis.dim_param = label
+        axes = value.type.tensor_type.shape.dim
+        axes[0].dim_param, axes[1].dim_param = "batch", "frames"
     onnx.helper.set_model_props(model, {key: str(value) for key, value in geometry.items()})
     onnx.checker.check_model(model)
     onnx.save(model, path)

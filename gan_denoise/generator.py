@@ -157,7 +157,8 @@ def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
     if settings.dropout:
         x = layers.Dropout(settings.dropout)(x)
     x = _conv(x, settings.channels[-1])
-    for level, channels in reversed(list(enumerate((settings.channels[0], *settings.channels[:-1])))):
+    widths = (settings.channels[0], *settings.channels[:-1])
+    for level, channels in reversed(list(enumerate(widths))):
         x = layers.UpSampling2D((2, 2), interpolation="nearest")(x)
         x = CropLike()([x, levels[level]])
         if with_skips and level:

@@ -20,16 +20,17 @@ from gan_denoise.checkpoint import (
     LATEST,
     SETTINGS,
     CheckpointError,
+    can_resume,
     load_state,
     read_progress,
     read_variables,
     save_state,
     settings_of,
-    start_or_resume,
     write_atomically,
 )
 from gan_denoise.config import Config, dump_config
 from gan_denoise.dataset import Material, batches, load_material
+from gan_denoise.generator import build_generator
 from gan_denoise.tracking import ConsoleReport, TensorBoard
 from gan_denoise.trainer import Trainer, set_up
 
@@ -94,20 +95,21 @@ def train(
         raise TrainingError(f"training.select_by=pesq_wb: {metrics.install_hint('pesq')}")
     run_dir = Path(run_dir)
     console = console or _stderr()
-    resuming = start_or_resume(run_dir, config, kind)
+    resuming = can_resume(run_dir, config, kind)
     if not resuming and init is not None:
         settings_of(Path(init))  # an error now, not after minutes of decoding
     set_up(config.training)
+    build_generator(config)  # the same
     if material is None:
         material = load_material(config, _decoding(console))
     trainer = Trainer(config, material, kind)
     if resuming:
         _resume(trainer, run_dir, console)
-        text = dump_config(config).encode()
-        write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
     elif init is not None:
         load_weights(trainer, Path(init))
         console.print(f"weights from {init}", highlight=False)
+    text = dump_config(config).encode()
+    write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
     return _Loop(trainer, run_dir, console).fit()
@@ -262,7 +264,8 @@ class _Loop:
         begun = time.monotonic()
         values, shown = self.trainer.validate()
         if self.trainer.kind == "finetune":
-            values |= {name: self.last[name] for name in ("discriminator/real", "discriminator/fake")}
+            for name in ("discriminator/real", "discriminator/fake"):
+                values[name] = self.last[name]
             values["adversarial_share"] = (
                 self.trainer.adversarial_share(self.progress.step, noisy, clean)
             )

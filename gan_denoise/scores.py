@@ -32,6 +32,7 @@ FORMAT_VERSION = 1  # of scores.json
 _SNR_VALUES = 8  # more distinct SNRs than this are binned ...
 _SNR_BIN = 5.0  # ... by so many dB
 _BY_SNR = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel")
+_BRIEF = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "psnr_mel", "mse_mel")
 _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
 
 
@@ -230,12 +231,13 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def render(evaluation: Evaluation, console: Console) -> None:
+def render(evaluation: Evaluation, console: Console, brief: bool = False) -> None:
     """Print the header, a table of means, changes and medians, and the means by SNR.
 
     Args:
         evaluation: What to show; all metrics fit in 80 columns beside short names.
         console: Where to print.
+        brief: Print the means of the main metrics and their changes only.
     """
     from rich.text import Text
 
@@ -246,13 +248,14 @@ def render(evaluation: Evaluation, console: Console) -> None:
     console.print(Text(f"{files}, {seconds / 60:.1f} min at {rates}"))
     for notice in evaluation.notices:
         console.print(Text(f"- {notice}", style="yellow"))
-    table = _table("", evaluation.columns)
+    shown = [name for name in evaluation.columns if not brief or name in _BRIEF]
+    table = _table("", shown)
 
     def block(title: str, systems: Iterable[str], cell: Callable[[str, str], Text]) -> None:
         table.add_section()
         table.add_row(Text(title, style="dim"))
         for system in systems:
-            table.add_row(Text(system), *(cell(system, metric) for metric in evaluation.columns))
+            table.add_row(Text(system), *(cell(system, metric) for metric in shown))
 
     def change(system: str, metric: str) -> Text:
         return _change(evaluation.improvement(system, metric), metric,
@@ -261,6 +264,9 @@ def render(evaluation: Evaluation, console: Console) -> None:
     block("mean", evaluation.systems, lambda s, m: _cell(evaluation.mean(s, m), m))
     if len(evaluation.systems) > 1:
         block("vs noisy", [s for s in evaluation.systems if s != NOISY], change)
+    if brief:
+        console.print(table)
+        return
     block("median", evaluation.systems, lambda s, m: _cell(evaluation.median(s, m), m))
     console.print(table)
     groups = evaluation.by_snr()
@@ -282,7 +288,7 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column(title, overflow="fold")
+    table.add_column(title, no_wrap=True, overflow="ellipsis", min_width=10)
     for name in columns:
         label = METRICS[name].label.replace(" ", "\n")
         table.add_column(label, justify="right", vertical="bottom", no_wrap=True)

@@ -88,7 +88,9 @@ class ConsoleReport:
         """Print a line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
-    def step(self, step: int, total: int | None, values: Mapping[str, float], waited: float) -> None:
+    def step(
+        self, step: int, total: int | None, values: Mapping[str, float], waited: float
+    ) -> None:
         """Count a step and show it.
 
         Args:
@@ -107,7 +109,9 @@ class ConsoleReport:
             f"{name.removeprefix('loss/')} {value:.3g}"
             for name, value in values.items() if name.startswith(("loss/", "discriminator/"))
         )
-        left = "" if total is None else f" · {_clock((total - step) / max(self.steps_per_second, 1e-9))} left"
+        left = ""
+        if total is not None:
+            left = f" · {_clock((total - step) / max(self.steps_per_second, 1e-9))} left"
         text = (f"{shown} · {self.audio_speed:.0f} audio s/s · {self.wait_share:.0%} waiting for "
                 f"data{left}")
         of = "" if total is None else f"/{total}"

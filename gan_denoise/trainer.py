@@ -89,7 +89,8 @@ class Trainer:
         training, terms = self.config.training, self.config.losses
         total = self.progress.total_steps
         done = 0.0 if total is None else min(step / max(total, 1), 1.0)
-        cosine = training.final_rate + (1 - training.final_rate) * (1 + math.cos(math.pi * done)) / 2
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        cosine = training.final_rate + (1 - training.final_rate) * cosine
         adversarial_from = terms.discriminator_warmup if self.kind == "finetune" else 0
         since = step - adversarial_from
         warm = min((since + 1) / max(training.warmup_steps, 1), 1.0)

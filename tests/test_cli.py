@@ -1,0 +1,212 @@
+"""The command line: help, exit codes, one clear line for bad input, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gan_denoise import synthetic
+from gan_denoise.config import checkpoint_folder
+
+RATE = 16000
+HEAVY = ("tensorflow", "keras", "librosa", "torch", "matplotlib", "sklearn")
+
+
+def gan_denoise(*arguments, **environment):
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "gan_denoise.cli", *map(str, arguments)],
+        capture_output=True, text=True, env={**os.environ, **environment},
+    )
+
+
+def refusal(done) -> str:
+    """Return the one line of an error that ended with exit code 2."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Three recordings in a tree, and their noise."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for number, name in enumerate(("a.wav", "sub/b.flac", "sub/c d.wav")):
+        speech = synthetic.voice(number, 1.2, seed=number)
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.5 * speech + 0.02 * synthetic.noise("fan", 1.2, number), RATE)
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
+                                  "denoise", "export", "info"])
+def test_help_fits_the_terminal(verb):
+    done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_denoise_and_info_import_nothing_heavy(recordings, tmp_path):
+    code = (
+        "import sys\n"
+        "from gan_denoise.cli import main\n"
+        "for arguments in (['denoise', sys.argv[1], '-o', sys.argv[2]], ['info']):\n"
+        "    sys.argv[1:] = []\n"
+        "    try:\n"
+        "        main(*arguments)\n"
+        "    except SystemExit as done:\n"
+        "        assert not done.code, done.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    code = code.replace("['denoise', sys.argv[1], '-o', sys.argv[2]]",
+                        repr(["denoise", str(recordings), "-o", str(tmp_path / "out")]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+
+
+def test_denoise_mirrors_the_tree_and_keeps_formats(recordings, tmp_path):
+    done = gan_denoise("denoise", recordings, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "3 files" in done.stdout
+    for name in ("a.wav", "sub/b.flac", "sub/c d.wav"):
+        before, after = soundfile.info(recordings / name), soundfile.info(tmp_path / "out" / name)
+        assert (before.frames, before.format, before.subtype) == (
+            after.frames, after.format, after.subtype)
+
+
+def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "text.wav").write_text("this is no recording")
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    soundfile.write(folder / "nan.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(folder / "five.wav", 0.1 * np.ones((4000, 5)), 44100, subtype="PCM_24")
+    soundfile.write(folder / "silent.wav", np.zeros(4000), RATE, subtype="PCM_U8")
+    done = gan_denoise("denoise", folder, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 4
+    for name in ("text.wav", "empty.wav", "none.wav", "nan.wav"):
+        assert sum(name in line for line in failed) == 1
+    written = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    assert written == ["five.wav", "silent.wav"]
+    assert soundfile.info(tmp_path / "out" / "five.wav").channels == 5
+    assert not np.any(soundfile.read(tmp_path / "out" / "silent.wav")[0])
+
+
+def test_denoise_refuses_before_any_work(recordings, tmp_path):
+    assert "no such" in refusal(gan_denoise("denoise", tmp_path / "none", "-o", tmp_path / "o"))
+    (tmp_path / "empty").mkdir()
+    assert "no audio found" in refusal(
+        gan_denoise("denoise", tmp_path / "empty", "-o", tmp_path / "o"))
+    assert "output folder is the input" in refusal(
+        gan_denoise("denoise", recordings, "-o", recordings))
+    assert "shipped models" in refusal(
+        gan_denoise("denoise", recordings, "-o", tmp_path / "o", "-m", "nonsense"))
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_folder_that_is_not_whole_or_too_new_is_refused(recordings, tmp_path):
+    source = checkpoint_folder() / "first"
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.yaml", "mel_filterbank.npy"):
+        (model / name).write_bytes((source / name).read_bytes())
+    arguments = ("denoise", recordings, "-o", tmp_path / "o", "-m", model)
+    assert "model.onnx" in refusal(gan_denoise(*arguments))
+    (model / "model.onnx").write_bytes((source / "model.onnx").read_bytes()[:1000])
+    assert "not a usable model" in refusal(gan_denoise(*arguments))
+    settings = (source / "config.yaml").read_text()
+    (model / "config.yaml").write_text(settings.replace("format_version: 1", "format_version: 9"))
+    assert "newer gan_denoise" in refusal(gan_denoise(*arguments))
+    assert not (tmp_path / "o").exists()
+
+
+def test_training_refuses_bad_settings_and_material(recordings, tmp_path):
+    run = ("--run", tmp_path / "run")
+    steps = "training.steps=1"
+    assert "did you mean 'data.speech'" in refusal(
+        gan_denoise("pretrain", *run, "data.speach=x", steps))
+    assert "training.steps" in refusal(gan_denoise("pretrain", *run, "training.steps=many"))
+    assert "nothing to train on" in refusal(gan_denoise("pretrain", *run, steps))
+    assert "there is no 'gpt'" in refusal(
+        gan_denoise("pretrain", "--run", tmp_path / "run2", "generator.name=gpt", steps,
+                    f"data.clean={recordings}"))
+    missing = refusal(gan_denoise("finetune", "--run", tmp_path / "run3", "--init",
+                                  tmp_path / "nothing", steps))
+    assert "no such model" in missing
+
+
+def test_orphans_and_other_bad_pairs_are_refused(recordings, tmp_path):
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    soundfile.write(clean / "a.wav", np.zeros(100), RATE)
+    message = refusal(gan_denoise("evaluate", "--noisy", recordings, "--clean", clean))
+    assert "b" in message
+    assert "without" in message or "orphan" in message or "no " in message
+
+
+def test_mix_writes_the_snr_that_the_manifest_says(tmp_path):
+    synthetic.write_corpus(tmp_path / "corpus", minutes=0.2)
+    done = gan_denoise(
+        "mix", "--speech", tmp_path / "corpus/speech/test", "--noise",
+        tmp_path / "corpus/noise/test", "--out", tmp_path / "pairs", "--snr", "0,10", "--count", 3,
+        GAN_DENOISE_CACHE=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "pairs/manifest.json").read_text())
+    assert [row["snr_db"] for row in rows] == [0, 10, 0]
+    for row in rows:
+        noisy = soundfile.read(tmp_path / "pairs/noisy" / row["file"])[0]
+        clean = soundfile.read(tmp_path / "pairs/clean" / row["file"])[0]
+        snr = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+        assert abs(snr - row["snr_db"]) < 0.1
+    checked = gan_denoise("check", tmp_path / "pairs")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_main_job_through_the_scripts(tmp_path):
+    """Pretrain, fine-tune, export, evaluate: each by its own command, on made-up recordings."""
+    corpus = tmp_path / "corpus"
+    synthetic.write_corpus(corpus, minutes=0.4)
+    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
+            f"data.cache={tmp_path}/cache"]
+
+    def script(name, *arguments):
+        done = subprocess.run(
+            [sys.executable, Path("scripts") / f"{name}.py", *map(str, arguments)],
+            capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "6 steps" in script("pretrain", "--config", "debug", "--run", tmp_path / "pre", *data)
+    assert "6 steps" in script("finetune", "--config", "debug", "--run", tmp_path / "fine",
+                               "--init", tmp_path / "pre")
+    assert gan_denoise("export", tmp_path / "fine", "-o", tmp_path / "model").returncode == 0
+    assert (tmp_path / "model" / "discriminator.weights.h5").is_file()
+    pairs = tmp_path / "pairs"
+    assert gan_denoise("mix", "--speech", corpus / "speech/test", "--noise", corpus / "noise/test",
+                       "--out", pairs, "--count", 2, "--seconds", 3,
+                       GAN_DENOISE_CACHE=str(tmp_path / "cache")).returncode == 0
+    table = script("evaluate", "--model", tmp_path / "model", "--noisy", pairs / "noisy", "--clean",
+                   pairs / "clean", "--out", tmp_path / "scores", "-j", "1")
+    assert "oracle" in table
+    scores = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert scores
+    script("denoise", pairs / "noisy", "-o", tmp_path / "out", "-m", tmp_path / "model")
+    assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
