@@ -71,7 +71,10 @@ def can_resume(run_dir: Path, config: Config, kind: str) -> bool:
             raise CheckpointError(f"{run_dir}: holds a {found} run; give another --run folder")
         check_resume(settings_of(run_dir), config)
         return True
-    if run_dir.exists() and (not run_dir.is_dir() or set(os.listdir(run_dir)) - {SETTINGS}):
+    # A run that was killed before its first state leaves settings and hidden files.
+    if run_dir.exists() and (not run_dir.is_dir() or any(
+        name != SETTINGS and not name.startswith(".") for name in os.listdir(run_dir)
+    )):
         raise CheckpointError(f"{run_dir}: is not empty and holds no run; give another --run")
     return False
 
@@ -85,15 +88,12 @@ def save_state(path: Path, variables: Mapping[str, Any], progress: Progress) -> 
 
 def read_progress(path: Path) -> Progress:
     """Return the progress stored in a state file."""
-    with _open(path) as arrays:
-        return Progress(**json.loads(arrays[META].tobytes()))
+    return Progress(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
 
 
 def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """Return the stored variables whose name starts with a prefix."""
-    with _open(path) as arrays:
-        return {name: arrays[name] for name in arrays.files
-                if name != META and name.startswith(prefix)}
+    return _read(path, lambda name: name != META and name.startswith(prefix))
 
 
 def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
@@ -107,10 +107,14 @@ def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
         names = ", ".join(missing[:5])
         raise CheckpointError(f"{path}: variables differ from the network's: {names}")
     for name, variable in variables.items():
-        value = stored[name]
-        if tuple(variable.shape) != value.shape:
-            raise CheckpointError(f"{path}: {name} is {value.shape}, expected {variable.shape}")
-        variable.assign(value)
+        found, expected = stored[name], np.asarray(variable)
+        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+            raise CheckpointError(
+                f"{path}: {name} is {found.dtype} {found.shape}, expected {expected.dtype} "
+                f"{expected.shape}"
+            )
+    for name, variable in variables.items():
+        variable.assign(stored[name])
     return read_progress(path)
 
 
@@ -173,10 +177,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _open(path: Path) -> Any:
+def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
     try:
-        return np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as arrays:
+            if META not in arrays.files:
+                raise CheckpointError(f"{path}: is not a state of a training run")
+            return {name: arrays[name] for name in arrays.files if wanted(name)}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a training run?") from None
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint ({error})") from error
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise CheckpointError(f"{path}: is not a whole checkpoint ({error})") from error

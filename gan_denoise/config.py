@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,8 @@ NonNegative = typing.Annotated[float, Field(ge=0.0)]
 Count = typing.Annotated[int, Field(ge=0)]
 Positive = typing.Annotated[int, Field(ge=1)]
 Range = tuple[float, float]  # (low, high)
+Channels = typing.Annotated[tuple[Positive, ...], Field(min_length=1)]
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 class ConfigError(ValueError):
@@ -36,7 +39,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class AudioConfig(Section):
@@ -114,22 +117,33 @@ class DataConfig(Section):
                 raise ValueError(f"{key}: {low} is above {high}")
         return self
 
+    @model_validator(mode="after")
+    def _used(self) -> DataConfig:
+        """A folder that nothing would read is a mistake, not a detail."""
+        if self.noise and not self.speech:
+            raise ValueError("noise is mixed with speech; give data.speech (or leave noise out)")
+        if (self.valid_noisy is None) != (self.valid_clean is None) and self.noisy is not None:
+            raise ValueError("valid_noisy and valid_clean belong together; give both")
+        if (self.noisy or self.pairs) and (self.valid_speech or self.valid_noise):
+            raise ValueError("paired recordings are validated on valid_noisy and valid_clean")
+        return self
+
 
 class GeneratorConfig(Section):
     name: str = "tcn_autoencoder"
     head: Literal["gain", "direct"] = "gain"
     gain_floor_db: typing.Annotated[float, Field(gt=0.0)] = 60.0  # deepest cut of the gain head
-    channels: tuple[Positive, ...] = (16, 24, 32, 48)  # of the encoder's convolutions
-    time_strides: tuple[Positive, ...] = (1, 2)  # of the first levels (tcn_autoencoder)
+    channels: Channels = (16, 24, 32, 48)  # of the encoder's convolutions
+    time_strides: tuple[Literal[1, 2], ...] = (1, 2)  # of the first levels (tcn_autoencoder)
     width: Positive = 176  # channels of the bottleneck (tcn_autoencoder)
     blocks: Positive = 10  # temporal convolutions in the bottleneck (tcn_autoencoder)
     kernel: Positive = 5  # their width in steps of the total time stride
-    dilations: tuple[Positive, ...] = (1, 2, 4, 8, 16)  # repeated over the blocks
+    dilations: Channels = (1, 2, 4, 8, 16)  # repeated over the blocks
     dropout: typing.Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class DiscriminatorConfig(Section):
-    channels: tuple[Positive, ...] = (16, 32, 64)
+    channels: Channels = (16, 32, 64)
     spectral_norm: bool = True
     learning_rate: NonNegative = 4e-4
 
@@ -196,8 +210,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        if self.mel.fmax is not None and self.mel.fmax > self.audio.sample_rate / 2:
+        half = self.audio.sample_rate / 2
+        if self.mel.fmax is not None and self.mel.fmax > half:
             raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
+        if self.mel.fmin >= (self.mel.fmax or half):
+            raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
         return self
 
 
@@ -245,7 +262,10 @@ def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
             f"reads up to {FORMAT_VERSION}. Upgrade gan_denoise."
         )
     try:
-        return Config.model_validate(_tuples(values))
+        return Config.model_validate(_tuples(
+            # A section with nothing but comments under it is None.
+            {key: {} if value is None else value for key, value in values.items()}
+        ))
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_explain(error)}") from None
 
@@ -334,8 +354,8 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in delta.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
+        if isinstance(merged.get(key), Mapping) and (value is None or isinstance(value, Mapping)):
+            merged[key] = _merge(merged[key], value or {})
         else:
             merged[key] = value
     return merged
@@ -356,11 +376,6 @@ def _parse(text: str, override: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"'{override}': the value is not readable as YAML: {error}") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
     return value
 
 
@@ -368,8 +383,10 @@ def _tuples(value: Any) -> Any:
     """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return tuple(_tuples(item) for item in value)
+    if isinstance(value, str) and EXPONENT.fullmatch(value):
+        return float(value)
     return value
 
 

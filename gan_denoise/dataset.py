@@ -65,6 +65,8 @@ def load_material(config: Config, progress: Progress = None) -> Material:
         raise ConfigError("data: give either data.speech and data.noise, or paired recordings")
     if paired:
         return _paired(config, progress)
+    if data.noisy is not None and data.clean is None:
+        raise ConfigError("data.noisy needs data.clean beside it")
     if data.speech and not data.noise:
         raise ConfigError("data.speech needs data.noise; for clean speech alone give data.clean")
     if data.speech or data.clean:
@@ -165,7 +167,7 @@ def _mixed(config: Config, progress: Progress) -> Material:
     if noise is not None and data.valid_noise:
         valid_noise = corpus(data.valid_noise)
         digests.append(valid_noise.digest)
-    elif noise is not None:
+    elif noise is not None and len(noise) > 1:  # a lone recording serves both
         train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
         noise, valid_noise = noise.subset(train), noise.subset(valid)
     source = Mixer(speech, noise, data, rate, crop_samples(config), config.training.seed, rir)
@@ -181,10 +183,8 @@ def _paired(config: Config, progress: Progress) -> Material:
     data, rate = config.data, config.audio.sample_rate
     if data.pairs is not None:
         pairs = read_layout(Path(data.pairs))
-    elif data.clean is not None:
-        pairs = match_folders(Path(data.noisy), Path(data.clean))
     else:
-        raise ConfigError("data.noisy needs data.clean beside it")
+        pairs = match_folders(Path(data.noisy), Path(data.clean))
     if data.valid_noisy is not None and data.valid_clean is not None:
         train = [pair for pair in pairs if pair.split != "test"]
         valid = match_folders(Path(data.valid_noisy), Path(data.valid_clean))

@@ -16,6 +16,7 @@ from gan_denoise.pairs import match_folders
 from gan_denoise.report import spectrogram_figure
 from gan_denoise.run import train
 
+SPEECH_MINUTES = 10.0
 TEST_SNRS = (0.0, 5.0, 10.0)  # dB
 TEST_CLIPS = 24
 FINETUNE = ("training.steps=200", "training.learning_rate=5.0e-4", "training.warmup_steps=10")
@@ -32,7 +33,7 @@ def run(out: Path, results: Any, log: Any) -> None:
     data = out / "data"
     if not (data / "test" / "manifest.json").is_file():
         log.print("making voices and noises", highlight=False)
-        synthetic.write_corpus(data)
+        synthetic.write_corpus(data, minutes=SPEECH_MINUTES)
         write_pairs([data / "speech/test"], [data / "noise/test"], data / "test", 16000, TEST_SNRS,
                     TEST_CLIPS, cache=data / "cache")
     folders = [

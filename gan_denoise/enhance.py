@@ -62,6 +62,10 @@ class Enhancer:
     def __init__(self, name: str, config: Config, mel: Mel, session: Any):
         self.name, self.config, self.mel, self._session = name, config, mel, session
         geometry = session.get_modelmeta().custom_metadata_map
+        missing = {"receptive_field", "time_stride"} - set(geometry)
+        if missing:
+            raise ModelError(f"{name}: model.onnx does not say its {', '.join(sorted(missing))}; "
+                             "export the model again")
         self.receptive_field = int(geometry["receptive_field"])
         self.time_stride = int(geometry["time_stride"])
 
@@ -271,7 +275,7 @@ def _check_array(recording: np.ndarray) -> None:
 
 def _plan(inputs: Sequence[Path], out: Path, recursive: bool) -> list[tuple[Path, Path]]:
     """Return (source, target) of every file, all of it checked before any work."""
-    plan: dict[Path, Path] = {}
+    plan: dict[Path, Path] = {}  # target -> source
     inside = out.resolve()
     for item in inputs:
         if item.is_dir() and item.resolve() == inside:
@@ -280,11 +284,12 @@ def _plan(inputs: Sequence[Path], out: Path, recursive: bool) -> list[tuple[Path
             if item.is_dir() and inside in source.resolve().parents:
                 continue  # what an earlier run wrote into an output folder inside the input
             target = out / (source.relative_to(item) if item.is_dir() else source.name)
-            if target in plan.values():
-                other = next(path for path, to in plan.items() if to == target)
-                raise audio.AudioError(f"{source} and {other} would both be written to {target}; "
-                                       "denoise them into two folders")
-            plan[source] = target
+            if target in plan and plan[target].resolve() != source.resolve():
+                raise audio.AudioError(
+                    f"{source} and {plan[target]} would both be written to {target}; denoise them "
+                    "into two folders"
+                )
+            plan[target] = source
     if not plan:
         raise audio.AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
-    return list(plan.items())
+    return [(source, target) for target, source in plan.items()]

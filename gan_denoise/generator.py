@@ -100,7 +100,7 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     """
     bands = noisy.shape[-1]
     strides = _time_strides(settings)
-    x = layers.Reshape((-1, bands, 1))(noisy)  # [B, T, F, 1]
+    x = _as_image(noisy)
     skips = [x]
     for channels, step in zip(settings.channels, strides, strict=True):
         x = layers.Conv2D(
@@ -137,6 +137,12 @@ def autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.Ke
     return _mirrored(noisy, settings, with_skips=False)
 
 
+def _as_image(noisy):
+    """Spread mel01 around zero, where networks learn fastest, and add a channel: [B, T, F, 1]."""
+    spread = layers.Rescaling(4.0, offset=-2.0)(noisy)
+    return layers.Reshape((-1, noisy.shape[-1], 1))(spread)
+
+
 def _temporal_block(x, settings: GeneratorConfig, dilation: int):
     y = layers.LayerNormalization(epsilon=1e-5)(x)
     y = layers.DepthwiseConv1D(settings.kernel, dilation_rate=dilation, padding="same")(y)
@@ -148,7 +154,7 @@ def _temporal_block(x, settings: GeneratorConfig, dilation: int):
 
 def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
     bands = noisy.shape[-1]
-    x = layers.Reshape((-1, bands, 1))(noisy)  # [B, T, F, 1]
+    x = _as_image(noisy)
     levels = [x]
     for channels in settings.channels:
         x = _conv(x, channels, (_time_kernel(2), 3), (2, 2))  # [B, T / 2, F / 2, C]

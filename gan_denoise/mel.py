@@ -139,7 +139,7 @@ class Mel:
     @functools.lru_cache(maxsize=8)  # noqa: B019 (one transform lives as long as its model)
     def _window_energy(self, frames: int) -> np.ndarray:
         squared = np.broadcast_to(self.window**2, (frames, self.config.n_fft))
-        return np.maximum(_overlap_add(squared, self.config.hop_length), 1e-8)
+        return np.maximum(_overlap_add(squared, self.config.hop_length), 1e-11)
 
 
 class GraphMel:

@@ -6,6 +6,8 @@ Order of initialisation: the run directory's own state, else the weights of `ini
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from gan_denoise.config import Config, dump_config
 from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
 from gan_denoise.tracking import ConsoleReport, TensorBoard
-from gan_denoise.trainer import Trainer, set_up
+from gan_denoise.trainer import PESQ_RATE, Trainer, set_up
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
@@ -91,8 +93,14 @@ def train(
     """
     if config.training.steps is None and config.training.minutes is None:
         raise TrainingError("give training.steps or training.minutes: nothing says when to stop")
-    if config.training.select_by == "pesq_wb" and not metrics.available()["pesq"]:
-        raise TrainingError(f"training.select_by=pesq_wb: {metrics.install_hint('pesq')}")
+    if config.training.select_by == "pesq_wb":
+        if config.audio.sample_rate != PESQ_RATE:
+            raise TrainingError(
+                f"training.select_by=pesq_wb: wide-band PESQ is of {PESQ_RATE} Hz, this run is of "
+                f"{config.audio.sample_rate} Hz; take training.select_by=si_sdr"
+            )
+        if not metrics.available()["pesq"]:
+            raise TrainingError(f"training.select_by=pesq_wb: {metrics.install_hint('pesq')}")
     run_dir = Path(run_dir)
     console = console or _stderr()
     resuming = can_resume(run_dir, config, kind)
@@ -175,37 +183,41 @@ class _Loop:
         self.trainer, self.run_dir = trainer, run_dir
         self.training = trainer.config.training
         self.progress = trainer.progress
+        self.sitting = time.monotonic()
+        for left in run_dir.glob(f".{LATEST}.*"):  # of a save that was killed
+            left.unlink()
+        if not (run_dir / LATEST).is_file():
+            self._save(LATEST)  # so that there is a state to go back to
         if self.training.steps is not None and self.training.minutes is None:
             self.progress.total_steps = self.training.steps
         elif self.training.steps is not None and self.progress.total_steps is not None:
             self.progress.total_steps = min(self.progress.total_steps, self.training.steps)
         self.board = TensorBoard(run_dir, trainer.mel.sample_rate)
         self.report = ConsoleReport(console, self.training.batch_size * self.training.crop_seconds)
-        self.sitting = time.monotonic()
         self.step_times: list[float] = []
         self.validation_seconds = 0.0
         self.last: dict[str, float] = {}
 
     def fit(self) -> Result:
-        if not (self.run_dir / LATEST).is_file():
-            self._save(LATEST)  # so that there is a state to go back to
         try:
-            with self.report:
-                self._steps()
-        except KeyboardInterrupt:
-            self._save(LATEST)
-            self.report.say(f"interrupted at step {self.progress.step}; the same command resumes")
-            raise
+            with self.report, _Interrupt() as interrupt:
+                self._steps(interrupt)
+            if interrupt.asked:
+                self._save(LATEST)
+                self.report.say(
+                    f"interrupted at step {self.progress.step}; the same command resumes"
+                )
+                raise KeyboardInterrupt
         finally:
             self.board.close()
         best = max(self.progress.history, key=self._rank, default={})
         return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed
                       if self.step_times else 0.0, self.report.wait_share)
 
-    def _steps(self) -> None:
+    def _steps(self, interrupt: _Interrupt) -> None:
         iterator = iter(batches(self.trainer.material.train, self.trainer.config,
                                 self.progress.step))
-        while not self._finished():
+        while not self._finished() and not interrupt.asked:
             before = time.monotonic()
             number, noisy, clean = next(iterator)
             begun = time.monotonic()
@@ -214,10 +226,10 @@ class _Loop:
             self.progress.step = step + 1
             if values.pop("finite") < 0.5:
                 self._bad_step(step, values)
-                continue
-            self.progress.bad_in_row = 0
-            self.last = values
-            self._time(time.monotonic() - before)
+            else:
+                self.progress.bad_in_row = 0
+                self.last = values
+                self._time(time.monotonic() - before)
             self.report.step(step + 1, self.progress.total_steps, values, begun - before)
             if (step + 1) % self.training.log_every == 0:
                 self.board.scalars(step + 1, values | {
@@ -230,8 +242,8 @@ class _Loop:
                 self._save(LATEST)
 
     def _finished(self) -> bool:
-        total = self.progress.total_steps
-        return total is not None and self.progress.step >= total
+        limits = (self.progress.total_steps, self.training.steps)
+        return any(limit is not None and self.progress.step >= limit for limit in limits)
 
     # ---- Time ----------------------------------------------------------------------------------
     def _time(self, seconds: float) -> None:
@@ -250,7 +262,8 @@ class _Loop:
         self.report.pause(self.validation_seconds)
         a_step = float(np.mean(self.step_times[-TIMED_STEPS:]))
         a_step += self.validation_seconds / self.training.validate_every
-        left = self.training.minutes * 60 - (time.monotonic() - self.sitting)
+        spent = self.progress.seconds + time.monotonic() - self.sitting
+        left = self.training.minutes * 60 - spent
         total = self.progress.step + max(int(left / a_step), 1)
         self.progress.total_steps = min(total, self.training.steps or total)
         self.report.say(f"{1 / a_step:.1f} steps a second: {self.training.minutes:g} minutes are "
@@ -265,7 +278,7 @@ class _Loop:
         values, shown = self.trainer.validate()
         if self.trainer.kind == "finetune":
             for name in ("discriminator/real", "discriminator/fake"):
-                values[name] = self.last[name]
+                values[name] = self.last.get(name, math.nan)
             values["adversarial_share"] = (
                 self.trainer.adversarial_share(self.progress.step, noisy, clean)
             )
@@ -311,11 +324,33 @@ class _Loop:
         if kept.rollbacks >= MAX_ROLLBACKS:
             raise TrainingError(
                 f"{terms} not finite again at steps {step - self.training.max_bad_steps + 1} to "
-                f"{step}, the {kept.rollbacks}rd roll-back of this run (skipped steps: "
+                f"{step}, roll-back number {kept.rollbacks} of this run (skipped steps: "
                 f"{kept.skipped}). Lower training.learning_rate or losses.adversarial_weight, or "
                 "check the data with gan-denoise check, and start a new run"
             )
         self.report.say(f"went back to the state of step {state.step}, going on behind step {step}")
+
+
+class _Interrupt:
+    """Ctrl-C between two steps, not within one: a state holds whole steps. Twice: at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _Interrupt:
+        self._former = None
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def _stderr() -> Any:

@@ -20,6 +20,8 @@ from gan_denoise.generator import build_generator
 from gan_denoise.inversion import bin_gain
 from gan_denoise.mel import GraphMel, Mel
 
+PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
+
 
 def set_up(training: TrainingConfig) -> None:
     """Set threads, seed and determinism; to be called once, before any network is built."""
@@ -65,13 +67,14 @@ class Trainer:
         """Return everything that a checkpoint holds, by name.
 
         `.variables` of a network also holds the state of its dropout seeds, which weight files
-        leave out.
+        leave out. Keras numbers layers through a process (`conv2d_7_kernel_momentum`), so a name
+        here is an index and the last word alone.
         """
         owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
         if self.discriminator is not None:
             owners |= {"discriminator": self.discriminator, "d_optimizer": self.d_optimizer}
         return {
-            f"{owner}.{index}.{variable.name}": variable
+            f"{owner}.{index}.{variable.name.rsplit('_', 1)[-1]}": variable
             for owner, holder in owners.items()
             for index, variable in enumerate(holder.variables)
         }
@@ -117,11 +120,11 @@ class Trainer:
 
     def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
         spectra = self._spectra(noisy, clean)
-        moving = _snapshot(self.generator)
+        before = _snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=True)
             terms, total = self._reconstruction(spectra, estimate)
-        return self._update_generator(tape, total, terms, moving, schedule)
+        return self._update_generator(tape, total, terms, before, schedule)
 
     def _warmup_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
         noisy01, clean01 = self._mels(noisy), self._mels(clean)
@@ -142,7 +145,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Train the discriminator on mels; it sees no generator, so it can change none."""
         estimate = tf.stop_gradient(estimate)
-        moving = _snapshot(self.discriminator)
+        before = _snapshot(self.discriminator)
         count = tf.shape(noisy01)[0]
         with tf.GradientTape() as tape:
             # One call for both halves: spectral norm makes one power iteration a step.
@@ -153,7 +156,7 @@ class Trainer:
             loss = losses.discriminator_loss(real, fake, self.config.losses.adversarial)
         gradients = tape.gradient(loss, self.discriminator.trainable_variables)
         norm, finite = self._apply(
-            self.d_optimizer, self.discriminator, gradients, loss, moving, schedule["d_rate"]
+            self.d_optimizer, self.discriminator, gradients, loss, before, schedule["d_rate"]
         )
         return {
             "loss/discriminator": loss,
@@ -169,7 +172,7 @@ class Trainer:
     ) -> dict[str, Any]:
         spectra = self._spectra(noisy, clean)
         noisy01, clean01 = spectra["noisy01"], spectra["clean01"]
-        moving = _snapshot(self.generator)
+        before = _snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(noisy01, training=True)
             with tape.stop_recording():
@@ -178,19 +181,28 @@ class Trainer:
             adversarial, added = self._adversarial(noisy01, clean01, estimate, schedule)
             terms |= adversarial
             total += added
-        g_values = self._update_generator(tape, total, terms, moving, schedule)
+        g_values = self._update_generator(tape, total, terms, before, schedule)
         finite = tf.minimum(d_values.pop("finite"), g_values.pop("finite"))
         return d_values | g_values | {"finite": finite}
 
     def _update_generator(
-        self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], moving: list[Any],
+        self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],
         schedule: Mapping[str, Any],
     ) -> dict[str, Any]:
         gradients = tape.gradient(total, self.generator.trainable_variables)
         norm, finite = self._apply(
-            self.g_optimizer, self.generator, gradients, total, moving, schedule["g_rate"]
+            self.g_optimizer, self.generator, gradients, total, before, schedule["g_rate"]
         )
-        decay = schedule["ema_decay"]
+        tf.cond(finite > 0, lambda: self._average(schedule["ema_decay"]), lambda: None)
+        return terms | {
+            "loss/total": total,
+            "gradient_norm/generator": norm,
+            "rate/generator": schedule["g_rate"],
+            "finite": finite,
+        }
+
+    def _average(self, decay: Any) -> None:
+        """Move the EMA towards the generator; its moving statistics are taken as they are."""
         for average, variable in zip(
             self.ema.trainable_variables, self.generator.trainable_variables, strict=True
         ):
@@ -199,18 +211,16 @@ class Trainer:
             self.ema.non_trainable_variables, self.generator.non_trainable_variables, strict=True
         ):
             average.assign(variable)
-        return terms | {
-            "loss/total": total,
-            "gradient_norm/generator": norm,
-            "rate/generator": schedule["g_rate"],
-            "finite": finite,
-        }
 
     def _apply(
         self, optimizer: Any, network: keras.Model, gradients: list[Any], loss: Any,
-        moving: list[Any], rate: Any,
+        before: list[Any], rate: Any,
     ) -> tuple[Any, Any]:
-        """Clip and apply gradients, or leave the network as it was where they are not finite."""
+        """Clip and apply gradients, or leave the network as it was where they are not finite.
+
+        Returns:
+            The norm before clipping, and 1 where the gradients were applied, else 0.
+        """
         # A frozen or unused variable has no gradient; zero keeps the optimizer's slots aligned.
         gradients = [
             tf.zeros_like(v) if g is None else g
@@ -226,9 +236,9 @@ class Trainer:
             optimizer.apply(gradients, network.trainable_variables)
             return tf.constant(1.0)
 
-        def undo() -> Any:  # the forward pass has moved statistics and spectral-norm vectors
-            for variable, before in zip(network.non_trainable_variables, moving, strict=True):
-                variable.assign(before)
+        def undo() -> Any:  # the forward pass has moved statistics, and kernels by spectral norm
+            for variable, value in zip(network.variables, before, strict=True):
+                variable.assign(value)
             return tf.constant(0.0)
 
         return norm, tf.cond(finite, apply, undo)
@@ -337,7 +347,7 @@ class Trainer:
             ])),
         }
         scores = {"si_sdr": metrics.si_sdr}
-        if metrics.available()["pesq"]:
+        if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
             scores["pesq_wb"] = lambda c, e: metrics.pesq_wb(c, e, self.mel.sample_rate)
         for name, score in scores.items():
             values[name] = _mean_score(score, clean, estimate)
@@ -354,7 +364,7 @@ def _magnitude(real: Any, imaginary: Any) -> Any:
 
 
 def _snapshot(network: keras.Model) -> list[Any]:
-    return [tf.identity(variable) for variable in network.non_trainable_variables]
+    return [tf.identity(variable) for variable in network.variables]
 
 
 def _mean_score(
