@@ -104,7 +104,7 @@ def mix(
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
-    from gan_denoise.mixing import write_pairs
+    from gan_denoise.mixdown import write_pairs
 
     try:
         snrs = [float(value) for value in snr.split(",")]

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gan_denoise.audio import AudioError, find_audio, probe, read, read_mono
-from gan_denoise.pairs import speaker_of
+from gan_denoise.labels import speakers_of
 
 FORMAT = 1  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
@@ -241,7 +241,7 @@ def _open(target: Path, index: dict[str, Any], files: list[tuple[int, str, Path]
     corpus = Corpus(
         samples=np.memmap(target / "samples.i16", dtype=np.int16, mode="r"),
         names=tuple(name for _, name, _ in files),
-        groups=tuple(speaker_of(path, roots[number]) for number, _, path in files),
+        groups=tuple(speakers_of((path, roots[number]) for number, _, path in files)),
         folders=np.asarray([number for number, _, _ in files]),
         offsets=np.cumsum(lengths) - lengths,
         lengths=lengths,

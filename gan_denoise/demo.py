@@ -11,7 +11,7 @@ from gan_denoise.config import load_config
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render
 from gan_denoise.export import export
-from gan_denoise.mixing import write_pairs
+from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
 from gan_denoise.report import spectrogram_figure
 from gan_denoise.run import train

@@ -18,6 +18,7 @@ from gan_denoise import audio
 from gan_denoise.config import Config, ConfigError, InversionConfig, checkpoint_folder, load_config
 from gan_denoise.inversion import bin_gain, griffinlim, mel_to_magnitude, refine_phase
 from gan_denoise.mel import Mel
+from gan_denoise.writer import write_like
 
 DEFAULT_MODEL = "first"
 CHUNK_SECONDS = 20.0  # longer recordings are processed in parts that share context
@@ -156,7 +157,7 @@ class Enhancer:
         recording, rate = audio.read(source)
         cleaned = self.enhance(recording, rate)
         target.parent.mkdir(parents=True, exist_ok=True)
-        clipped = audio.write_like(target, cleaned, info)
+        clipped = write_like(target, cleaned, info)
         return FileResult(source, target, info.seconds, clipped, time.perf_counter() - begun)
 
     def enhance_folder(

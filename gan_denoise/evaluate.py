@@ -26,6 +26,7 @@ from gan_denoise import audio, metrics
 from gan_denoise.inversion import invert
 from gan_denoise.metrics import METRICS, Refused
 from gan_denoise.scores import NOISY, ORACLE, RESAMPLER, Evaluation, Row, render, save
+from gan_denoise.writer import write
 
 if TYPE_CHECKING:
     from gan_denoise.config import InversionConfig
@@ -103,7 +104,7 @@ def evaluate(
             task = _enhance(pair, infos[pair.name].sample_rate, models, fronts, packages)
             for system, estimate in task.estimates.items() if out is not None else ():
                 path = Path(out, system, f"{pair.name}.wav")
-                audio.write(path, estimate, task.sample_rate, format="WAV", subtype="FLOAT")
+                write(path, estimate, task.sample_rate, format="WAV", subtype="FLOAT")
             yield task
 
     rows: list[Row] = []

@@ -68,12 +68,12 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
         # The recordings' paths stay at home.
         public = config.model_copy(update={"data": _without_paths(config.data)})
         (build / "config.yaml").write_text(dump_config(public), encoding="utf-8")
-        generator.save_weights(build / "generator.weights.h5")
+        _save_weights(generator, build / "generator.weights.h5")
         judged = read_variables(run_dir / BEST, "discriminator.")
         if judged:
             discriminator = build_discriminator(config)
             _assign(discriminator.variables, list(judged.values()), run_dir)
-            discriminator.save_weights(build / "discriminator.weights.h5")
+            _save_weights(discriminator, build / "discriminator.weights.h5")
         best = max(progress.history, key=lambda row: row.get(config.training.select_by, -np.inf))
         card = {
             "name": out.name,
@@ -124,6 +124,30 @@ def _write_onnx(generator: Any, path: Path, geometry: Mapping[str, int]) -> None
     onnx.helper.set_model_props(model, {key: str(value) for key, value in geometry.items()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _save_weights(network: Any, path: Path) -> None:
+    """Save weights as Keras does, each array once: it lists a spectral-norm kernel twice."""
+    import h5py
+
+    whole = path.with_name(f"whole.{path.name}")
+    network.save_weights(whole)
+    stored: dict[tuple[tuple[int, ...], bytes], Any] = {}
+    with h5py.File(whole) as source, h5py.File(path, "w") as target:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group):
+                target.require_group(name).attrs.update(item.attrs)
+                return
+            key = (item.shape, item[()].tobytes())
+            if key in stored:
+                target[name] = stored[key]  # a hard link: loaders see two arrays
+            else:
+                stored[key] = target.create_dataset(name, data=item[()])
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    whole.unlink()
 
 
 def _parity(generator: Any, path: Path, config: Config) -> float:

@@ -55,7 +55,7 @@ class Result:
         step: Steps done.
         best: Validation values of `best.npz`.
         last: Values of the last step, with `adversarial_share` of a fine-tuning run.
-        audio_speed: Seconds of audio trained a second, in this sitting; 0 without steps.
+        audio_speed: Seconds of audio trained a second, over the last steps; 0 without steps.
         wait_share: Share of that time spent waiting for data.
     """
 
@@ -211,8 +211,8 @@ class _Loop:
         finally:
             self.board.close()
         best = max(self.progress.history, key=self._rank, default={})
-        return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed
-                      if self.step_times else 0.0, self.report.wait_share)
+        return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed,
+                      self.report.wait_share)
 
     def _steps(self, interrupt: _Interrupt) -> None:
         iterator = iter(batches(self.trainer.material.train, self.trainer.config,
@@ -230,7 +230,8 @@ class _Loop:
                 self.progress.bad_in_row = 0
                 self.last = values
                 self._time(time.monotonic() - before)
-            self.report.step(step + 1, self.progress.total_steps, values, begun - before)
+            self.report.step(step + 1, self.progress.total_steps, values,
+                             time.monotonic() - before, begun - before)
             if (step + 1) % self.training.log_every == 0:
                 self.board.scalars(step + 1, values | {
                     "speed/audio_seconds_per_second": self.report.audio_speed,
@@ -259,7 +260,6 @@ class _Loop:
         begun = time.monotonic()
         self.trainer.validate()
         self.validation_seconds = time.monotonic() - begun
-        self.report.pause(self.validation_seconds)
         a_step = float(np.mean(self.step_times[-TIMED_STEPS:]))
         a_step += self.validation_seconds / self.training.validate_every
         spent = self.progress.seconds + time.monotonic() - self.sitting
@@ -274,7 +274,6 @@ class _Loop:
         return values.get(self.training.select_by, -math.inf)
 
     def _validate(self, noisy: Any, clean: Any) -> None:
-        begun = time.monotonic()
         values, shown = self.trainer.validate()
         if self.trainer.kind == "finetune":
             for name in ("discriminator/real", "discriminator/fake"):
@@ -297,7 +296,6 @@ class _Loop:
         text = " · ".join(f"{name} {value:.4g}" for name, value in values.items()
                           if not name.endswith("_noisy"))
         self.report.say(f"step {step} validation: {text}{' · best' if better else ''}")
-        self.report.pause(time.monotonic() - begun)
 
     def _save(self, name: str) -> None:
         self.progress.seconds += time.monotonic() - self.sitting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class ConsoleReport:
 
     LINE_SECONDS = 15.0  # between lines where there is no terminal
     WARM_STEPS = 10  # not counted in the speed: tracing, caches
+    WINDOW = 200  # steps that the speed is of; the steps of a warm-up are cheaper than others
 
     def __init__(self, console: Any, seconds_per_step: float):
         from rich import progress
@@ -74,8 +76,9 @@ class ConsoleReport:
             console=console, transient=True, disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None, text="")
-        self._started = self._line = time.monotonic()
-        self._seen, self._steps, self._waited = 0, 0, 0.0
+        self._line = time.monotonic()
+        self._steps = 0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=self.WINDOW)
 
     def __enter__(self) -> ConsoleReport:
         self._bar.__enter__()
@@ -89,7 +92,8 @@ class ConsoleReport:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def step(
-        self, step: int, total: int | None, values: Mapping[str, float], waited: float
+        self, step: int, total: int | None, values: Mapping[str, float], seconds: float,
+        waited: float,
     ) -> None:
         """Count a step and show it.
 
@@ -97,14 +101,12 @@ class ConsoleReport:
             step: Steps done.
             total: Steps in all, None while it is being measured.
             values: Named values of the step; the losses are shown.
-            waited: Seconds that the step waited for its data.
+            seconds: Length of the step, data included.
+            waited: Seconds of it in which the step waited for its data.
         """
-        self._seen += 1
-        if self._seen <= self.WARM_STEPS:
-            self._started = time.monotonic()
-        else:
-            self._steps += 1
-            self._waited += waited
+        self._steps += 1
+        if self._steps > self.WARM_STEPS:
+            self._recent.append((seconds, waited))
         shown = " ".join(
             f"{name.removeprefix('loss/')} {value:.3g}"
             for name, value in values.items() if name.startswith(("loss/", "discriminator/"))
@@ -122,14 +124,11 @@ class ConsoleReport:
             self._line = now
             self.say(f"step {step}{of} · {text}")
 
-    def pause(self, seconds: float) -> None:
-        """Leave time that was spent on something else than steps out of the speed."""
-        self._started += seconds
-
     @property
     def steps_per_second(self) -> float:
-        """Mean speed of this sitting, without validations."""
-        return self._steps / max(time.monotonic() - self._started, 1e-9)
+        """Speed over the last steps, 0 before the first."""
+        spent = sum(seconds for seconds, _ in self._recent)
+        return len(self._recent) / spent if spent else 0.0
 
     @property
     def audio_speed(self) -> float:
@@ -138,8 +137,9 @@ class ConsoleReport:
 
     @property
     def wait_share(self) -> float:
-        """Share of the time that went into waiting for data."""
-        return self._waited / max(time.monotonic() - self._started, 1e-9)
+        """Share of the time that went into waiting for data, over the last steps."""
+        spent = sum(seconds for seconds, _ in self._recent)
+        return sum(waited for _, waited in self._recent) / spent if spent else 0.0
 
 
 def _clock(seconds: float) -> str:

@@ -24,10 +24,15 @@ PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
 
 
 def set_up(training: TrainingConfig) -> None:
-    """Set threads, seed and determinism; to be called once, before any network is built."""
-    if training.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(training.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(training.threads)
+    """Set threads, seed and determinism, before any network is built.
+
+    Raises:
+        RuntimeError: When the threads are changed after TensorFlow has started.
+    """
+    threading = tf.config.threading
+    if training.threads and threading.get_intra_op_parallelism_threads() != training.threads:
+        threading.set_intra_op_parallelism_threads(training.threads)
+        threading.set_inter_op_parallelism_threads(training.threads)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     keras.utils.set_random_seed(training.seed)
@@ -57,6 +62,7 @@ class Trainer:
             self.discriminator = build_discriminator(config)
             self.d_optimizer = self._optimizer(self.discriminator)
         self.progress = Progress(kind, material.digest)
+        self._noisy_scores: dict[str, float] | None = None  # the same at every validation
         self.pretrain_step = tf.function(self._pretrain_step)
         self.discriminator_step = tf.function(self._discriminator_step)
         self.adversarial_step = tf.function(self._adversarial_step)
@@ -346,17 +352,25 @@ class Trainer:
                 metrics.psnr_mel(c, e) for c, e in zip(clean01, estimate01, strict=True)
             ])),
         }
-        scores = {"si_sdr": metrics.si_sdr}
-        if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
-            scores["pesq_wb"] = lambda c, e: metrics.pesq_wb(c, e, self.mel.sample_rate)
-        for name, score in scores.items():
-            values[name] = _mean_score(score, clean, estimate)
-            values[f"{name}_noisy"] = _mean_score(score, clean, noisy)
+        values |= self._waveform_scores(clean, estimate)
+        if self._noisy_scores is None:
+            noisy_scores = self._waveform_scores(clean, noisy)
+            self._noisy_scores = {f"{k}_noisy": v for k, v in noisy_scores.items()}
+        values |= self._noisy_scores
         shown = {
             "mels": {"noisy": noisy01, "estimate": estimate01, "clean": clean01},
             "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
         }
         return values, shown
+
+    def _waveform_scores(self, clean: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+        """Return mean scores of `[clips, samples]`; PESQ where it is defined and installed."""
+        values = {"si_sdr": _mean_score(metrics.si_sdr, clean, estimate)}
+        if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
+            values["pesq_wb"] = _mean_score(
+                lambda c, e: metrics.pesq_wb(c, e, PESQ_RATE), clean, estimate
+            )
+        return values
 
 
 def _magnitude(real: Any, imaginary: Any) -> Any:

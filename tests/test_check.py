@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gan_denoise import check
-from gan_denoise.audio import AudioError, write
-from gan_denoise.check import Report, examine
+from gan_denoise import faults
+from gan_denoise.audio import AudioError
+from gan_denoise.check import examine
+from gan_denoise.findings import Report
 from gan_denoise.pairs import PairError
+from gan_denoise.writer import write
 
 RATE = 16000  # Hz
 
@@ -115,7 +117,7 @@ def test_each_fault_of_a_file(tmp_path: Path) -> None:
 def test_deep_reads_beyond_the_first_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "BLOCK_SECONDS", 0.5)
+    monkeypatch.setattr(faults, "BLOCK_SECONDS", 0.5)
     late = voice(0, 1.2)
     late[-5:] = np.inf
     write(tmp_path / "good.wav", voice(0, 1.2), RATE, subtype="FLOAT")
@@ -178,13 +180,13 @@ def test_orphans_are_an_error_and_the_files_are_examined_anyway(tmp_path: Path) 
 def test_a_known_lag_comes_back(lag: int, snr_db: float) -> None:
     clean = voice(5)
     noisy = np.roll(mixed(clean, snr_db), lag)
-    measured, best, *_ = check.cross_correlate(noisy, clean, RATE)
+    measured, best, *_ = faults.cross_correlate(noisy, clean, RATE)
     assert measured == lag
     assert best == pytest.approx(1 / np.sqrt(1 + 10 ** (-snr_db / 10)), abs=0.1)
 
 
 def test_silence_correlates_with_nothing() -> None:
-    assert check.cross_correlate(np.zeros(100), voice(0), RATE) == (0, 0.0, 0.0, 0.0)
+    assert faults.cross_correlate(np.zeros(100), voice(0), RATE) == (0, 0.0, 0.0, 0.0)
 
 
 # ---- Leaks ----

@@ -210,3 +210,21 @@ def test_the_main_job_through_the_scripts(tmp_path):
     assert scores
     script("denoise", pairs / "noisy", "-o", tmp_path / "out", "-m", tmp_path / "model")
     assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
+
+
+@pytest.mark.parametrize("verb", [["pretrain", "--run", "r"], ["export", "r", "-o", "m"], ["demo"]])
+def test_training_without_its_packages_says_what_to_install(verb, monkeypatch):
+    import importlib.util
+
+    from typer.testing import CliRunner
+
+    from gan_denoise.cli import app
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name: None if name == "tensorflow" else find_spec(name))
+    done = CliRunner().invoke(app, verb)
+    assert done.exit_code == 2
+    assert "tensorflow" in done.output
+    assert "gan-denoise[train]" in done.output
+    assert "gan-denoise[train-gpu]" in done.output

@@ -12,6 +12,7 @@ from gan_denoise.evaluate import EvaluationError
 from gan_denoise.mel import Mel
 from gan_denoise.pairs import Pair
 from gan_denoise.synthetic import voice
+from gan_denoise.writer import write
 
 RATE = 16000
 needs_pesq = pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
@@ -52,7 +53,7 @@ def make_pair(tmp_path):
         noise *= np.sqrt(energy / np.sum(noise**2) / 10 ** (snr_db / 10))
         paths = {side: tmp_path / side / f"{name}.wav" for side in ("noisy", "clean")}
         for side, signal in (("noisy", clean + noise), ("clean", clean)):
-            audio.write(paths[side], np.float32(signal), rate, subtype="FLOAT")
+            write(paths[side], np.float32(signal), rate, subtype="FLOAT")
         return Pair(name, paths["noisy"], paths["clean"], snr_db=snr_db)
 
     return make
@@ -137,7 +138,7 @@ def test_a_mean_is_over_files_that_every_system_scored(make_pair):
 
 def test_faults_of_the_material_name_the_file(make_pair, tmp_path, without_packages):
     good, short, missing = make_pair("good"), make_pair("short"), make_pair("missing")
-    audio.write(short.clean, audio.read_mono(short.clean, RATE)[:-1], RATE)
+    write(short.clean, audio.read_mono(short.clean, RATE)[:-1], RATE)
     missing.clean.unlink()
     with pytest.raises(EvaluationError, match=r"short\.wav do not match: 24000 .* 23999"):
         evaluate.evaluate([good, short], jobs=1)
@@ -147,7 +148,7 @@ def test_faults_of_the_material_name_the_file(make_pair, tmp_path, without_packa
         evaluate.evaluate([], jobs=1)
     with pytest.raises(EvaluationError, match="'good' occurs twice"):
         evaluate.evaluate([good, good], jobs=1)
-    audio.write(short.clean, np.zeros(12000, np.float32), 8000)
+    write(short.clean, np.zeros(12000, np.float32), 8000)
     with pytest.raises(EvaluationError, match="at 8000 Hz"):
         evaluate.evaluate([short], jobs=1)
 
@@ -228,7 +229,7 @@ def test_other_rates_are_resampled_and_it_is_said(make_pair):
 def test_channels_are_averaged_and_it_is_said(make_pair, without_packages):
     pair = make_pair("a")
     noisy = audio.read_mono(pair.noisy, RATE)
-    audio.write(pair.noisy, np.stack([1.5 * noisy, 0.5 * noisy]), RATE, subtype="FLOAT")
+    write(pair.noisy, np.stack([1.5 * noisy, 0.5 * noisy]), RATE, subtype="FLOAT")
     result = evaluate.evaluate([pair], jobs=1)
     assert result.rows[0].scores["snr"] == pytest.approx(5, abs=1e-3)
     assert any("mean of their channels" in notice for notice in result.notices)
@@ -246,7 +247,7 @@ def test_a_missing_pesq_is_one_line_and_the_rest_goes_on(make_pair, monkeypatch)
 
 def test_a_noisy_file_that_is_clean_already_is_told(make_pair, without_packages):
     pairs = [make_pair("a"), make_pair("b")]
-    audio.write(pairs[1].noisy, audio.read_mono(pairs[1].clean, RATE), RATE, subtype="FLOAT")
+    write(pairs[1].noisy, audio.read_mono(pairs[1].clean, RATE), RATE, subtype="FLOAT")
     result = evaluate.evaluate(pairs, Fake(), jobs=1)
     assert result.mean("fake", "snr") == pytest.approx(5, abs=1e-3)
     assert any("1 of 2 noisy files equal their clean ones (b)" in n for n in result.notices)

@@ -1,28 +1,16 @@
-"""mixing: SNR as asked for, pure in (seed, step, index), nothing dropped, rooms aligned."""
+"""mixing and its crops: SNR as asked for, pure in (seed, step, index), nothing dropped."""
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
-from gan_denoise.audio import read_mono
 from gan_denoise.config import DataConfig
 from gan_denoise.corpus import FULL_SCALE, Corpus
-from gan_denoise.mixing import (
-    Mixer,
-    _Filter,
-    _Speech,
-    mix_at_snr,
-    random_stream,
-    reverberate,
-    snr_gain,
-    write_pairs,
-)
+from gan_denoise.crops import SpeechCrops
+from gan_denoise.mixing import Mixer, random_stream
 
 RATE = 16000
 PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}
@@ -73,32 +61,6 @@ def speech() -> Corpus:
 def noise() -> Corpus:
     return _corpus({f"kind{k}/{u}.wav": _noise(0.3 + 1.5 * u, 100 + 10 * k + u) for k in range(3)
                     for u in range(2)})
-
-
-class TestMixAtSnr:
-    @pytest.mark.parametrize("snr_db", [-15.0, 0.0, 12.5, 40.0])
-    def test_exact_even_where_one_gain_prevents_clipping(self, snr_db):
-        clean, added = _noise(1.0, 0, 0.9), _noise(1.0, 1, 0.9)
-        noisy, scaled, gain = mix_at_snr(clean, added, snr_db)
-        assert _snr(scaled, noisy) == pytest.approx(snr_db, abs=0.01)
-        assert max(np.abs(noisy).max(), np.abs(scaled).max()) <= 1.0
-        np.testing.assert_allclose(scaled, clean * np.float32(gain))
-        assert (gain < 1.0) == (snr_db < 30.0)
-
-    def test_quiet_sum_keeps_its_level(self):
-        clean = _noise(0.5, 0, 0.1)
-        _, same, gain = mix_at_snr(clean, _noise(0.5, 1, 0.1), 0.0)
-        assert gain == 1.0
-        np.testing.assert_array_equal(same, clean)
-
-    def test_silence_and_other_lengths_are_refused(self):
-        loud, silent = _noise(0.1, 0), np.zeros(1600, "f4")
-        with pytest.raises(ValueError, match="noise is silent"):
-            snr_gain(loud, silent, 0.0)
-        with pytest.raises(ValueError, match="clean is silent"):
-            mix_at_snr(silent, loud, 0.0)
-        with pytest.raises(ValueError, match="shape"):
-            mix_at_snr(loud, loud[:-1], 0.0)
 
 
 class TestPurity:
@@ -254,28 +216,12 @@ class TestJoining:
 
     def test_draws_go_with_duration(self):
         corpus = _corpus({"a/0.wav": _tone(1.0, 500.0), "b/0.wav": _tone(9.0, 500.0)})
-        voices = _Speech(corpus, DataConfig())
+        voices = SpeechCrops(corpus, DataConfig())
         drawn = [voices.draw(random_stream(0, 0, i), 8000)[1] for i in range(400)]
         assert 0.84 < np.mean([v == voices.voices[1] for v in drawn]) < 0.96
 
 
 class TestRoom:
-    def test_target_is_aligned_with_the_dry_speech(self):
-        speech = _noise(1.0, 0)
-        response = np.zeros(6000, "f4")
-        response[1000] = 1.0  # the direct path is late
-        response[1300], response[4000] = 0.5, 0.4
-        heard, target = reverberate(speech, response, early=800)
-        for wet in (heard, target):
-            size = 2 * len(speech)
-            lags = np.fft.irfft(np.fft.rfft(wet, size) * np.conj(np.fft.rfft(speech, size)))
-            assert np.argmax(lags) == 0
-        expected = speech.copy()
-        expected[300:] += 0.5 * speech[:-300]
-        np.testing.assert_allclose(target, expected, atol=1e-5)
-        expected[3000:] += 0.4 * speech[:-3000]
-        np.testing.assert_allclose(heard, expected, atol=1e-5)
-
     def test_mixtures_hold_the_late_part_and_targets_do_not(self, speech, noise):
         response = np.zeros(8000, "f4")
         response[100], response[6000] = 1.0, 0.9
@@ -285,107 +231,3 @@ class TestRoom:
         noisy, clean = Mixer(speech, noise, data, RATE, 16000, seed=0, rir=rooms).item(0, 0)
         np.testing.assert_allclose(clean / np.abs(clean).max(), dry / np.abs(dry).max(), atol=1e-4)
         assert _snr(clean, noisy) < 3.0
-
-
-class TestFilter:
-    def test_boosts_stay_in_range_without_delay_and_wrap(self):
-        shape = _Filter(16384, RATE, 6.0)  # already a fast length
-        impulse = np.zeros(16384, "f4")
-        impulse[0] = 1.0
-        for seed in range(20):
-            out = shape.equalise(impulse, random_stream(seed, 0, 0))
-            assert np.argmax(np.abs(out)) == 0
-            assert np.abs(out[-8000:]).max() < 1e-3  # nothing came around the end
-        middle = np.roll(impulse, 8000)
-        response = np.abs(np.fft.rfft(shape.equalise(middle, random_stream(1, 0, 0))))
-        assert 20 * np.log10(response.max()) < 6.3
-        assert 20 * np.log10(response.min()) > -6.3
-        assert np.ptp(20 * np.log10(response)) > 1.0
-
-    def test_coloured_noise_is_normal(self):
-        shape = _Filter(64000, RATE, 0.0)
-        made = shape.coloured(random_stream(0, 0, 0))
-        made = (made - made.mean()) / made.std()
-        assert np.mean(made**4) == pytest.approx(3.0, abs=0.4)
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    for speaker in ("anna", "bert"):
-        for number in range(3):
-            path = tmp_path / "speech" / speaker / f"u{number}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            level = 1e-3 if number == 2 else 0.9
-            soundfile.write(path, _noise(0.5 + 0.4 * number, number, level), RATE)
-    for kind in ("rain", "dog"):
-        path = tmp_path / "noise" / kind / "n.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, _noise(0.7, 9), RATE)
-    return tmp_path / "speech", tmp_path / "noise"
-
-
-class TestWritePairs:
-    def _write(self, folders, out: Path, **options):
-        options = {"snrs": (-5.0, 0.0, 25.0), "cache": out.parent / "cache", **options}
-        return write_pairs([folders[0]], [folders[1]], out, RATE, **options)
-
-    def test_snr_of_the_files_is_that_of_the_manifest(self, folders, tmp_path):
-        out = tmp_path / "out"
-        rows = self._write(folders, out)
-        assert json.loads((out / "manifest.json").read_text()) == rows
-        assert [row["snr_db"] for row in rows] == [-5.0, 0.0, 25.0] * 2
-        assert {row["file"] for row in rows} == {f"{s}/u{n}.wav" for s in ("anna", "bert")
-                                                  for n in range(3)}
-        for row in rows:
-            noisy = read_mono(out / "noisy" / row["file"], RATE)
-            clean = read_mono(out / "clean" / row["file"], RATE)
-            assert soundfile.info(out / "noisy" / row["file"]).subtype == "PCM_16"
-            assert _snr(clean, noisy) == pytest.approx(row["snr_db"], abs=0.1)
-            assert row["seconds"] == pytest.approx(len(clean) / RATE, abs=1e-3)
-            assert row["speaker"] == row["file"].partition("/")[0]
-            assert row["noise"] in ("rain", "dog")
-            assert row["noise_file"] == f"{row['noise']}/n.flac"
-            original = read_mono(folders[0] / row["speech"], RATE)
-            np.testing.assert_allclose(clean, original * row["gain"], atol=1e-4)
-        assert sorted(p.name for p in out.iterdir()) == ["clean", "manifest.json", "noisy"]
-
-    def test_same_seed_same_files_and_count_goes_around(self, folders, tmp_path):
-        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-            rows = self._write(folders, tmp_path / name, seed=seed, count=8)
-        assert len(rows) == len({row["file"] for row in rows}) == 8
-        first, again, other = (
-            b"".join(p.read_bytes() for p in sorted((tmp_path / n / "noisy").rglob("*.wav")))
-            for n in "abc"
-        )
-        assert first == again
-        assert first != other
-
-    def test_fewer_than_all_and_a_fixed_length(self, folders, tmp_path):
-        seen = []
-        rows = self._write(folders, tmp_path / "out", count=4, seconds=1.5,
-                           progress=lambda *p: seen.append(p))
-        assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-        assert {row["seconds"] for row in rows} == {1.5}
-
-    def test_rooms(self, folders, tmp_path):
-        response = np.zeros(4000, "f4")
-        response[50], response[3000] = 1.0, 0.5
-        (tmp_path / "rir").mkdir()
-        soundfile.write(tmp_path / "rir" / "hall.wav", response, RATE, subtype="FLOAT")
-        rows = self._write(folders, tmp_path / "out", rir_folders=[tmp_path / "rir"], count=12)
-        assert {row["rir"] for row in rows} == {None, "hall.wav"}
-
-    def test_refuses_what_is_there_and_leaves_nothing_after_an_error(self, folders, tmp_path):
-        out = tmp_path / "out"
-
-        def stop(done: int, total: int) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            self._write(folders, out, progress=stop)
-        assert not list(out.iterdir())
-        self._write(folders, out)
-        with pytest.raises(FileExistsError, match="noisy"):
-            self._write(folders, out)
-        with pytest.raises(ValueError, match="no SNR"):
-            self._write(folders, tmp_path / "other", snrs=())

@@ -1,0 +1,144 @@
+"""Crops of recordings at random: short utterances joined, short noises looped, silence redrawn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gan_denoise.audio import peak
+from gan_denoise.config import DataConfig
+from gan_denoise.corpus import Corpus
+
+TRIES = 8  # draws of a clip before a silent one is given up
+SPEECH_SILENCE = 0.01  # a crop that stays this far (-40 dB) below its recording's peak is a pause
+NOISE_SILENCE = 0.001  # -60 dB
+LOOP_FADE = 0.01  # seconds of cross-fade where a noise begins again
+EDGE_FADE = 0.004  # seconds of fade at the ends of joined utterances
+
+
+class SpeechCrops:
+    """Draws crops of speech: folders alike, utterances by duration, short ones joined."""
+
+    def __init__(self, corpus: Corpus, data: DataConfig) -> None:
+        self.corpus, self.data = corpus, data
+        self._fade = np.linspace(0.0, 1.0, round(EDGE_FADE * corpus.sample_rate), dtype=np.float32)
+        # Per folder: its recordings, and where each one's share of the duration ends.
+        self._folders = []
+        for folder in np.unique(corpus.folders):
+            members = np.flatnonzero(corpus.folders == folder)
+            self._folders.append((members, np.cumsum(corpus.lengths[members])))
+        groups = list(zip(corpus.folders.tolist(), corpus.groups, strict=True))
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        of = np.asarray([numbers[group] for group in groups])
+        by_group = [np.flatnonzero(of == number) for number in range(len(numbers))]
+        self._peers = [by_group[number] for number in of]
+        # Of an unknown speaker each recording counts as another voice.
+        self.voices = [int(number) if group is not None else -1 - index
+                       for index, (number, (_, group)) in enumerate(zip(of, groups, strict=True))]
+
+    def draw(self, rng: np.random.Generator, samples: int, other_than: int | None = None
+             ) -> tuple[np.ndarray | None, int]:
+        """Return (crop, voice), not silent; crop is None where there is no other voice."""
+        for _ in range(TRIES):
+            members, ends = self._folders[rng.integers(len(self._folders))]
+            index = int(members[np.searchsorted(ends, rng.integers(ends[-1]), side="right")])
+            if self.voices[index] == other_than:
+                continue
+            crop = self.crop(index, rng, samples)
+            if peak(crop) > SPEECH_SILENCE * self.corpus.peak(index):
+                return crop, self.voices[index]
+        if other_than is not None:
+            return None, other_than
+        # Pauses only: take the crop around the loudest place.
+        loudest = int(np.argmax(np.abs(self.corpus.clip(index))))
+        return self.crop(index, rng, samples, around=loudest), self.voices[index]
+
+    def crop(self, index: int, rng: np.random.Generator, samples: int, around: int | None = None
+             ) -> np.ndarray:
+        """Return part of a recording, or it joined with others of its speaker, [samples]."""
+        length = int(self.corpus.lengths[index])
+        spare = length - samples
+        if spare >= 0:
+            start = (int(rng.integers(spare + 1)) if around is None
+                     else min(max(around - samples // 2, 0), spare))
+            return self.corpus.clip(index, start, samples)
+        parts = [self._faded(index)]
+        while spare < 0:
+            pause = round(rng.uniform(*self.data.pause_range) * self.corpus.sample_rate)
+            peer = int(rng.choice(self._peers[index]))
+            parts += [np.zeros(pause, dtype=np.float32), self._faded(peer)]
+            spare += pause + len(parts[-1])
+        # The first utterance stays whole where a loudest place is asked for.
+        start = int(rng.integers(spare + 1)) if around is None else 0
+        return np.concatenate(parts)[start:start + samples]
+
+    def _faded(self, index: int) -> np.ndarray:
+        clip = self.corpus.clip(index)
+        fade = self._fade[:len(clip) // 2]
+        clip[:len(fade)] *= fade
+        clip[len(clip) - len(fade):] *= fade[::-1]
+        return clip
+
+
+class NoiseCrops:
+    """Draws crops of recorded noise: kinds alike, recordings within a kind alike."""
+
+    def __init__(self, corpus: Corpus, data: DataConfig) -> None:
+        self.corpus, self.data = corpus, data
+        kinds: dict[tuple[int, str], list[int]] = {}
+        for index, kind in enumerate(corpus.kinds):
+            kinds.setdefault(kind, []).append(index)
+        self._kinds = list(kinds.values())
+
+    def draw(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, int] | None:
+        """Return (crop [samples], recording); None where only silence was drawn."""
+        data = self.data
+        for _ in range(TRIES):
+            members = self._kinds[rng.integers(len(self._kinds))]
+            index = members[rng.integers(len(members))]
+            speed = rng.uniform(*data.resample_range) if rng.random() < data.resample_noise else 1.0
+            needed = samples if speed == 1.0 else math.ceil(samples * speed) + 2
+            crop = self._crop(index, rng, needed)
+            if speed != 1.0:
+                crop = _stretch(crop, speed, samples)
+            if peak(crop) > NOISE_SILENCE * self.corpus.peak(index):
+                return crop, index
+        return None
+
+    def _crop(self, index: int, rng: np.random.Generator, samples: int) -> np.ndarray:
+        spare = int(self.corpus.lengths[index]) - samples
+        if spare >= 0:
+            return self.corpus.clip(index, int(rng.integers(spare + 1)), samples)
+        clip = self.corpus.clip(index)
+        if rng.random() < self.data.loop_noise:
+            return _loop(clip, int(rng.integers(len(clip))), samples,
+                         round(LOOP_FADE * self.corpus.sample_rate))
+        placed = np.zeros(samples, dtype=np.float32)
+        start = int(rng.integers(1 - spare))
+        placed[start:start + len(clip)] = clip
+        return placed
+
+
+def _loop(clip: np.ndarray, start: int, samples: int, fade: int) -> np.ndarray:
+    """Repeat a clip from a place in it on, with an equal-power cross-fade at each seam."""
+    fade = min(fade, len(clip) // 4)
+    period = clip[:len(clip) - fade].copy()
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    period[:fade] = period[:fade] * np.sqrt(ramp) + clip[len(clip) - fade:] * np.sqrt(1.0 - ramp)
+    start %= len(period)
+    return np.tile(period, -(-(start + samples) // len(period)))[start:start + samples]
+
+
+def _stretch(audio: np.ndarray, speed: float, samples: int) -> np.ndarray:
+    """Return [samples] of a noise played `speed` times faster, by linear interpolation."""
+    place = np.arange(samples, dtype=np.float32)
+    place *= np.float32(speed)
+    left = place.astype(np.int64)
+    place -= left
+    low = audio.take(left)
+    high = audio[1:].take(left)
+    high -= low
+    high *= place
+    high += low
+    return high

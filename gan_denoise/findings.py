@@ -1,0 +1,97 @@
+"""What the dataset doctor found: findings with a way out, figures of each dataset, the report.
+
+A finding's `error` means that training or measuring on this data misleads, `warning` that it costs
+quality, `note` that it is handled but worth knowing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about one file or dataset.
+
+    Attributes:
+        severity: `error`, `warning` or `note`.
+        kind: A word to group by, for instance `clipping`.
+        file: Path of the file or dataset.
+        reason: What was found.
+        way_out: What to do about it.
+    """
+
+    severity: Severity
+    kind: str
+    file: str
+    reason: str
+    way_out: str
+
+
+@dataclass
+class Summary:
+    """A dataset in figures; the mappings count files (`snr_db`: pairs, to the nearest 5 dB)."""
+
+    path: str
+    kind: Literal["audio", "pairs"]
+    files: int = 0
+    hours: float = 0.0  # of clean audio where there are pairs
+    speakers: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    sample_rates: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    subtypes: dict[str, int] = field(default_factory=dict)
+    snr_db: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """All findings, worst first, and the figures of each dataset."""
+
+    findings: list[Finding]
+    summary: list[Summary]
+
+    def count(self, severity: Severity) -> int:
+        """Return the count of findings of one severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def to_json(self) -> str:
+        """Return everything as strict JSON (no NaN, no Infinity)."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+
+    def render(self, console: Console, shown: int = 3) -> None:
+        """Print the figures and the findings, grouped by kind, `shown` files of each."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        for summary in self.summary:
+            table = Table(title=escape(summary.path), show_header=False, title_justify="left")
+            table.add_row("files", f"{summary.files} ({summary.kind}), {summary.hours:.2f} h")
+            table.add_row("speakers", str(summary.speakers or "not shown by names or folders"))
+            for name in ("splits", "sample_rates", "channels", "subtypes", "snr_db"):
+                counts = getattr(summary, name)
+                if counts:
+                    text = ", ".join(f"{key}: {count}" for key, count in counts.items())
+                    table.add_row(name.replace("_", " "), escape(text))
+            console.print(table)
+        colours = {"error": "red", "warning": "yellow", "note": "cyan"}
+        groups: dict[tuple[Severity, str], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault((finding.severity, finding.kind), []).append(finding)
+        for (severity, kind), findings in groups.items():
+            console.print(f"[{colours[severity]}]{severity}[/] {kind}: {len(findings)}")
+            for finding in findings[:shown]:
+                line = f"  {finding.file}: {finding.reason}; {finding.way_out}"
+                console.print(escape(line), soft_wrap=True, highlight=False)
+            if len(findings) > shown:
+                console.print(f"  ... and {len(findings) - shown} more")
+        if not self.findings:
+            console.print("nothing to complain about")

@@ -1,0 +1,264 @@
+"""Audio files written: block by block, whole or not at all, within what each container can hold.
+
+Integer containers are clipped and the clipped samples counted, never wrapped and never rescaled;
+float containers and the lossy codecs hold samples above full scale and are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+
+from gan_denoise.audio import AUDIO_SUFFIXES, CONTAINERS, AudioError, AudioInfo
+
+_UNCLIPPED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II",
+              "MPEG_LAYER_III")
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
+_32_BIT_SIZES = {"WAV": 4, "WAVEX": 4, "AIFF": 2, "AU": 4}  # GiB that the header can count
+_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
+          "FLOAT": 4, "DOUBLE": 8}
+_SYSTEM_ERROR = 2  # libsndfile's code for a failed system call
+
+
+class Writer:
+    """A file written block by block, which appears under its name only when it is whole.
+
+    A context manager: on a clean exit the file takes its name, on any error nothing is left.
+
+    Attributes:
+        clipped: Samples beyond full scale so far, which an integer container clipped.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channels: int,
+        format: str | None = None,
+        subtype: str | None = None,
+        tags_from: str | Path | None = None,
+    ) -> None:
+        """Open a temporary file beside `path`; missing folders are made.
+
+        Args:
+            path: The file to write.
+            sample_rate: In Hz.
+            channels: Count of channels.
+            format: libsndfile's container name; None: from the suffix.
+            subtype: libsndfile's encoding name; None: the usual one of the container.
+            tags_from: A file whose text tags (title, artist, ...) are copied.
+
+        Raises:
+            AudioError: When the container cannot hold this, or the folder cannot be written.
+        """
+        self.path = Path(path)
+        self.clipped = 0
+        self._frames = 0
+        self._format, self._subtype = _container(self.path, format, subtype)
+        _check_limits(self.path, sample_rate, channels, self._format, self._subtype)
+        # Not built on the name of the file, which may already be as long as the system allows.
+        self._part = self.path.parent / f".{secrets.token_hex(8)}.part"
+        self._channels = channels
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = soundfile.SoundFile(
+                str(self._part), "w", sample_rate, channels, self._subtype, format=self._format
+            )
+            if tags_from is not None:
+                self._copy_tags(Path(tags_from))
+        except (soundfile.LibsndfileError, OSError) as error:
+            self._discard()
+            raise self._unwritable(error) from error
+
+    def write(self, audio: np.ndarray) -> None:
+        """Append a block, `[channels, samples]` or, for one channel, `[samples]`.
+
+        Raises:
+            AudioError: For NaN or infinite samples, a full disk, or more than the header can count.
+            ValueError: For another count of channels, or integer samples.
+        """
+        block = np.atleast_2d(np.asarray(audio))
+        if block.ndim != 2 or len(block) != self._channels:
+            raise ValueError(
+                f"{self.path}: expected [{self._channels}, samples], not {np.shape(audio)}"
+            )
+        if block.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{self.path}: expected float samples, not {block.dtype}")
+        broken = block.size - int(np.isfinite(block).sum())
+        if broken:
+            raise AudioError(f"{self.path}: {broken} samples to write are NaN or infinite")
+        if self._subtype not in _UNCLIPPED:
+            beyond = int((np.abs(block) > 1.0).sum())
+            if beyond:
+                self.clipped += beyond
+                block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
+        self._frames += block.shape[1]
+        limit = _32_BIT_SIZES.get(self._format, math.inf) * 2**30 - 2**16
+        if self._frames * self._channels * _BYTES.get(self._subtype, 1) > limit:
+            raise AudioError(
+                f"{self.path}: longer than a {self._format} header can count; write .flac, .w64 "
+                "or .rf64"
+            )
+        try:
+            self._file.write(block.T)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise self._unwritable(error) from error
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                self._verify()
+                os.replace(self._part, self.path)
+        except (soundfile.LibsndfileError, OSError) as fault:
+            if kind is None:
+                raise self._unwritable(fault) from fault
+        finally:
+            self._discard()
+
+    def _verify(self) -> None:
+        """Look at the end of what was written: ALAC reports no error on a full disk."""
+        if not self._frames:
+            return
+        with soundfile.SoundFile(str(self._part)) as file:
+            whole = file.frames == self._frames
+            if whole:
+                file.seek(self._frames - 1)
+                whole = len(file.read(1, always_2d=True)) == 1
+        if not whole:
+            raise OSError("the file came out shorter than the audio")
+
+    def _copy_tags(self, source: Path) -> None:
+        with soundfile.SoundFile(str(source)) as file:
+            tags = file.copy_metadata()
+        for name, text in tags.items():
+            # The container may have no place for this tag; the audio matters more.
+            with contextlib.suppress(soundfile.LibsndfileError):
+                setattr(self._file, name, text)
+
+    def _unwritable(self, error: Exception) -> AudioError:
+        reason = getattr(error, "strerror", None) or str(error).removesuffix(": ") or "write failed"
+        if getattr(error, "code", None) == _SYSTEM_ERROR:
+            reason = "the system refused the write"
+        free = ""
+        if self.path.parent.is_dir():
+            free = f" ({shutil.disk_usage(self.path.parent).free / 2**20:.1f} MiB free)"
+        return AudioError(
+            f"{self.path}: not written: {reason}; is the disk full{free}, or the folder "
+            "write-protected? Nothing half-written was left"
+        )
+
+    def _discard(self) -> None:
+        self._part.unlink(missing_ok=True)
+
+
+def write(
+    path: str | Path,
+    audio: np.ndarray,
+    sample_rate: int,
+    format: str | None = None,
+    subtype: str | None = None,
+) -> int:
+    """Write a file atomically: it appears whole, or not at all.
+
+    Args:
+        path: The file; missing folders are made, an existing file is replaced.
+        audio: Float `[channels, samples]` or `[samples]`, full scale at +-1.
+        sample_rate: In Hz.
+        format: libsndfile's container name; None: from the suffix.
+        subtype: libsndfile's encoding name; None: the usual one of the container (16 bits).
+
+    Returns:
+        The count of samples beyond full scale that an integer encoding clipped.
+
+    Raises:
+        AudioError: When the container cannot hold this rate, channel count or encoding, when a
+            sample is NaN or infinite, or when the disk is full.
+    """
+    audio = np.atleast_2d(np.asarray(audio))
+    with Writer(path, sample_rate, len(audio), format, subtype) as writer:
+        writer.write(audio)
+    return writer.clipped
+
+
+def write_like(path: str | Path, audio: np.ndarray, info: AudioInfo) -> int:
+    """Write with the container, encoding, rate and text tags of another file.
+
+    Args:
+        path: The file to write.
+        audio: Float `[channels, samples]` or `[samples]` at the rate of `info`.
+        info: Of the other file, which must still be there for its tags.
+
+    Returns:
+        The count of clipped samples, as `write`.
+
+    Raises:
+        AudioError: As `write`.
+    """
+    audio = np.atleast_2d(np.asarray(audio))
+    with Writer(
+        path, info.sample_rate, len(audio), info.format, info.subtype, tags_from=info.path
+    ) as writer:
+        writer.write(audio)
+    return writer.clipped
+
+
+def _container(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
+    if format is None:
+        if path.suffix.lower() not in CONTAINERS:
+            raise AudioError(
+                f"{path}: no audio suffix; name the file one of {' '.join(AUDIO_SUFFIXES)}"
+            )
+        format, usual = CONTAINERS[path.suffix.lower()]
+        subtype = subtype or usual
+    format = format.upper()
+    if subtype is None:
+        usual_ones = [usual for name, usual in CONTAINERS.values() if name == format]
+        subtype = usual_ones[0] if usual_ones else soundfile.default_subtype(format)
+    subtype = (subtype or "").upper()
+    if not soundfile.check_format(format, subtype):
+        raise AudioError(f"{path}: {format} cannot hold {subtype}; write .wav or .flac instead")
+    return format, subtype
+
+
+def _check_limits(path: Path, sample_rate: int, channels: int, format: str, subtype: str) -> None:
+    """Refuse what the codecs cannot hold, with the way out: libsndfile's reasons are blank, and
+    beyond its limits the Vorbis encoder takes the process down."""
+    rates: tuple[int, ...] | None = None
+    top_rate, top_channels = 2**31 - 1, 1024
+    if subtype == "OPUS":
+        rates, top_channels = _OPUS_RATES, 255
+    elif format == "MP3":
+        rates, top_channels = _MP3_RATES, 2
+    elif subtype == "VORBIS":
+        top_rate, top_channels = 200_000, 255
+    elif format == "FLAC":
+        top_rate, top_channels = 655_350, 8
+    name = subtype if format == "OGG" else format
+    if not 1 <= channels <= top_channels:
+        hint = "is the array transposed?" if channels > 1024 else "write .wav instead"
+        raise AudioError(f"{path}: {name} cannot hold {channels} channels; {hint}")
+    if rates is not None and sample_rate not in rates:
+        raise AudioError(
+            f"{path}: {name} cannot hold {sample_rate} Hz; write .wav or .flac instead, or "
+            f"resample to one of {', '.join(map(str, rates))} Hz"
+        )
+    if not 1 <= sample_rate <= top_rate:
+        raise AudioError(f"{path}: {name} cannot hold {sample_rate} Hz; write .wav instead")

@@ -1,0 +1,134 @@
+"""What the tests share: tiny settings, tiny material in memory, folders of made-up recordings.
+
+The functions are imported by name (`from conftest import tiny_config`), also by the processes that
+some tests start; the fixtures come by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gan_denoise import synthetic
+from gan_denoise.checkpoint import BEST, LATEST, SETTINGS, save_state
+from gan_denoise.config import Config, dump_config, make_config
+from gan_denoise.dataset import Material
+from gan_denoise.writer import write
+
+RATE = 16000  # Hz
+CROP = 4096  # samples of a tiny training crop
+CLIP = 3200  # samples of a tiny validation clip: too short for PESQ, which takes its time
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["GAN_DENOISE_CACHE"] = tempfile.mkdtemp(prefix="gan-denoise-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(os.environ["GAN_DENOISE_CACHE"], ignore_errors=True)
+
+
+# ---- Tiny settings and material ----------------------------------------------------------------
+def tiny_config(**sections: dict[str, Any]) -> Config:
+    """Return settings of tiny networks; a section given here is laid over the tiny one."""
+    tiny: dict[str, dict[str, Any]] = {
+        "mel": {"n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 16},
+        "generator": {"name": "unet", "channels": [4, 6], "width": 8, "blocks": 2,
+                      "dilations": [1, 2]},
+        "discriminator": {"channels": [4, 6]},
+        "losses": {"discriminator_warmup": 2, "adversarial_ramp": 2},
+        "training": {"batch_size": 2, "crop_seconds": CROP / RATE, "warmup_steps": 2,
+                     "validate_every": 5, "checkpoint_every": 3, "log_every": 2,
+                     "data_workers": 1},
+    }
+    return make_config(tiny | {name: tiny.get(name, {}) | given
+                               for name, given in sections.items()})
+
+
+class TinySource:
+    """Gated tones in white noise, a pure function of the step.
+
+    Args:
+        samples: Length of a crop.
+        bad: Steps whose noisy batch holds a NaN.
+        delay: Seconds that a batch takes.
+    """
+
+    def __init__(self, samples: int = CROP, bad: Iterable[int] = (), delay: float = 0.0):
+        self.samples, self.bad, self.delay = samples, frozenset(bad), delay
+
+    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(self.delay)
+        rng = np.random.default_rng(step)
+        seconds = np.arange(self.samples) / RATE
+        hertz, phase = rng.uniform(200, 2000, (batch_size, 1)), rng.uniform(0, 6, (batch_size, 1))
+        gate = np.sin(2 * np.pi * 8 * seconds + phase) > 0
+        clean = 0.3 * np.sin(2 * np.pi * hertz * seconds) * gate
+        noisy = clean + 0.05 * rng.standard_normal(clean.shape)
+        if step in self.bad:
+            noisy[0, 5] = np.nan
+        return noisy.astype(np.float32), clean.astype(np.float32)
+
+
+def tiny_material(
+    bad: Iterable[int] = (), digest: str = "tiny", delay: float = 0.0
+) -> Material:
+    """Return material in memory, for `tiny_config`."""
+    noisy, clean = TinySource(CLIP).batch(10**6, 2)
+    return Material(TinySource(bad=bad, delay=delay), noisy, clean, digest, "tones in noise")
+
+
+def shake(network: Any, seed: int = 0) -> None:
+    """Move every weight of a network away from its initial value, statistics included."""
+    rng = np.random.default_rng(seed)
+    for variable in network.weights:
+        if "variance" in variable.name or "gamma" in variable.name:
+            value = rng.uniform(0.5, 1.5, variable.shape)
+        else:
+            value = np.asarray(variable) + rng.normal(0, 0.2, variable.shape)
+        variable.assign(value.astype(np.float32))
+
+
+def tiny_run(folder: Path, config: Config, kind: str = "finetune") -> Any:
+    """Write the folder of a run that has a best state, without training; return its trainer."""
+    from gan_denoise.trainer import Trainer
+
+    trainer = Trainer(config, tiny_material(), kind)
+    shake(trainer.generator)
+    shake(trainer.ema, seed=1)
+    if trainer.discriminator is not None:
+        shake(trainer.discriminator, seed=2)
+    trainer.progress.step, trainer.progress.best = 7, 3.0
+    trainer.progress.history = [{"step": 7, "si_sdr": 3.0}]
+    folder.mkdir(parents=True)
+    (folder / SETTINGS).write_text(dump_config(config), encoding="utf-8")
+    for name in (LATEST, BEST):
+        save_state(folder / name, trainer.variables(), trainer.progress)
+    return trainer
+
+
+# ---- Recordings --------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`speech/SPEAKER/TAKE.wav`, `noise/KIND/0.wav`, and pairs in `noisy/` and `clean/`."""
+    root = tmp_path_factory.mktemp("folders")
+    for kind in ("white", "hum", "fan"):
+        write(root / "noise" / kind / "0.wav", synthetic.noise(kind, 1.5, seed=0), RATE)
+    for speaker in range(4):
+        for take in range(2):
+            name = Path(f"speaker{speaker}") / f"{take}.wav"
+            clean = 0.5 * synthetic.voice(speaker, 1.2, seed=take)
+            hiss = 0.1 * synthetic.noise("white", 1.2, seed=10 * speaker + take)
+            write(root / "speech" / name, clean, RATE)
+            write(root / "clean" / name, clean, RATE)
+            write(root / "noisy" / name, clean + hiss, RATE)
+    return root

@@ -1,0 +1,239 @@
+"""Settings: strict, frozen, read from YAML, and every shipped file of them trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TinySource, tiny_config
+from pydantic import ValidationError
+
+from gan_denoise.config import (
+    FREE_ON_RESUME,
+    PATHS,
+    Config,
+    ConfigError,
+    check_resume,
+    config_folder,
+    dump_config,
+    flatten,
+    load_config,
+    make_config,
+)
+
+SHIPPED = sorted(path.stem for path in config_folder().glob("*.yaml"))
+
+
+# ---- Strictness --------------------------------------------------------------------------------
+@pytest.mark.parametrize(("values", "wrong", "nearest"), [
+    ({"training": {"step": 3}}, "training.step", "training.steps"),
+    ({"data": {"speach": "x"}}, "data.speach", "data.speech"),
+    ({"losses": {"adverserial_weight": 1.0}}, "losses.adverserial_weight",
+     "losses.adversarial_weight"),
+    ({"mel": {"hop": 128}}, "mel.hop", "mel.hop_length"),
+])
+def test_an_unknown_key_names_the_nearest(values, wrong, nearest):
+    with pytest.raises(ConfigError) as refused:
+        make_config(values)
+    assert f"unknown key '{wrong}'" in str(refused.value)
+    assert f"did you mean '{nearest}'?" in str(refused.value)
+
+
+def test_an_unknown_section_is_refused():
+    with pytest.raises(ConfigError, match="unknown key 'trainers'"):
+        make_config({"trainers": {}})
+
+
+def test_a_key_that_resembles_nothing_lists_the_sections():
+    with pytest.raises(ConfigError, match=r"the sections are .*generator, discriminator"):
+        make_config({"zzz": 1})
+
+
+@pytest.mark.parametrize(("section", "key", "value", "expected"), [
+    ("training", "steps", True, "integer"),
+    ("training", "batch_size", "16", "integer"),
+    ("training", "batch_size", 3.5, "integer"),
+    ("training", "batch_size", 0, "greater than"),
+    ("training", "learning_rate", "fast", "number"),
+    ("training", "learning_rate", True, "number"),
+    ("training", "learning_rate", float("nan"), "finite"),
+    ("training", "deterministic", 1, "boolean"),
+    ("training", "deterministic", "yes", "boolean"),
+    ("data", "snr_mean", True, "number"),
+    ("data", "cache", 3, "string"),
+    ("data", "noises", [3], "noises"),
+    ("generator", "channels", [], "at least 1"),
+    ("generator", "channels", ["a"], "integer"),
+    ("losses", "adversarial", "wgan", "'lsgan', 'hinge' or 'bce'"),
+    ("inversion", "name", "magic", "'griffinlim'"),
+])
+def test_a_wrong_type_names_key_and_expectation(section, key, value, expected):
+    with pytest.raises(ConfigError) as refused:
+        make_config({section: {key: value}})
+    assert f"{section}.{key}" in str(refused.value)
+    assert expected in str(refused.value)
+
+
+def test_a_section_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="training"):
+        make_config({"training": [1]})
+
+
+@pytest.mark.parametrize(("values", "word"), [
+    ({"mel": {"win_length": 600}}, "win_length 600"),
+    ({"mel": {"hop_length": 257}}, "hop_length 257"),
+    ({"mel": {"fmax": 8001.0}}, "fmax"),
+    ({"mel": {"fmin": 8000.0}}, "fmin"),
+    ({"mel": {"fmin": 4000.0, "fmax": 1000.0}}, "fmin"),
+    ({"data": {"snr_range": [10.0, -10.0]}}, "snr_range"),
+    ({"data": {"noise": "folder"}}, "data.speech"),
+    ({"data": {"noisy": "a", "clean": "b", "valid_noisy": "c"}}, "valid_clean"),
+    ({"data": {"noisy": "a", "clean": "b", "valid_speech": "c"}}, "valid_noisy"),
+])
+def test_settings_that_do_not_fit_each_other_are_refused(values, word):
+    with pytest.raises(ConfigError, match=word):
+        make_config(values)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Config().training.steps = 3
+
+
+def test_a_newer_format_is_refused():
+    with pytest.raises(ConfigError, match="newer gan_denoise"):
+        make_config({"format_version": 2})
+    assert make_config({"format_version": 1}) == Config()
+
+
+# ---- Files and overrides -----------------------------------------------------------------------
+def test_base_holds_every_key_with_its_default():
+    values = yaml.safe_load((config_folder() / "base.yaml").read_text(encoding="utf-8"))
+    keys = {f"{section}.{key}" for section, keys in values.items() for key in keys}
+    assert keys == set(flatten(Config())) - {"format_version"}
+    assert load_config("base") == Config()
+
+
+def test_overrides_come_last_and_are_typed():
+    config = load_config("debug", [
+        "training.steps=500", "training.learning_rate=1e-4", "training.minutes=null",
+        "data.speech=/a/b", "data.noise=[/c, /d e]", "generator.channels=[4, 8, 16]",
+        "training.deterministic=true", "data.peak_range=[-20, 0]",
+    ])
+    assert config.training.steps == 500
+    assert config.training.learning_rate == 1e-4
+    assert config.training.minutes is None
+    assert config.data.speech == ("/a/b",)
+    assert config.data.noise == ("/c", "/d e")
+    assert config.generator.channels == (4, 8, 16)
+    assert config.training.deterministic is True
+    assert config.data.peak_range == (-20.0, 0.0)
+    assert config.generator.width == 16  # of the file
+
+
+@pytest.mark.parametrize(("override", "word"), [
+    ("training.steps", "expected key=value"),
+    ("training.stepz=3", "did you mean 'training.steps'"),
+    ("training=3", "unknown key 'training'"),
+    ("training.steps=many", "training.steps"),
+    ("training.steps=[1", "not readable as YAML"),
+    ("=3", "unknown key"),
+])
+def test_a_malformed_override_is_refused(override, word):
+    with pytest.raises(ConfigError, match=word.replace("[", r"\[")):
+        load_config("base", [override])
+
+
+def test_a_file_extends_another_one(tmp_path):
+    (tmp_path / "parent.yaml").write_text("training:\n  steps: 7\n  seed: 3\nmel:\n  n_mels: 40\n")
+    (tmp_path / "child.yaml").write_text("extends: parent\ntraining:\n  seed: 4\nlosses:\n  # -\n")
+    config = load_config(tmp_path / "child.yaml")
+    assert (config.training.steps, config.training.seed, config.mel.n_mels) == (7, 4, 40)
+    (tmp_path / "shipped.yaml").write_text("extends: demo\n")
+    assert load_config(tmp_path / "shipped.yaml") == load_config("demo")
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert load_config(tmp_path / "empty.yaml") == Config()
+
+
+@pytest.mark.parametrize(("text", "word"), [
+    ("extends: loop\n", "extends itself"),
+    ("just text\n", "expected sections"),
+    ("training: [1,\n", "not readable as YAML"),
+    ("training:\n  stepz: 1\n", "training.stepz"),
+])
+def test_a_bad_file_is_named(tmp_path, text, word):
+    path = tmp_path / "loop.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=word) as refused:
+        load_config(path)
+    assert "loop.yaml" in str(refused.value)
+
+
+def test_a_missing_file_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="real-16k-pretrain"):
+        load_config("pretrian")
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "base.yaml")  # a path is not a name
+
+
+def test_resolved_settings_come_back_from_their_yaml(tmp_path):
+    config = tiny_config(data={"speech": ["a", "b"], "noise": ["c"]}, training={"minutes": 0.5},
+                         losses={"adversarial_weight": 1e-5})
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(path) == config
+
+
+# ---- Resume ------------------------------------------------------------------------------------
+def test_only_what_says_when_where_and_how_wide_may_change_on_resume():
+    keys = set(flatten(Config()))
+    assert keys >= FREE_ON_RESUME | PATHS
+    free = tiny_config(
+        training={"steps": 9, "minutes": 3.0, "validate_every": 1, "checkpoint_every": 2,
+                  "log_every": 3, "threads": 1, "data_workers": 5, "max_bad_steps": 7},
+        data={"speech": "moved", "noise": "moved too", "cache": "elsewhere"},
+    )
+    check_resume(tiny_config(), free)
+
+
+@pytest.mark.parametrize(("section", "key", "value"), [
+    ("training", "learning_rate", 1e-2), ("training", "batch_size", 3), ("training", "seed", 1),
+    ("training", "select_by", "pesq_wb"), ("training", "deterministic", True),
+    ("losses", "adversarial_weight", 0.5), ("generator", "channels", [4, 7]),
+    ("mel", "n_mels", 17), ("data", "snr_mean", 6.0), ("discriminator", "spectral_norm", False),
+])
+def test_anything_else_that_changed_is_named_with_both_values(section, key, value):
+    before, after = tiny_config(), tiny_config(**{section: {key: value}})
+    with pytest.raises(ConfigError) as refused:
+        check_resume(before, after)
+    old, new = flatten(before)[f"{section}.{key}"], flatten(after)[f"{section}.{key}"]
+    assert f"{section}.{key}: the run has {old!r}, now {new!r}" in str(refused.value)
+
+
+# ---- What is shipped trains --------------------------------------------------------------------
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
+    import tensorflow as tf
+
+    from gan_denoise.dataset import Material
+    from gan_denoise.trainer import Trainer
+
+    config = load_config(name)
+    config = config.model_copy(update={
+        "training": config.training.model_copy(update={"crop_seconds": 0.5, "batch_size": 2}),
+    })
+    source = TinySource(config.audio.sample_rate // 2)
+    noisy, clean = source.batch(0, 2)
+    trainer = Trainer(config, Material(source, noisy, clean, "", ""), "finetune")
+    before = trainer.generator.get_weights()
+    tf.config.run_functions_eagerly(True)  # one step: tracing these networks takes far longer
+    try:
+        values = trainer.train_step(config.losses.discriminator_warmup, noisy, clean)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert values["finite"] == 1
+    assert {"loss/mse", "loss/adversarial", "loss/discriminator", "loss/total"} <= set(values)
+    assert all(np.isfinite(value) for value in values.values())
+    moved = [not np.array_equal(old, new)
+             for old, new in zip(before, trainer.generator.get_weights(), strict=True)]
+    assert np.mean(moved) > 0.9

@@ -1,0 +1,133 @@
+"""mixdown: the SNR as asked for, in arrays and in files; nothing clips, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gan_denoise.audio import read_mono
+from gan_denoise.mixdown import mix_at_snr, write_pairs
+from gan_denoise.mixing import snr_gain
+
+RATE = 16000
+
+
+def _noise(seconds: float, seed: int, level: float = 0.3) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-level, level, round(seconds * RATE)).astype("f4")
+
+
+def _snr(clean: np.ndarray, noisy: np.ndarray) -> float:
+    clean, noisy = clean.astype(float), noisy.astype(float)
+    return float(10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2)))
+
+
+class TestMixAtSnr:
+    @pytest.mark.parametrize("snr_db", [-15.0, 0.0, 12.5, 40.0])
+    def test_exact_even_where_one_gain_prevents_clipping(self, snr_db):
+        clean, added = _noise(1.0, 0, 0.9), _noise(1.0, 1, 0.9)
+        noisy, scaled, gain = mix_at_snr(clean, added, snr_db)
+        assert _snr(scaled, noisy) == pytest.approx(snr_db, abs=0.01)
+        assert max(np.abs(noisy).max(), np.abs(scaled).max()) <= 1.0
+        np.testing.assert_allclose(scaled, clean * np.float32(gain))
+        assert (gain < 1.0) == (snr_db < 30.0)
+
+    def test_quiet_sum_keeps_its_level(self):
+        clean = _noise(0.5, 0, 0.1)
+        _, same, gain = mix_at_snr(clean, _noise(0.5, 1, 0.1), 0.0)
+        assert gain == 1.0
+        np.testing.assert_array_equal(same, clean)
+
+    def test_silence_and_other_lengths_are_refused(self):
+        loud, silent = _noise(0.1, 0), np.zeros(1600, "f4")
+        with pytest.raises(ValueError, match="noise is silent"):
+            snr_gain(loud, silent, 0.0)
+        with pytest.raises(ValueError, match="clean is silent"):
+            mix_at_snr(silent, loud, 0.0)
+        with pytest.raises(ValueError, match="shape"):
+            mix_at_snr(loud, loud[:-1], 0.0)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for speaker in ("anna", "bert"):
+        for number in range(3):
+            path = tmp_path / "speech" / speaker / f"u{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            level = 1e-3 if number == 2 else 0.9
+            soundfile.write(path, _noise(0.5 + 0.4 * number, number, level), RATE)
+    for kind in ("rain", "dog"):
+        path = tmp_path / "noise" / kind / "n.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, _noise(0.7, 9), RATE)
+    return tmp_path / "speech", tmp_path / "noise"
+
+
+class TestWritePairs:
+    def _write(self, folders, out: Path, **options):
+        options = {"snrs": (-5.0, 0.0, 25.0), "cache": out.parent / "cache", **options}
+        return write_pairs([folders[0]], [folders[1]], out, RATE, **options)
+
+    def test_snr_of_the_files_is_that_of_the_manifest(self, folders, tmp_path):
+        out = tmp_path / "out"
+        rows = self._write(folders, out)
+        assert json.loads((out / "manifest.json").read_text()) == rows
+        assert [row["snr_db"] for row in rows] == [-5.0, 0.0, 25.0] * 2
+        assert {row["file"] for row in rows} == {f"{s}/u{n}.wav" for s in ("anna", "bert")
+                                                  for n in range(3)}
+        for row in rows:
+            noisy = read_mono(out / "noisy" / row["file"], RATE)
+            clean = read_mono(out / "clean" / row["file"], RATE)
+            assert soundfile.info(out / "noisy" / row["file"]).subtype == "PCM_16"
+            assert _snr(clean, noisy) == pytest.approx(row["snr_db"], abs=0.1)
+            assert row["seconds"] == pytest.approx(len(clean) / RATE, abs=1e-3)
+            assert row["speaker"] == row["file"].partition("/")[0]
+            assert row["noise"] in ("rain", "dog")
+            assert row["noise_file"] == f"{row['noise']}/n.flac"
+            original = read_mono(folders[0] / row["speech"], RATE)
+            np.testing.assert_allclose(clean, original * row["gain"], atol=1e-4)
+        assert sorted(p.name for p in out.iterdir()) == ["clean", "manifest.json", "noisy"]
+
+    def test_same_seed_same_files_and_count_goes_around(self, folders, tmp_path):
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            rows = self._write(folders, tmp_path / name, seed=seed, count=8)
+        assert len(rows) == len({row["file"] for row in rows}) == 8
+        first, again, other = (
+            b"".join(p.read_bytes() for p in sorted((tmp_path / n / "noisy").rglob("*.wav")))
+            for n in "abc"
+        )
+        assert first == again
+        assert first != other
+
+    def test_fewer_than_all_and_a_fixed_length(self, folders, tmp_path):
+        seen = []
+        rows = self._write(folders, tmp_path / "out", count=4, seconds=1.5,
+                           progress=lambda *p: seen.append(p))
+        assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert {row["seconds"] for row in rows} == {1.5}
+
+    def test_rooms(self, folders, tmp_path):
+        response = np.zeros(4000, "f4")
+        response[50], response[3000] = 1.0, 0.5
+        (tmp_path / "rir").mkdir()
+        soundfile.write(tmp_path / "rir" / "hall.wav", response, RATE, subtype="FLOAT")
+        rows = self._write(folders, tmp_path / "out", rir_folders=[tmp_path / "rir"], count=12)
+        assert {row["rir"] for row in rows} == {None, "hall.wav"}
+
+    def test_refuses_what_is_there_and_leaves_nothing_after_an_error(self, folders, tmp_path):
+        out = tmp_path / "out"
+
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self._write(folders, out, progress=stop)
+        assert not list(out.iterdir())
+        self._write(folders, out)
+        with pytest.raises(FileExistsError, match="noisy"):
+            self._write(folders, out)
+        with pytest.raises(ValueError, match="no SNR"):
+            self._write(folders, tmp_path / "other", snrs=())
