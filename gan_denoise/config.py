@@ -133,6 +133,7 @@ class GeneratorConfig(Section):
     name: str = "tcn_autoencoder"
     head: Literal["gain", "direct"] = "gain"
     gain_floor_db: typing.Annotated[float, Field(gt=0.0)] = 60.0  # deepest cut of the gain head
+    level_frames: Count = 251  # window of the level that the gain head's network sees relative to
     channels: Channels = (16, 24, 32, 48)  # of the encoder's convolutions
     time_strides: tuple[Literal[1, 2], ...] = (1, 2)  # of the first levels (tcn_autoencoder)
     width: Positive = 176  # channels of the bottleneck (tcn_autoencoder)

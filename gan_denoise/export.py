@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import platform
 import shutil
 import tempfile
@@ -75,6 +76,7 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
             _assign(discriminator.variables, list(judged.values()), run_dir)
             _save_weights(discriminator, build / "discriminator.weights.h5")
         best = max(progress.history, key=lambda row: row.get(config.training.select_by, -np.inf))
+        frame_rate = config.audio.sample_rate / config.mel.hop_length
         card = {
             "name": out.name,
             "kind": progress.kind,
@@ -84,6 +86,7 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
                 progress.step * config.training.batch_size * config.training.crop_seconds / 3600, 2
             ),
             "parameters": generator.count_params(),
+            "mega_macs_per_second": round(macs_per_frame(generator) * frame_rate / 1e6, 1),
             "sample_rate": config.audio.sample_rate,
             **geometry,
             "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
@@ -101,6 +104,23 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
             shutil.rmtree(out)
         build.rename(out)
     return card
+
+
+def macs_per_frame(generator: Any) -> float:
+    """Return the multiply-accumulates of a generator's layers with a kernel, for one frame."""
+    import keras
+
+    frames = 64  # a multiple of every time stride
+    layers = [layer for layer in generator.layers if hasattr(layer, "kernel")]
+    total = 0
+    for layer in layers:
+        transposed = isinstance(layer, keras.layers.Conv2DTranspose)
+        place = layer.input if transposed else layer.output  # where its kernel is applied
+        shape = keras.Model(generator.input, place).compute_output_shape(
+            (1, frames, generator.input_shape[-1])
+        )
+        total += math.prod(shape[1:-1]) * math.prod(layer.kernel.shape)
+    return total / frames
 
 
 def _write_onnx(generator: Any, path: Path, geometry: Mapping[str, int]) -> None:

@@ -36,7 +36,10 @@ def build_generator(config: Config) -> keras.Model:
         known = ", ".join(sorted(GENERATORS))
         raise ConfigError(f"generator.name: there is no '{settings.name}'; there are {known}")
     noisy = keras.Input((None, config.mel.n_mels), name="noisy_mel")
-    logits = GENERATORS[settings.name](noisy, settings)  # [B, T, F]
+    seen = noisy
+    if settings.head == "gain" and settings.level_frames:
+        seen = RelativeLevel(settings.level_frames, config.mel.range_db)(noisy)
+    logits = GENERATORS[settings.name](seen, settings)  # [B, T, F]
     if settings.head == "gain":
         head = GainHead(settings.gain_floor_db, config.mel.range_db, name="estimate_mel")
         estimate = head([noisy, logits])
@@ -70,6 +73,8 @@ def receptive_field(config: Config) -> int:
         for step in reversed(_time_strides(settings)):
             stride //= step
             field += stride
+    if settings.head == "gain":
+        field += settings.level_frames // 2
     return field + time_stride(config)  # the phase of a frame within a stride
 
 
@@ -138,7 +143,7 @@ def autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.Ke
 
 
 def _as_image(noisy):
-    """Spread mel01 around zero, where networks learn fastest, and add a channel: [B, T, F, 1]."""
+    """Spread a mel around zero, where networks learn fastest, and add a channel: [B, T, F, 1]."""
     spread = layers.Rescaling(4.0, offset=-2.0)(noisy)
     return layers.Reshape((-1, noisy.shape[-1], 1))(spread)
 
@@ -180,6 +185,36 @@ def _conv(x, channels: int, kernel: Sequence[int] = (3, 3), strides: Sequence[in
 
 
 # ---- Layers ------------------------------------------------------------------------------------
+@keras.saving.register_keras_serializable("gan_denoise")
+class RelativeLevel(layers.Layer):
+    """Take the mean level around each frame off its mel, so that a louder recording looks alike.
+
+    The mean is of linear mels over all bands, so pauses hardly move it, over a finite window: this
+    is a filter, not a statistic of the file. With the gain head the output follows the input's
+    level by construction.
+
+    Args:
+        frames: Length of the window.
+        range_db: Decibels that mel01's [0, 1] stands for.
+    """
+
+    CENTRE = 0.75  # of mel01: where a mel at its own mean level is put
+
+    def __init__(self, frames: int, range_db: float, **kwargs):
+        super().__init__(**kwargs)
+        self.frames, self.range_db = frames, range_db
+
+    def call(self, mel):
+        to_log = self.range_db * math.log(10) / 20  # mel01 -> natural log of the linear mel
+        linear = ops.mean(ops.exp(mel * to_log), axis=-1, keepdims=True)  # [B, T, 1]
+        # Padding is left out of the mean at both ends.
+        mean = ops.average_pool(linear, self.frames, strides=1, padding="same")
+        return mel - ops.log(mean) / to_log + self.CENTRE
+
+    def get_config(self):
+        return super().get_config() | {"frames": self.frames, "range_db": self.range_db}
+
+
 @keras.saving.register_keras_serializable("gan_denoise")
 class GainHead(layers.Layer):
     """Add a bounded log-gain to the noisy mel: the linear gain lies in (10^(-floor/20), 1).

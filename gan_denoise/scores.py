@@ -288,7 +288,7 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column(title, no_wrap=True, overflow="ellipsis", min_width=10)
+    table.add_column(title, overflow="fold")
     for name in columns:
         label = METRICS[name].label.replace(" ", "\n")
         table.add_column(label, justify="right", vertical="bottom", no_wrap=True)

@@ -43,7 +43,7 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
     tiny: dict[str, dict[str, Any]] = {
         "mel": {"n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 16},
         "generator": {"name": "unet", "channels": [4, 6], "width": 8, "blocks": 2,
-                      "dilations": [1, 2]},
+                      "dilations": [1, 2], "level_frames": 9},
         "discriminator": {"channels": [4, 6]},
         "losses": {"discriminator_warmup": 2, "adversarial_ramp": 2},
         "training": {"batch_size": 2, "crop_seconds": CROP / RATE, "warmup_steps": 2,
@@ -73,6 +73,7 @@ class TinySource:
         hertz, phase = rng.uniform(200, 2000, (batch_size, 1)), rng.uniform(0, 6, (batch_size, 1))
         gate = np.sin(2 * np.pi * 8 * seconds + phase) > 0
         clean = 0.3 * np.sin(2 * np.pi * hertz * seconds) * gate
+        clean += 0.005 * rng.standard_normal(clean.shape)  # a room: never digital silence
         noisy = clean + 0.05 * rng.standard_normal(clean.shape)
         if step in self.bad:
             noisy[0, 5] = np.nan

@@ -15,7 +15,7 @@ def mels(frames=32, seed=0):
 
 
 def values_of(network):
-    return {variable.path: np.array(variable) for variable in network.variables}
+    return {variable.path: np.asarray(variable).copy() for variable in network.variables}
 
 
 def changed(before, after):
@@ -70,7 +70,7 @@ def test_the_spectral_norm_bounds_every_kernel():
     shake(network)
     for _ in range(60):
         network(mels(4), training=True)
-    kernels = [np.array(v) for v in network.trainable_variables if v.name == "kernel"]
+    kernels = [np.asarray(v) for v in network.trainable_variables if v.name == "kernel"]
     assert len(kernels) == 4
     for kernel in kernels:
         largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]

@@ -21,7 +21,7 @@ DISCRIMINATOR = {"discriminator", "d_optimizer"}
 
 def state(trainer):
     """Return copies of everything that a checkpoint holds, by name."""
-    return {name: np.array(variable) for name, variable in trainer.variables().items()}
+    return {name: np.asarray(variable).copy() for name, variable in trainer.variables().items()}
 
 
 def restore(trainer, values):
@@ -284,16 +284,16 @@ def test_the_average_follows_faster_at_first(scheduled):
 # ---- The average -------------------------------------------------------------------------------
 def test_the_average_moves_by_its_decay_and_takes_statistics_as_they_are(game):
     shake(game.ema)
-    before = [np.array(variable) for variable in game.ema.trainable_variables]
+    before = [np.asarray(variable).copy() for variable in game.ema.trainable_variables]
     schedule = game.schedule(20) | {"ema_decay": 0.75}
     game.adversarial_step(*BATCH, tensors(schedule))
     for old, new, variable in zip(before, game.ema.trainable_variables,
                                   game.generator.trainable_variables, strict=True):
-        np.testing.assert_allclose(np.array(new), 0.75 * old + 0.25 * np.array(variable),
-                                   atol=1e-6)
+        expected = 0.75 * old + 0.25 * np.asarray(variable)
+        np.testing.assert_allclose(np.asarray(new), expected, atol=1e-6)
     for new, variable in zip(game.ema.non_trainable_variables,
                              game.generator.non_trainable_variables, strict=True):
-        np.testing.assert_array_equal(np.array(new), np.array(variable))
+        np.testing.assert_array_equal(np.asarray(new), np.asarray(variable))
 
 
 def test_a_new_average_equals_the_generator():
