@@ -185,5 +185,7 @@ def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files if wanted(name)}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a training run?") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is not a whole checkpoint ({error})") from error

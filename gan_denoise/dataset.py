@@ -55,12 +55,16 @@ def load_material(config: Config, progress: Progress = None) -> Material:
     """
     data = config.data
     paired = data.pairs is not None or data.noisy is not None
-    if paired and data.speech:
-        raise ConfigError("data: give either data.speech and data.noise, or paired recordings")
-    if paired:
-        return _paired(config, progress)
     if data.noisy is not None and data.clean is None:
         raise ConfigError("data.noisy needs data.clean beside it")
+    if paired and data.speech:
+        raise ConfigError("data: give either data.speech and data.noise, or paired recordings")
+    if data.pairs is not None and (data.noisy is not None or data.clean is not None):
+        raise ConfigError("data: give either data.pairs, or data.noisy and data.clean")
+    if data.speech and data.clean is not None:
+        raise ConfigError("data: give either data.speech and data.noise, or data.clean alone")
+    if paired:
+        return _paired(config, progress)
     if data.speech and not data.noise:
         raise ConfigError("data.speech needs data.noise; for clean speech alone give data.clean")
     if data.speech or data.clean:

@@ -54,7 +54,7 @@ class Result:
         run_dir: Its directory.
         step: Steps done.
         best: Validation values of `best.npz`.
-        last: Values of the last step, with `adversarial_share` of a fine-tuning run.
+        last: Named values of the last step.
         audio_speed: Seconds of audio trained a second, over the last steps; 0 without steps.
         wait_share: Share of that time spent waiting for data.
     """
@@ -239,7 +239,9 @@ class _Loop:
                 })
             if (step + 1) % self.training.validate_every == 0 or self._finished():
                 self._validate(noisy, clean)
-            if (step + 1) % self.training.checkpoint_every == 0 or self._finished():
+            # Never amid failing steps: a roll-back must go behind the first of them.
+            due = (step + 1) % self.training.checkpoint_every == 0 and not self.progress.bad_in_row
+            if due or self._finished():
                 self._save(LATEST)
 
     def _finished(self) -> bool:

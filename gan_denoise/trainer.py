@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from gan_denoise import losses, metrics
 from gan_denoise.checkpoint import Progress
@@ -19,6 +18,7 @@ from gan_denoise.discriminator import build_discriminator
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import bin_gain
 from gan_denoise.mel import GraphMel, Mel
+from gan_denoise.objective import Objective
 
 PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
 
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, config: Config, material: Material, kind: str = "pretrain"):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
-        self.graph_mel = GraphMel(self.mel)
+        self.objective = Objective(config, GraphMel(self.mel))
         self.generator = build_generator(config)
         self.ema = build_generator(config)
         self.ema.set_weights(self.generator.get_weights())
@@ -125,11 +125,11 @@ class Trainer:
         return {name: float(value) for name, value in values.items()}
 
     def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
-        spectra = self._spectra(noisy, clean)
+        spectra = self.objective.spectra(noisy, clean)
         before = _snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=True)
-            terms, total = self._reconstruction(spectra, estimate)
+            terms, total = self.objective.reconstruction(spectra, estimate)
         return self._update_generator(tape, total, terms, before, schedule)
 
     def _warmup_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,7 @@ class Trainer:
 
     @tf.function
     def _mels(self, waveform: Any) -> Any:
-        real, imaginary = self.graph_mel.stft(waveform)
-        return self.graph_mel.normalise(self.graph_mel.linear(_magnitude(real, imaginary)))
+        return self.objective.mel01(waveform)
 
     @tf.function
     def _frozen_estimate(self, noisy01: Any) -> Any:
@@ -176,15 +175,17 @@ class Trainer:
     def _adversarial_step(
         self, noisy: Any, clean: Any, schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
-        spectra = self._spectra(noisy, clean)
+        spectra = self.objective.spectra(noisy, clean)
         noisy01, clean01 = spectra["noisy01"], spectra["clean01"]
         before = _snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(noisy01, training=True)
             with tape.stop_recording():
                 d_values = self._discriminator_step(noisy01, clean01, estimate, schedule)
-            terms, total = self._reconstruction(spectra, estimate)
-            adversarial, added = self._adversarial(noisy01, clean01, estimate, schedule)
+            terms, total = self.objective.reconstruction(spectra, estimate)
+            adversarial, added = self.objective.adversarial(
+                self.discriminator, noisy01, clean01, estimate, schedule
+            )
             terms |= adversarial
             total += added
         g_values = self._update_generator(tape, total, terms, before, schedule)
@@ -249,65 +250,7 @@ class Trainer:
 
         return norm, tf.cond(finite, apply, undo)
 
-    # ---- Losses --------------------------------------------------------------------------------
-    def _spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
-        """Return what the losses need of two waveforms `[batch, samples]`."""
-        spectra: dict[str, Any] = {}
-        for name, waveform in (("noisy", noisy), ("clean", clean)):
-            spectrum = self.graph_mel.stft(waveform)
-            magnitude = _magnitude(*spectrum)
-            spectra[name] = spectrum
-            spectra[f"{name}_magnitude"] = magnitude
-            spectra[f"{name}01"] = self.graph_mel.normalise(self.graph_mel.linear(magnitude))
-        return spectra
-
-    def _reconstruction(
-        self, spectra: Mapping[str, Any], estimate: Any
-    ) -> tuple[dict[str, Any], Any]:
-        """Return the reconstruction terms by name, unweighted, and their weighted sum."""
-        weights, power = self.config.losses, self.config.losses.compression
-        clean01 = spectra["clean01"]
-        terms = {"loss/mse": losses.mse(clean01, estimate)}
-        total = weights.mse_weight * terms["loss/mse"]
-        if weights.mel_weight:
-            linear = self.graph_mel.denormalise
-            value = losses.compressed_mel(linear(clean01), linear(estimate), power)
-            terms["loss/mel"] = value
-            total += weights.mel_weight * value
-        if weights.magnitude_weight or weights.complex_weight:
-            gain = self.graph_mel.bin_gain(
-                spectra["noisy01"], estimate, self.config.inversion.max_gain_db
-            )
-            magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
-            if weights.magnitude_weight:
-                value = losses.compressed_magnitude(clean, magnitude, power)
-                terms["loss/magnitude"] = value
-                total += weights.magnitude_weight * value
-            if weights.complex_weight:
-                gained = tuple(gain * part for part in spectra["noisy"])
-                value = losses.compressed_complex(
-                    spectra["clean"], clean, gained, magnitude, power
-                )
-                terms["loss/complex"] = value
-                total += weights.complex_weight * value
-        return terms, total
-
-    def _adversarial(
-        self, noisy01: Any, clean01: Any, estimate: Any, schedule: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], Any]:
-        """Return the adversarial terms by name, unweighted, and their weighted sum."""
-        weights = self.config.losses
-        # training=False: the generator's step must not move the discriminator's vectors.
-        logits, *fake = self.discriminator([noisy01, estimate], training=False)
-        terms = {"loss/adversarial": losses.generator_loss(logits, weights.adversarial)}
-        total = schedule["adversarial_weight"] * terms["loss/adversarial"]
-        if weights.feature_weight:
-            _, *real = self.discriminator([noisy01, clean01], training=False)
-            value = losses.feature_matching([tf.stop_gradient(r) for r in real], fake)
-            terms["loss/features"] = value
-            total += schedule["feature_weight"] * value
-        return terms, total
-
+    # ---- The adversary's share -----------------------------------------------------------------
     def adversarial_share(self, step: int, noisy: Any, clean: Any) -> float:
         """Return the adversary's share of the generator's gradient norm at a step, in [0, 1]."""
         schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
@@ -315,12 +258,12 @@ class Trainer:
 
     def _gradient_share(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> Any:
         """Return |adversarial| / (|adversarial| + |reconstruction|) of the generator's gradient."""
-        spectra = self._spectra(noisy, clean)
+        spectra = self.objective.spectra(noisy, clean)
         with tf.GradientTape(persistent=True) as tape:
             estimate = self.generator(spectra["noisy01"], training=False)
-            _, reconstruction = self._reconstruction(spectra, estimate)
-            _, adversarial = self._adversarial(
-                spectra["noisy01"], spectra["clean01"], estimate, schedule
+            _, reconstruction = self.objective.reconstruction(spectra, estimate)
+            _, adversarial = self.objective.adversarial(
+                self.discriminator, spectra["noisy01"], spectra["clean01"], estimate, schedule
             )
         norms = []
         for part in (adversarial, reconstruction):
@@ -371,10 +314,6 @@ class Trainer:
                 lambda c, e: metrics.pesq_wb(c, e, PESQ_RATE), clean, estimate
             )
         return values
-
-
-def _magnitude(real: Any, imaginary: Any) -> Any:
-    return ops.sqrt(ops.square(real) + ops.square(imaginary))
 
 
 def _snapshot(network: keras.Model) -> list[Any]:

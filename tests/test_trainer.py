@@ -105,7 +105,7 @@ def test_the_discriminators_step_moves_no_variable_of_the_generator(game):
 def test_the_generators_part_moves_no_variable_of_the_discriminator(game, eagerly):
     """A whole step leaves the discriminator as its own step alone does, bit by bit."""
     start, schedule = state(game), tensors(game.schedule(20))
-    spectra = game._spectra(*BATCH)
+    spectra = game.objective.spectra(*BATCH)
     estimate = game.generator(spectra["noisy01"], training=True)
     restore(game, start)
     game.discriminator_step(spectra["noisy01"], spectra["clean01"], estimate, schedule)
@@ -190,8 +190,8 @@ def test_an_identity_estimate_of_clean_speech_costs_nothing(eagerly):
     config = tiny_config(losses={"mel_weight": 1.0, "magnitude_weight": 1.0,
                                  "complex_weight": 1.0})
     trainer = Trainer(config, tiny_material())
-    spectra = trainer._spectra(BATCH[1], BATCH[1])
-    terms, total = trainer._reconstruction(spectra, spectra["clean01"])
+    spectra = trainer.objective.spectra(BATCH[1], BATCH[1])
+    terms, total = trainer.objective.reconstruction(spectra, spectra["clean01"])
     assert set(terms) == {"loss/mse", "loss/mel", "loss/magnitude", "loss/complex"}
     assert float(total) == pytest.approx(0, abs=1e-7)
 

@@ -1,0 +1,110 @@
+"""What training minimises: the terms of `losses`, with the weights that the settings give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from gan_denoise import losses
+from gan_denoise.config import Config
+from gan_denoise.mel import GraphMel
+
+
+class Objective:
+    """Weighted sums of losses, and the named terms that they are made of.
+
+    Args:
+        config: Settings; `losses` and `inversion.max_gain_db` are used.
+        mel: The transform in the graph.
+    """
+
+    def __init__(self, config: Config, mel: GraphMel):
+        self.weights, self.max_gain_db, self.mel = config.losses, config.inversion.max_gain_db, mel
+
+    def mel01(self, waveform: Any) -> Any:
+        """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
+        return self.mel.normalise(self.mel.linear(_magnitude(*self.mel.stft(waveform))))
+
+    def spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
+        """Return what the losses need of two waveforms `[batch, samples]`.
+
+        Returns:
+            Of each, under `noisy` and `clean`: the STFT as (real, imaginary), `_magnitude`, both
+            `[batch, frames, bins]`, and mel01 as `noisy01` and `clean01`.
+        """
+        spectra: dict[str, Any] = {}
+        for name, waveform in (("noisy", noisy), ("clean", clean)):
+            spectrum = self.mel.stft(waveform)
+            magnitude = _magnitude(*spectrum)
+            spectra[name] = spectrum
+            spectra[f"{name}_magnitude"] = magnitude
+            spectra[f"{name}01"] = self.mel.normalise(self.mel.linear(magnitude))
+        return spectra
+
+    def reconstruction(
+        self, spectra: Mapping[str, Any], estimate: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the reconstruction terms by name, unweighted, and their weighted sum.
+
+        Args:
+            spectra: As `spectra` returns them.
+            estimate: mel01 from the generator, `[batch, frames, n_mels]`.
+        """
+        weights, power = self.weights, self.weights.compression
+        clean01 = spectra["clean01"]
+        terms = {"loss/mse": losses.mse(clean01, estimate)}
+        total = weights.mse_weight * terms["loss/mse"]
+        if weights.mel_weight:
+            linear = self.mel.denormalise
+            value = losses.compressed_mel(linear(clean01), linear(estimate), power)
+            terms["loss/mel"] = value
+            total += weights.mel_weight * value
+        if weights.magnitude_weight or weights.complex_weight:
+            gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.max_gain_db)
+            magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
+            if weights.magnitude_weight:
+                value = losses.compressed_magnitude(clean, magnitude, power)
+                terms["loss/magnitude"] = value
+                total += weights.magnitude_weight * value
+            if weights.complex_weight:
+                gained = tuple(gain * part for part in spectra["noisy"])
+                value = losses.compressed_complex(spectra["clean"], clean, gained, magnitude, power)
+                terms["loss/complex"] = value
+                total += weights.complex_weight * value
+        return terms, total
+
+    def adversarial(
+        self,
+        discriminator: keras.Model,
+        noisy01: Any,
+        clean01: Any,
+        estimate: Any,
+        schedule: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the adversarial terms by name, unweighted, and their weighted sum.
+
+        Args:
+            discriminator: Judges (noisy, candidate); none of its variables moves.
+            noisy01: mel01 `[batch, frames, n_mels]`.
+            clean01: The same of the clean recordings.
+            estimate: The same from the generator.
+            schedule: `adversarial_weight` and `feature_weight` of this step.
+        """
+        weights = self.weights
+        # training=False: the generator's step must not move the discriminator's vectors.
+        logits, *fake = discriminator([noisy01, estimate], training=False)
+        terms = {"loss/adversarial": losses.generator_loss(logits, weights.adversarial)}
+        total = schedule["adversarial_weight"] * terms["loss/adversarial"]
+        if weights.feature_weight:
+            _, *real = discriminator([noisy01, clean01], training=False)
+            value = losses.feature_matching([ops.stop_gradient(r) for r in real], fake)
+            terms["loss/features"] = value
+            total += schedule["feature_weight"] * value
+        return terms, total
+
+
+def _magnitude(real: Any, imaginary: Any) -> Any:
+    return ops.sqrt(ops.square(real) + ops.square(imaginary))
