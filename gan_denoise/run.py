@@ -114,8 +114,9 @@ def train(
     if resuming:
         _resume(trainer, run_dir, console)
     elif init is not None:
-        load_weights(trainer, Path(init))
-        console.print(f"weights from {init}", highlight=False)
+        judge = load_weights(trainer, Path(init))
+        both = "both networks" if judge else "the generator; a discriminator, if any, starts anew"
+        console.print(f"weights from {init}: {both}", highlight=False)
     text = dump_config(config).encode()
     write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
@@ -123,8 +124,12 @@ def train(
     return _Loop(trainer, run_dir, console).fit()
 
 
-def load_weights(trainer: Trainer, source: Path) -> None:
-    """Start both networks from a run's best state or from a model folder's weights.
+def load_weights(trainer: Trainer, source: Path) -> bool:
+    """Start the networks from a run's best state or from a model folder's weights.
+
+    Returns:
+        Whether the discriminator started from there too; not where the source has none, or one of
+        other settings.
 
     Raises:
         CheckpointError: When there are no weights, or those of another network.
@@ -136,22 +141,29 @@ def load_weights(trainer: Trainer, source: Path) -> None:
                 f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
                 f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
             )
+    shape = ("channels", "spectral_norm")
+    judge = trainer.discriminator is not None and all(
+        getattr(theirs.discriminator, key) == getattr(ours.discriminator, key) for key in shape
+    )
     if (source / BEST).is_file():
         weights = read_variables(source / BEST, "ema.")
         _assign(trainer.generator.variables, list(weights.values()), source)
-        judged = read_variables(source / BEST, "discriminator.")
-        if judged and trainer.discriminator is not None:
+        judged = read_variables(source / BEST, "discriminator.") if judge else {}
+        judge = bool(judged)
+        if judge:
             _assign(trainer.discriminator.variables, list(judged.values()), source)
     elif (source / "generator.weights.h5").is_file():
         trainer.generator.load_weights(source / "generator.weights.h5")
-        judge = source / "discriminator.weights.h5"
-        if trainer.discriminator is not None and judge.is_file():
-            trainer.discriminator.load_weights(judge)
+        judged = source / "discriminator.weights.h5"
+        judge = judge and judged.is_file()
+        if judge:
+            trainer.discriminator.load_weights(judged)
     else:
         raise CheckpointError(
             f"{source}: holds neither {BEST} of a run nor generator.weights.h5 of a model"
         )
     trainer.ema.set_weights(trainer.generator.get_weights())
+    return judge
 
 
 def _assign(variables: list[Any], values: list[np.ndarray], source: Path) -> None:

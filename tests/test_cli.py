@@ -228,3 +228,18 @@ def test_training_without_its_packages_says_what_to_install(verb, monkeypatch):
     assert "tensorflow" in done.output
     assert "gan-denoise[train]" in done.output
     assert "gan-denoise[train-gpu]" in done.output
+
+
+def test_finetuning_starts_from_the_shipped_model(tmp_path):
+    """With the model's discriminator where the settings agree, with a new one where they do not."""
+    corpus = tmp_path / "corpus"
+    synthetic.write_corpus(corpus, minutes=0.3)
+    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
+            f"data.cache={tmp_path}/cache"]
+    same = ["discriminator.channels=[16,32,64]", "training.steps=2"]
+    for name, settings, said in (("other", ["training.steps=2"], "starts anew"),
+                                 ("same", same, "both networks")):
+        done = gan_denoise("finetune", "--config", "debug", "--run", tmp_path / name, "--init",
+                           "first", *data, *settings)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
