@@ -49,7 +49,7 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
 
     from gan_denoise.discriminator import build_discriminator
     from gan_denoise.generator import build_generator, receptive_field, time_stride
-    from gan_denoise.run import _assign
+    from gan_denoise.weights import assign
 
     run_dir, out = Path(run_dir), Path(out)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
@@ -57,7 +57,7 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
     if taken and not (out / "model.onnx").is_file():
         raise CheckpointError(f"{out}: holds something else than a model; give another folder")
     generator = build_generator(config)
-    _assign(generator.variables, list(read_variables(run_dir / BEST, "ema.").values()), run_dir)
+    assign(generator.variables, read_variables(run_dir / BEST, "ema.").values(), run_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         build = Path(temporary) / "model"
@@ -73,7 +73,7 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
         judged = read_variables(run_dir / BEST, "discriminator.")
         if judged:
             discriminator = build_discriminator(config)
-            _assign(discriminator.variables, list(judged.values()), run_dir)
+            assign(discriminator.variables, judged.values(), run_dir)
             _save_weights(discriminator, build / "discriminator.weights.h5")
         best = max(progress.history, key=lambda row: row.get(config.training.select_by, -np.inf))
         frame_rate = config.audio.sample_rate / config.mel.hop_length

@@ -25,7 +25,6 @@ from gan_denoise.checkpoint import (
     can_resume,
     load_state,
     read_progress,
-    read_variables,
     save_state,
     settings_of,
     write_atomically,
@@ -35,6 +34,7 @@ from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
 from gan_denoise.tracking import ConsoleReport, TensorBoard
 from gan_denoise.trainer import PESQ_RATE, Trainer, set_up
+from gan_denoise.weights import load_weights
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
@@ -122,55 +122,6 @@ def train(
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
     return _Loop(trainer, run_dir, console).fit()
-
-
-def load_weights(trainer: Trainer, source: Path) -> bool:
-    """Start the networks from a run's best state or from a model folder's weights.
-
-    Returns:
-        Whether the discriminator started from there too; not where the source has none, or one of
-        other settings.
-
-    Raises:
-        CheckpointError: When there are no weights, or those of another network.
-    """
-    theirs, ours = settings_of(source), trainer.config
-    for section in ("audio", "mel", "generator"):
-        if getattr(theirs, section) != getattr(ours, section):
-            raise CheckpointError(
-                f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
-                f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
-            )
-    shape = ("channels", "spectral_norm")
-    judge = trainer.discriminator is not None and all(
-        getattr(theirs.discriminator, key) == getattr(ours.discriminator, key) for key in shape
-    )
-    if (source / BEST).is_file():
-        weights = read_variables(source / BEST, "ema.")
-        _assign(trainer.generator.variables, list(weights.values()), source)
-        judged = read_variables(source / BEST, "discriminator.") if judge else {}
-        judge = bool(judged)
-        if judge:
-            _assign(trainer.discriminator.variables, list(judged.values()), source)
-    elif (source / "generator.weights.h5").is_file():
-        trainer.generator.load_weights(source / "generator.weights.h5")
-        judged = source / "discriminator.weights.h5"
-        judge = judge and judged.is_file()
-        if judge:
-            trainer.discriminator.load_weights(judged)
-    else:
-        raise CheckpointError(
-            f"{source}: holds neither {BEST} of a run nor generator.weights.h5 of a model"
-        )
-    trainer.ema.set_weights(trainer.generator.get_weights())
-    return judge
-
-
-def _assign(variables: list[Any], values: list[np.ndarray], source: Path) -> None:
-    if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
-        raise CheckpointError(f"{source}: its weights have other shapes than this network's")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:

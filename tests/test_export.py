@@ -15,8 +15,8 @@ from gan_denoise.config import DataConfig
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, receptive_field, time_stride
-from gan_denoise.run import load_weights
 from gan_denoise.trainer import Trainer
+from gan_denoise.weights import load_weights
 
 FILES = ["config.yaml", "discriminator.weights.h5", "generator.weights.h5", "mel_filterbank.npy",
          "model.onnx", "model_card.json", "model_card.md"]

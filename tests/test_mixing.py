@@ -180,7 +180,9 @@ class TestRecipe:
 
     def test_lone_speaker_has_no_babble_and_no_error(self, noise):
         voices = _corpus({"a/0.wav": _tone(3.0, 500.0)})
-        Mixer(voices, noise, DataConfig(babble=1.0), RATE, 16000, seed=0).batch(0, 8)
+        noisy, clean = Mixer(voices, noise, DataConfig(babble=1.0), RATE, 16000, seed=0).batch(0, 8)
+        assert np.isfinite(noisy).all()
+        assert np.all(np.square(noisy - clean).sum(axis=1) > 0)  # the recorded noise is there
 
     def test_other_rates_are_refused(self, speech):
         with pytest.raises(ValueError, match="8000"):

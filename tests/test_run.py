@@ -29,8 +29,9 @@ from gan_denoise.checkpoint import (
 )
 from gan_denoise.config import Config, ConfigError, dump_config
 from gan_denoise.dataset import crop_samples
-from gan_denoise.run import TrainingError, load_weights
+from gan_denoise.run import TrainingError
 from gan_denoise.trainer import Trainer
+from gan_denoise.weights import load_weights
 
 LIGHT = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
 
