@@ -6,6 +6,7 @@ a recording keeps its rate, length, channels and level.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from gan_denoise import audio
 from gan_denoise.config import Config, ConfigError, InversionConfig, checkpoint_folder, load_config
 from gan_denoise.inversion import bin_gain, griffinlim, mel_to_magnitude, refine_phase
 from gan_denoise.mel import Mel
+from gan_denoise.treatment import Treatment
 from gan_denoise.writer import write_like
 
 DEFAULT_MODEL = "first"
+PROCESSING_VERSION = 1  # of the samples that a model gives; journals redo files of another one
 CHUNK_SECONDS = 20.0  # longer recordings are processed in parts that share context
 PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
 
@@ -36,18 +39,39 @@ class FileResult:
     Attributes:
         source: The input.
         target: The output.
-        seconds: Duration of the recording; 0 for a failed file.
-        clipped: Samples that an integer format could not hold and that were clipped.
+        status: `done`, `skipped` (was done before) or `failed`.
+        seconds: Duration of the recording; 0 where it could not be read.
+        sample_rate: In Hz.
+        channels: Count of channels of the input.
         elapsed: Seconds of work.
+        peak_in_db: Largest magnitude of the input, dB below full scale.
+        peak_out_db: Of the output, before clipping and encoding.
+        noise_floor_drop_db: By how much the quietest tenth of the recording went down.
+        clipped: Samples that an integer format could not hold and that were clipped.
+        guard_gain_db: Gain of the peak guard; 0 where it had nothing to do.
+        lost: Names of metadata that the output does not have.
         error: Reason why there is no output, None where there is one.
     """
 
     source: Path
     target: Path
+    status: str = "done"
     seconds: float = 0.0
-    clipped: int = 0
+    sample_rate: int = 0
+    channels: int = 0
     elapsed: float = 0.0
+    peak_in_db: float | None = None
+    peak_out_db: float | None = None
+    noise_floor_drop_db: float | None = None
+    clipped: int = 0
+    guard_gain_db: float = 0.0
+    lost: tuple[str, ...] = ()
     error: str | None = None
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of audio in a second of work; None without work."""
+        return self.seconds / self.elapsed if self.elapsed and self.status == "done" else None
 
 
 class Enhancer:
@@ -60,8 +84,10 @@ class Enhancer:
         receptive_field: Frames on each side that a frame's estimate depends on.
     """
 
-    def __init__(self, name: str, config: Config, mel: Mel, session: Any):
+    def __init__(self, name: str, config: Config, mel: Mel, session: Any, fingerprint: str,
+                 treatment: Treatment | None = None):
         self.name, self.config, self.mel, self._session = name, config, mel, session
+        self.fingerprint, self.treatment = fingerprint, treatment or Treatment()
         geometry = session.get_modelmeta().custom_metadata_map
         missing = {"receptive_field", "time_stride"} - set(geometry)
         if missing:
@@ -99,7 +125,10 @@ class Enhancer:
             mel = Mel(config.audio, config.mel, filterbank)
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error
-        return cls(folder.name, config, mel, session)
+        digest = hashlib.blake2b(digest_size=16)
+        for part in PARTS:
+            digest.update((folder / part).read_bytes())
+        return cls(folder.name, config, mel, session, digest.hexdigest())
 
     def with_inversion(self, name: str | None = None, **changes: Any) -> Enhancer:
         """Return the same model with another inversion, by name or by its settings."""
@@ -107,7 +136,18 @@ class Enhancer:
             changes["name"] = name
         inversion = InversionConfig(**(self.config.inversion.model_dump() | changes))
         config = self.config.model_copy(update={"inversion": inversion})
-        return Enhancer(self.name, config, self.mel, self._session)
+        return Enhancer(self.name, config, self.mel, self._session, self.fingerprint,
+                        self.treatment)
+
+    def with_treatment(self, treatment: Treatment) -> Enhancer:
+        """Return the same model with another treatment."""
+        return Enhancer(self.name, self.config, self.mel, self._session, self.fingerprint,
+                        treatment)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides what is written for a recording, as JSON values."""
+        return {"model": self.fingerprint, "inversion": self.config.inversion.model_dump(),
+                "treatment": self.treatment.model_dump(), "version": PROCESSING_VERSION}
 
     def estimate(self, noisy01: np.ndarray) -> np.ndarray:
         """Return the network's estimate of the clean mel.
@@ -143,8 +183,20 @@ class Enhancer:
         cleaned = np.stack([self._channel(channel, sample_rate) for channel in channels])
         return cleaned if recording.ndim == 2 else cleaned[0]
 
-    def enhance_file(self, source: str | Path, target: str | Path) -> FileResult:
+    def enhance_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        residual: str | Path | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> FileResult:
         """Clean one file into another of the same container, subtype, rate, length and channels.
+
+        Args:
+            source: The recording.
+            target: File to write.
+            residual: File for what was removed; None: none.
+            progress: Called with the seconds of the recording done since its last call.
 
         Raises:
             AudioError: When the source cannot be read or the target not written.
@@ -157,8 +209,14 @@ class Enhancer:
         recording, rate = audio.read(source)
         cleaned = self.enhance(recording, rate)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if residual is not None:
+            write_like(residual, recording - cleaned, info)
         clipped = write_like(target, cleaned, info)
-        return FileResult(source, target, info.seconds, clipped, time.perf_counter() - begun)
+        if progress is not None:
+            progress(info.seconds)
+        return FileResult(source, target, seconds=info.seconds, sample_rate=rate,
+                          channels=info.channels, clipped=clipped,
+                          elapsed=time.perf_counter() - begun)
 
     def enhance_folder(
         self,
@@ -187,7 +245,7 @@ class Enhancer:
             try:
                 result = self.enhance_file(source, target)
             except (audio.AudioError, ModelError, OSError) as error:
-                result = FileResult(source, target, error=str(error))
+                result = FileResult(source, target, status="failed", error=str(error))
             results.append(result)
             if progress is not None:
                 progress(result, done, len(plan))

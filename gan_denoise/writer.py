@@ -220,6 +220,41 @@ def write_like(path: str | Path, audio: np.ndarray, info: AudioInfo) -> int:
     return writer.clipped
 
 
+def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
+    """Return the container and encoding for the output of a file: its own, or the nearest.
+
+    Asked for WAV or FLAC, integer and float samples keep their width where the container has it;
+    FLAC takes 24 bits of what is wider, and what comes from a lossy codec gets 16 bits.
+
+    Args:
+        info: Of the input.
+        wanted: `keep`, `wav` or `flac`.
+
+    Returns:
+        libsndfile's names of both.
+    """
+    if wanted == "keep":
+        return info.format, info.subtype
+    subtype = info.subtype if info.subtype in _BYTES else "PCM_16"
+    if wanted == "wav":
+        return "WAV", "PCM_U8" if subtype == "PCM_S8" else subtype
+    narrow = {"PCM_U8": "PCM_S8", "ULAW": "PCM_16", "ALAW": "PCM_16", "PCM_32": "PCM_24",
+              "FLOAT": "PCM_24", "DOUBLE": "PCM_24"}
+    return "FLAC", narrow.get(subtype, subtype)
+
+
+def check_container(
+    path: str | Path, sample_rate: int, channels: int, format: str, subtype: str
+) -> None:
+    """Refuse, before any work, what the container cannot hold.
+
+    Raises:
+        AudioError: Naming the file, what it cannot hold, and the way out.
+    """
+    format, subtype = _container(Path(path), format, subtype)
+    _check_limits(Path(path), sample_rate, channels, format, subtype)
+
+
 def _container(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
     if format is None:
         if path.suffix.lower() not in CONTAINERS:
