@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,20 +160,44 @@ def read(
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from error
     if len(audio) < expected:
-        raise AudioError(
-            f"{path}: cut off, {len(audio)} of {expected} samples could be decoded; get a whole "
-            "copy or remove the file"
-        )
+        raise _cut_off(path, len(audio), expected)
     audio = np.ascontiguousarray(audio.T)  # [channels, samples]
-    broken = audio.size - int(np.isfinite(audio).sum())
-    if broken:
-        raise AudioError(
-            f"{path}: {broken} of {audio.size} samples are NaN or infinite; render the file again "
-            "or remove it"
-        )
+    _check_finite(path, audio)
     if sample_rate is None or sample_rate == info.sample_rate:
         return audio, info.sample_rate
     return resample(audio, info.sample_rate, sample_rate), sample_rate
+
+
+def blocks(path: str | Path, frames: int, dtype: str = "float32") -> Iterator[np.ndarray]:
+    """Read a file block by block, in memory that does not grow with it.
+
+    Args:
+        path: The file.
+        frames: Samples of a block.
+        dtype: `float32`, or `float64` for encodings of more than 24 bits.
+
+    Yields:
+        `[channels, samples]`, `frames` samples but for the last.
+
+    Raises:
+        AudioError: As `read`, when the block in question is reached.
+    """
+    path = Path(path)
+    done = 0
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            expected = file.frames
+            if expected <= 0:
+                raise AudioError(f"{path}: holds no samples (length zero); remove the file")
+            while done < expected:
+                block = file.read(min(frames, expected - done), dtype=dtype, always_2d=True)
+                if not len(block):
+                    raise _cut_off(path, done, expected)
+                _check_finite(path, block)
+                done += len(block)
+                yield np.ascontiguousarray(block.T)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 def read_mono(path: str | Path, sample_rate: int) -> np.ndarray:
@@ -243,6 +268,22 @@ def _is_audio_name(name: str) -> bool:
 
 def _info(path: Path, file: soundfile.SoundFile) -> AudioInfo:
     return AudioInfo(path, file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def _check_finite(path: Path, audio: np.ndarray) -> None:
+    broken = audio.size - int(np.isfinite(audio).sum())
+    if broken:
+        raise AudioError(
+            f"{path}: {broken} of {audio.size} samples are NaN or infinite; render the file again "
+            "or remove it"
+        )
+
+
+def _cut_off(path: Path, found: int, expected: int) -> AudioError:
+    return AudioError(
+        f"{path}: cut off, {found} of {expected} samples could be decoded; get a whole copy or "
+        "remove the file"
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> AudioError:

@@ -1,35 +1,42 @@
-"""The tool: a model folder cleans arrays, files and folders, on ONNX Runtime alone.
+"""The tool: a model cleans arrays, streams, files and folders, on ONNX Runtime alone.
 
-What is computed at the model's rate is the removed signal; it is resampled back and subtracted, so
-a recording keeps its rate, length, channels and level.
+A recording keeps its rate, length, channels and level.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.config import Config, ConfigError, InversionConfig, checkpoint_folder, load_config
-from gan_denoise.inversion import bin_gain, griffinlim, mel_to_magnitude, refine_phase
+from gan_denoise.chunks import PART_SECONDS, Chunks
+from gan_denoise.config import Config, InversionConfig
+from gan_denoise.levels import Levels
 from gan_denoise.mel import Mel
+from gan_denoise.model import DEFAULT_MODEL, Model, ModelError, find_model
+from gan_denoise.stream import Stream
+from gan_denoise.tags import lost_metadata
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import write_like
+from gan_denoise.writer import Writer, check_container, output_container
 
-DEFAULT_MODEL = "first"
+if TYPE_CHECKING:
+    from gan_denoise.folder import Tally
+
+__all__ = ["DEFAULT_MODEL", "Enhancer", "FileResult", "ModelError", "find_model"]
+
 PROCESSING_VERSION = 1  # of the samples that a model gives; journals redo files of another one
-CHUNK_SECONDS = 20.0  # longer recordings are processed in parts that share context
-PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
-
-
-class ModelError(ValueError):
-    """A model cannot be loaded or used; says which and the way out."""
+CHUNK_SECONDS = 3 * PART_SECONDS  # of audio under way at once
+BLOCK_SECONDS = 2.0  # that a file is read in
+FULL_SCALE = 1 - 2.0**-15  # what the peak guard leaves: the largest 16-bit sample
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class FileResult:
     Attributes:
         source: The input.
         target: The output.
-        status: `done`, `skipped` (was done before) or `failed`.
+        status: `done`, `skipped` (was done before), `failed`, or `planned` in a dry run.
         seconds: Duration of the recording; 0 where it could not be read.
         sample_rate: In Hz.
         channels: Count of channels of the input.
@@ -51,6 +58,7 @@ class FileResult:
         guard_gain_db: Gain of the peak guard; 0 where it had nothing to do.
         lost: Names of metadata that the output does not have.
         error: Reason why there is no output, None where there is one.
+        reason: Why a file of a folder is done, or done again; None where it is not.
     """
 
     source: Path
@@ -67,6 +75,7 @@ class FileResult:
     guard_gain_db: float = 0.0
     lost: tuple[str, ...] = ()
     error: str | None = None
+    reason: str | None = None
 
     @property
     def real_time_factor(self) -> float | None:
@@ -75,114 +84,137 @@ class FileResult:
 
 
 class Enhancer:
-    """A loaded model. `Enhancer.load` makes one.
+    """A model in use: how its mel becomes sound, how much of the noise goes, on how many threads.
+
+    `Enhancer.load` makes one; `with_inversion` and `with_treatment` make others of it that share
+    the network.
 
     Attributes:
-        name: Of the model.
-        config: Its settings.
-        mel: Its transform.
-        receptive_field: Frames on each side that a frame's estimate depends on.
+        model: The model.
+        inversion: Settings of the way from mel to waveform.
+        treatment: How much, which channels, which format.
+        threads: Parts of a recording that are computed side by side.
+        chunk_seconds: Audio that is under way at once, about.
     """
 
-    def __init__(self, name: str, config: Config, mel: Mel, session: Any, fingerprint: str,
-                 treatment: Treatment | None = None):
-        self.name, self.config, self.mel, self._session = name, config, mel, session
-        self.fingerprint, self.treatment = fingerprint, treatment or Treatment()
-        geometry = session.get_modelmeta().custom_metadata_map
-        missing = {"receptive_field", "time_stride"} - set(geometry)
-        if missing:
-            raise ModelError(f"{name}: model.onnx does not say its {', '.join(sorted(missing))}; "
-                             "export the model again")
-        self.receptive_field = int(geometry["receptive_field"])
-        self.time_stride = int(geometry["time_stride"])
+    def __init__(self, model: Model, inversion: InversionConfig, treatment: Treatment,
+                 threads: int, chunk_seconds: float, pool: ThreadPoolExecutor):
+        self.model, self.inversion, self.treatment = model, inversion, treatment
+        self.threads, self.chunk_seconds, self._pool = threads, chunk_seconds, pool
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT_MODEL, threads: int = 0) -> Enhancer:
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        threads: int = 0,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Enhancer:
         """Load a model folder, or a shipped model by name.
 
         Args:
             model: Folder, or name of a shipped model.
-            threads: Of the network; 0: one per core.
+            threads: Parts of a recording that are computed side by side; 0: one per core.
+            chunk_seconds: Audio that is under way at once, at least a part of 15 seconds; more
+                keeps more threads busy and takes more memory. The result is the same.
 
         Raises:
             ModelError: When there is no such model, a part is missing, or it is too new.
         """
-        import onnxruntime
-
-        folder = find_model(model)
-        try:
-            config = load_config(folder / "config.yaml")
-        except ConfigError as error:
-            raise ModelError(str(error)) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(
-                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-            )
-            filterbank = np.load(folder / "mel_filterbank.npy")
-            mel = Mel(config.audio, config.mel, filterbank)
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error
-        digest = hashlib.blake2b(digest_size=16)
-        for part in PARTS:
-            digest.update((folder / part).read_bytes())
-        return cls(folder.name, config, mel, session, digest.hexdigest())
+        loaded = Model.load(model)
+        threads = threads or cores()
+        return cls(loaded, loaded.config.inversion, Treatment(), threads, chunk_seconds,
+                   ThreadPoolExecutor(threads, thread_name_prefix="enhance"))
 
     def with_inversion(self, name: str | None = None, **changes: Any) -> Enhancer:
         """Return the same model with another inversion, by name or by its settings."""
         if name is not None:
             changes["name"] = name
-        inversion = InversionConfig(**(self.config.inversion.model_dump() | changes))
-        config = self.config.model_copy(update={"inversion": inversion})
-        return Enhancer(self.name, config, self.mel, self._session, self.fingerprint,
-                        self.treatment)
+        inversion = InversionConfig(**(self.inversion.model_dump() | changes))
+        return self._with(inversion=inversion)
 
     def with_treatment(self, treatment: Treatment) -> Enhancer:
         """Return the same model with another treatment."""
-        return Enhancer(self.name, self.config, self.mel, self._session, self.fingerprint,
-                        treatment)
+        return self._with(treatment=treatment)
+
+    def _with(self, **changes: Any) -> Enhancer:
+        own = {"inversion": self.inversion, "treatment": self.treatment} | changes
+        if own["inversion"].name == "griffinlim" and not own["treatment"].whole:
+            raise ModelError("griffinlim makes a new waveform and has no gain: it knows no "
+                             "strength, no atten_lim and no linked channels; take gain")
+        return Enhancer(self.model, threads=self.threads, chunk_seconds=self.chunk_seconds,
+                        pool=self._pool, **own)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.folder.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the model."""
+        return self.model.folder
+
+    @property
+    def config(self) -> Config:
+        """The model's settings, with the inversion in use."""
+        return self.model.config.model_copy(update={"inversion": self.inversion})
+
+    @property
+    def mel(self) -> Mel:
+        """The model's transform."""
+        return self.model.mel
+
+    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
+        """Return the network's estimate of the clean mel, as `Model.estimate`."""
+        return self.model.estimate(noisy01)
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides what is written for a recording, as JSON values."""
-        return {"model": self.fingerprint, "inversion": self.config.inversion.model_dump(),
+        return {"model": self.model.fingerprint, "inversion": self.inversion.model_dump(),
                 "treatment": self.treatment.model_dump(), "version": PROCESSING_VERSION}
 
-    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
-        """Return the network's estimate of the clean mel.
+    # ---- Arrays --------------------------------------------------------------------------------
+    def stream(self, sample_rate: int, channels: int = 1) -> Stream:
+        """Return a stream for one recording: push blocks of it, then finish.
 
         Args:
-            noisy01: mel01, float32 `[frames, n_mels]` or `[batch, frames, n_mels]`.
-
-        Returns:
-            mel01 of the same shape.
+            sample_rate: Hz, any.
+            channels: Count of channels.
         """
-        batch = noisy01 if noisy01.ndim == 3 else noisy01[None]
-        estimate = self._session.run(["estimate_mel"], {"noisy_mel": batch})[0]
-        return estimate if noisy01.ndim == 3 else estimate[0]
+        model = self.model
+        mono = self.treatment.channels == "mono"
+        chunks = Chunks(
+            model, self.inversion, self.treatment, 1 if mono else channels,
+            full_band=sample_rate > model.mel.sample_rate and self.inversion.name != "griffinlim",
+            pool=self._pool,
+            ahead=max(min(round(self.chunk_seconds / PART_SECONDS), self.threads + 1), 1),
+        )
+        return Stream(chunks, sample_rate, channels, mono)
 
     def enhance(self, recording: np.ndarray, sample_rate: int) -> np.ndarray:
         """Return the recording without its noise: same shape, rate and level.
 
         Args:
-            recording: Float `[samples]` or `[channels, samples]`, full scale is 1; each channel
-                is cleaned by itself.
+            recording: Float `[samples]` or `[channels, samples]`, full scale is 1.
             sample_rate: Hz, any.
 
         Returns:
-            float32 of the same shape.
+            float32 (float64 for float64) of the same shape; one channel of several where the
+            treatment says `mono`.
 
         Raises:
             ModelError: When the array is empty, not finite, looks transposed, or is of integers.
         """
         recording = np.asarray(recording)
         _check_array(recording)
-        recording = recording.astype(np.float32, copy=False)
-        channels = recording if recording.ndim == 2 else recording[None]
-        cleaned = np.stack([self._channel(channel, sample_rate) for channel in channels])
+        if recording.dtype != np.float64:
+            recording = recording.astype(np.float32, copy=False)
+        channels = np.atleast_2d(recording)
+        stream = self.stream(sample_rate, len(channels))
+        cleaned = np.concatenate([stream.push(channels), stream.finish()], axis=1)
         return cleaned if recording.ndim == 2 else cleaned[0]
 
+    # ---- Files ---------------------------------------------------------------------------------
     def enhance_file(
         self,
         source: str | Path,
@@ -190,132 +222,149 @@ class Enhancer:
         residual: str | Path | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> FileResult:
-        """Clean one file into another of the same container, subtype, rate, length and channels.
+        """Clean one file into another; memory does not grow with its length.
+
+        Rate, length, container and encoding stay those of the source, but for what the treatment
+        says of channels and format.
 
         Args:
             source: The recording.
-            target: File to write.
+            target: File to write; it appears when it is whole.
             residual: File for what was removed; None: none.
             progress: Called with the seconds of the recording done since its last call.
 
         Raises:
-            AudioError: When the source cannot be read or the target not written.
+            AudioError: When the source cannot be read, or a target cannot hold it or not be
+                written.
         """
-        source, target = Path(source), Path(target)
-        if target.exists() and source.exists() and target.samefile(source):
-            raise audio.AudioError(f"{source}: output is the input; give another output folder")
         begun = time.perf_counter()
+        source, target = Path(source), Path(target)
+        targets = [target] if residual is None else [Path(residual), target]
+        for path in targets:
+            if path.exists() and source.exists() and path.samefile(source):
+                raise audio.AudioError(f"{source}: output is the input; give another output folder")
         info = audio.probe(source)
-        recording, rate = audio.read(source)
-        cleaned = self.enhance(recording, rate)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if residual is not None:
-            write_like(residual, recording - cleaned, info)
-        clipped = write_like(target, cleaned, info)
-        if progress is not None:
-            progress(info.seconds)
-        return FileResult(source, target, seconds=info.seconds, sample_rate=rate,
-                          channels=info.channels, clipped=clipped,
-                          elapsed=time.perf_counter() - begun)
+        channels = 1 if self.treatment.channels == "mono" else info.channels
+        encoding = output_container(info, self.treatment.format)
+        for path in targets:
+            check_container(path, info.sample_rate, channels, *encoding)
+        gain = 1.0
+        try:
+            levels, clipped = self._write(info, targets, gain, progress)
+        except _Guarded as guarded:
+            gain = FULL_SCALE / guarded.peak
+            levels, clipped = self._write(info, targets, gain, None)
+        return FileResult(
+            source, target, seconds=info.seconds, sample_rate=info.sample_rate,
+            channels=info.channels, elapsed=time.perf_counter() - begun,
+            peak_in_db=levels.peak_in_db, peak_out_db=levels.peak_out_db,
+            noise_floor_drop_db=levels.noise_floor_drop_db, clipped=clipped,
+            guard_gain_db=round(20 * math.log10(gain), 2),
+            lost=tuple(lost_metadata(source, target)),
+        )
+
+    def _write(
+        self,
+        info: audio.AudioInfo,
+        targets: Sequence[Path],
+        gain: float,
+        progress: Callable[[float], None] | None,
+    ) -> tuple[Levels, int]:
+        """Write the cleaned recording to the last target, and what was removed to one before."""
+        rate = info.sample_rate
+        levels = Levels(rate)
+        channels = 1 if self.treatment.channels == "mono" else info.channels
+        stream = self.stream(rate, info.channels)
+        dtype = "float64" if info.subtype in ("PCM_32", "DOUBLE") else "float32"
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(Writer(
+                    path, rate, channels, *output_container(info, self.treatment.format),
+                    tags_from=info.path,
+                ))
+                for path in targets
+            ]
+
+            def write(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+                for noisy, removed in parts:
+                    output = noisy - removed
+                    if gain != 1.0:
+                        output, removed = gain * output, gain * removed
+                    levels.add(noisy, output)
+                    for writer, samples in zip(writers[::-1], (output, removed), strict=False):
+                        writer.write(samples)
+                    if progress is not None:
+                        progress(noisy.shape[1] / rate)
+
+            for block in audio.blocks(info.path, round(BLOCK_SECONDS * rate), dtype):
+                write(stream.parts(block))
+            write(stream.rest())
+            if self.treatment.peak_guard and levels.peak_out > 1.0:
+                raise _Guarded(levels.peak_out)  # nothing of this pass is kept
+        return levels, writers[-1].clipped
 
     def enhance_folder(
         self,
         inputs: Sequence[str | Path],
         out: str | Path,
         recursive: bool = True,
-        progress: Callable[[FileResult, int, int], None] | None = None,
+        *,
+        overwrite: bool = False,
+        jobs: int = 0,
+        residual: str | Path | None = None,
+        fail_fast: bool = False,
+        dry_run: bool = False,
+        shard: tuple[int, int] | None = None,
+        progress: Callable[[Tally], None] | None = None,
     ) -> list[FileResult]:
         """Clean files and folders into one folder that mirrors their trees.
 
-        A file that fails is reported in its result, and the rest goes on.
+        A file that fails is reported in its result, and the rest goes on. What an earlier run did
+        is skipped, by the content of the input, the model and the settings. The folder's journal
+        knows what was written here; a file that it does not know is not replaced.
 
         Args:
             inputs: Files and folders.
             out: Output folder.
             recursive: Whether sub-folders are searched.
-            progress: Called with (result, files done, files in all).
+            overwrite: Do everything again, and replace also what was not written here.
+            jobs: Processes; 0: one per thread where there is enough to do.
+            residual: Folder for what is removed; None: none.
+            fail_fast: Whether the first failure ends the run; files without a result are left out.
+            dry_run: Only say what would be done.
+            shard: (i, n): only the i-th of n equal shares of the files, counted from 1.
+            progress: Called as the work goes on.
+
+        Returns:
+            A result a file, in the order of the inputs and their names.
 
         Raises:
             AudioError: Before any work, when nothing is found, two inputs would write one output,
-                or the output folder is an input.
+                or a folder is input and output at once.
+            ModelError: When a process cannot load the model.
+            folder.Interrupted: On Ctrl-C; has the results so far.
         """
-        plan = _plan([Path(item) for item in inputs], Path(out), recursive)
-        results = []
-        for done, (source, target) in enumerate(plan, start=1):
-            try:
-                result = self.enhance_file(source, target)
-            except (audio.AudioError, ModelError, OSError) as error:
-                result = FileResult(source, target, status="failed", error=str(error))
-            results.append(result)
-            if progress is not None:
-                progress(result, done, len(plan))
-        return results
+        from gan_denoise import folder
 
-    # ---- One channel ---------------------------------------------------------------------------
-    def _channel(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        own = self.config.audio.sample_rate
-        if sample_rate == own:
-            return self._at_model_rate(samples)
-        noisy = audio.resample(samples, sample_rate, own)
-        if not len(noisy):
-            return samples.copy()
-        removed = noisy - self._at_model_rate(noisy)
-        return samples - audio.resample(removed, own, sample_rate, length=len(samples))
-
-    def _at_model_rate(self, noisy: np.ndarray) -> np.ndarray:
-        """Clean `[samples]`, in parts that carry enough context to equal the whole."""
-        inversion = self.config.inversion
-        grid = self.config.mel.hop_length * self.time_stride
-        chunk = grid * max(round(CHUNK_SECONDS * self.config.audio.sample_rate / grid), 1)
-        if len(noisy) <= 2 * chunk or inversion.name == "griffinlim":
-            return self._part(noisy)
-        steps = inversion.phase_steps if inversion.name == "gain+phase" else 0
-        frames = self.receptive_field + 4 * (steps + 1)
-        frames += -frames % self.time_stride
-        context = self.config.mel.hop_length * frames + self.config.mel.n_fft
-        context += -context % grid
-        cleaned = np.empty_like(noisy)
-        for start in range(0, len(noisy), chunk):
-            low, stop = max(start - context, 0), min(start + chunk, len(noisy))
-            part = self._part(noisy[low : stop + context])
-            cleaned[start:stop] = part[start - low : stop - low]
-        return cleaned
-
-    def _part(self, noisy: np.ndarray) -> np.ndarray:
-        mel, inversion = self.mel, self.config.inversion
-        spectrum = mel.stft(noisy)
-        noisy01 = mel.normalise(mel.linear(spectrum))
-        estimate01 = self.estimate(noisy01)
-        if inversion.name == "griffinlim":
-            magnitude = mel_to_magnitude(mel, mel.denormalise(estimate01))
-            return griffinlim(mel, magnitude, len(noisy), inversion.griffinlim_steps,
-                              inversion.griffinlim_momentum, inversion.seed)
-        spectrum = bin_gain(mel, noisy01, estimate01, inversion.max_gain_db) * spectrum
-        if inversion.name == "gain+phase":
-            spectrum = refine_phase(mel, spectrum, len(noisy), inversion.phase_steps)
-        return mel.istft(spectrum, len(noisy))
+        return folder.enhance_folder(
+            self, inputs, out, recursive, overwrite=overwrite, jobs=jobs, residual=residual,
+            fail_fast=fail_fast, dry_run=dry_run, shard=shard, progress=progress,
+        )
 
 
-def find_model(model: str | Path) -> Path:
-    """Return the folder of a model given as a folder or by the name of a shipped one.
+class _Guarded(Exception):
+    """The output of a first pass goes beyond full scale."""
 
-    Raises:
-        ModelError: When there is none, or a part of it is missing.
-    """
-    folder = Path(model)
-    shipped = checkpoint_folder() / folder.name
-    if not folder.is_dir() and str(model) == folder.name and shipped.is_dir():
-        folder = shipped
-    if not folder.is_dir():
-        names = ", ".join(sorted(path.parent.name for path in
-                                 checkpoint_folder().glob("*/model.onnx"))) or "none"
-        raise ModelError(f"{model}: no such model folder; shipped models: {names}")
-    missing = [part for part in PARTS if not (folder / part).is_file()]
-    if missing and (folder / "latest.npz").is_file():
-        raise ModelError(f"{folder}: is a training run; first gan-denoise export {folder} -o MODEL")
-    if missing:
-        raise ModelError(f"{folder}: {', '.join(missing)} missing; export the model again")
-    return folder
+    def __init__(self, peak: float):
+        super().__init__(peak)
+        self.peak = peak
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check_array(recording: np.ndarray) -> None:
@@ -330,25 +379,3 @@ def _check_array(recording: np.ndarray) -> None:
                          "samples divide by 32768")
     if not np.isfinite(recording).all():
         raise ModelError("the recording holds NaN or infinite samples")
-
-
-def _plan(inputs: Sequence[Path], out: Path, recursive: bool) -> list[tuple[Path, Path]]:
-    """Return (source, target) of every file, all of it checked before any work."""
-    plan: dict[Path, Path] = {}  # target -> source
-    inside = out.resolve()
-    for item in inputs:
-        if item.is_dir() and item.resolve() == inside:
-            raise audio.AudioError(f"{out}: output folder is the input; give another one with -o")
-        for source in audio.find_audio(item, recursive):
-            if item.is_dir() and inside in source.resolve().parents:
-                continue  # what an earlier run wrote into an output folder inside the input
-            target = out / (source.relative_to(item) if item.is_dir() else source.name)
-            if target in plan and plan[target].resolve() != source.resolve():
-                raise audio.AudioError(
-                    f"{source} and {plan[target]} would both be written to {target}; denoise them "
-                    "into two folders"
-                )
-            plan[target] = source
-    if not plan:
-        raise audio.AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
-    return [(source, target) for target, source in plan.items()]

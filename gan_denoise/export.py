@@ -1,8 +1,9 @@
 """From a training run to a model folder that needs neither TensorFlow nor librosa.
 
 A model folder holds `model.onnx` (`noisy_mel` -> `estimate_mel`, any batch, any number of frames),
-`config.yaml`, `mel_filterbank.npy`, a model card for people and for programs, and the weights of
-the networks for further fine-tuning.
+`config.yaml`, `mel_filterbank.npy`, `dsp.json` for ports to other languages, a model card for
+people and for programs, and the weights of the networks for further fine-tuning. LiteRT and
+SavedModel are written on request.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import math
 import platform
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,44 @@ from gan_denoise import __version__
 from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
 from gan_denoise.config import Config, DataConfig, dump_config
 from gan_denoise.mel import make_filterbank
+from gan_denoise.portable import FORMATS, check_formats, write_dsp
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
 PARITY_FRAMES = (1, 7, 250)
 CARD = "model_card.json"
 
 
-def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def export(
+    run_dir: Path,
+    out: Path,
+    notes: Mapping[str, Any] | None = None,
+    formats: Iterable[str] = ("onnx",),
+) -> dict[str, Any]:
     """Write a model folder from the best state of a run.
 
     Args:
         run_dir: Directory of a training run.
         out: Folder to write; replaced when it is a model folder already.
         notes: Entries added to the model card (data, licences, scores).
+        formats: Of `onnx` (always written), `litert` and `savedmodel`.
 
     Returns:
         The model card.
 
     Raises:
-        CheckpointError: When the run holds no best state, or `out` is something else than a model.
+        CheckpointError: When the run holds no best state, `out` is something else than a model, or
+            a format computes something else than Keras.
+        ConfigError: When there is no such format.
     """
     import keras
+    import tensorflow as tf
 
     from gan_denoise.discriminator import build_discriminator
     from gan_denoise.generator import build_generator, receptive_field, time_stride
+    from gan_denoise.onnx_graph import write_onnx
     from gan_denoise.weights import assign
 
-    run_dir, out = Path(run_dir), Path(out)
+    run_dir, out, formats = Path(run_dir), Path(out), check_formats(formats)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not (out / "model.onnx").is_file():
@@ -63,9 +73,16 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
         build = Path(temporary) / "model"
         build.mkdir()
         geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
-        _write_onnx(generator, build / "model.onnx", geometry)
-        parity = _parity(generator, build / "model.onnx", config)
-        np.save(build / "mel_filterbank.npy", make_filterbank(config.audio, config.mel))
+        write_onnx(generator, build / "model.onnx", geometry)
+        parity = {}
+        for name in formats:
+            path = build / FORMATS[name].file
+            if FORMATS[name].write is not None:
+                FORMATS[name].write(generator, path)
+            parity[f"{name}_parity_mel01"] = _parity(generator, path, config, name)
+        bank = make_filterbank(config.audio, config.mel)
+        np.save(build / "mel_filterbank.npy", np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
+        write_dsp(build, config, formats)
         # The recordings' paths stay at home.
         public = config.model_copy(update={"data": _without_paths(config.data)})
         (build / "config.yaml").write_text(dump_config(public), encoding="utf-8")
@@ -91,10 +108,9 @@ def export(run_dir: Path, out: Path, notes: Mapping[str, Any] | None = None) -> 
             **geometry,
             "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
             "validation": best,
-            "onnx_parity_mel01": parity,
+            **parity,
             "versions": {"gan_denoise": __version__, "keras": keras.__version__,
-                         "python": platform.python_version(),
-                         "tf2onnx": metadata.version("tf2onnx")},
+                         "tensorflow": tf.__version__, "python": platform.python_version()},
             "date": datetime.date.today().isoformat(),
             **(notes or {}),
         }
@@ -123,29 +139,6 @@ def macs_per_frame(generator: Any) -> float:
     return total / frames
 
 
-def _write_onnx(generator: Any, path: Path, geometry: Mapping[str, int]) -> None:
-    import onnx
-
-    frames = np.zeros((1, 4, generator.input_shape[-1]), np.float32)
-    generator(frames)  # a loaded model must be called once before it exports
-    with warnings.catch_warnings():
-        # keras' exporter looks at np.object, which NumPy announces as a future scalar.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"keras\..*")
-        generator.export(path, format="onnx", verbose=False)
-    model = onnx.load(path)
-    graph = model.graph
-    for value, name in ((graph.input[0], "noisy_mel"), (graph.output[0], "estimate_mel")):
-        for node in graph.node:
-            node.input[:] = [name if item == value.name else item for item in node.input]
-            node.output[:] = [name if item == value.name else item for item in node.output]
-        value.name = name
-        axes = value.type.tensor_type.shape.dim
-        axes[0].dim_param, axes[1].dim_param = "batch", "frames"
-    onnx.helper.set_model_props(model, {key: str(value) for key, value in geometry.items()})
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
 def _save_weights(network: Any, path: Path) -> None:
     """Save weights as Keras does, each array once: it lists a spectral-norm kernel twice."""
     import h5py
@@ -170,19 +163,18 @@ def _save_weights(network: Any, path: Path) -> None:
     whole.unlink()
 
 
-def _parity(generator: Any, path: Path, config: Config) -> float:
-    """Return the largest difference between Keras and ONNX Runtime over several lengths."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> float:
+    """Return the largest difference between Keras and a format over several lengths."""
+    run = FORMATS[name].open(path)
     rng, worst = np.random.default_rng(0), 0.0
     for frames in PARITY_FRAMES:
         noisy = rng.random((2, frames, config.mel.n_mels), np.float32)
         expected = np.asarray(generator(noisy, training=False))
-        found = session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
-        worst = max(worst, float(np.abs(found - expected).max()))
-    if worst > PARITY:
-        raise CheckpointError(f"{path}: ONNX differs from Keras by {worst:.2g} in mel01")
+        worst = float(np.maximum(worst, np.abs(run(noisy) - expected).max()))  # a NaN stays
+    if not worst <= PARITY:
+        raise CheckpointError(
+            f"{path}: {FORMATS[name].title} differs from Keras by {worst:.2g} in mel01"
+        )
     return worst
 
 

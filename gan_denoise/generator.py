@@ -225,7 +225,7 @@ class GainHead(layers.Layer):
     """
 
     def __init__(self, floor_db: float, range_db: float, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{"dtype": "float32"} | kwargs)
         self.floor_db, self.range_db = floor_db, range_db
 
     def call(self, inputs):

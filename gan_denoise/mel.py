@@ -16,6 +16,8 @@ from scipy import fft
 
 from gan_denoise.config import AudioConfig, MelConfig
 
+BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
+
 
 def make_filterbank(audio: AudioConfig, mel: MelConfig) -> np.ndarray:
     """Return librosa's mel filterbank, float32 `[n_mels, bins]` (needs the `train` extra)."""
@@ -88,7 +90,14 @@ class Mel:
         padding = [(0, 0)] * (audio.ndim - 1) + [(half, half)]
         padded = np.pad(np.asarray(audio, np.float32), padding)
         view = np.lib.stride_tricks.sliding_window_view(padded, self.config.n_fft, axis=-1)
-        return fft.rfft(view[..., :: self.config.hop_length, :] * self.window, axis=-1)
+        view = view[..., :: self.config.hop_length, :]
+        if view.shape[-2] <= BLOCK:
+            return fft.rfft(view * self.window, axis=-1)
+        spectrum = np.empty((*view.shape[:-1], self.config.n_fft // 2 + 1), np.complex64)
+        for start in range(0, view.shape[-2], BLOCK):
+            block = np.s_[..., start : start + BLOCK, :]
+            spectrum[block] = fft.rfft(view[block] * self.window, axis=-1)
+        return spectrum
 
     def istft(self, spectrum: np.ndarray, length: int) -> np.ndarray:
         """Return the least-squares inverse of `stft` (Griffin & Lim 1984, eq. 6).
@@ -101,9 +110,15 @@ class Mel:
             float32 `[..., length]`.
         """
         n_fft, hop = self.config.n_fft, self.config.hop_length
-        frames = fft.irfft(spectrum, n=n_fft, axis=-1).astype(np.float32) * self.window
-        signal = _overlap_add(frames, hop)
-        weight = self._window_energy(frames.shape[-2])
+        count = spectrum.shape[-2]
+        signal = np.zeros((*spectrum.shape[:-2], (count - 1) * hop + n_fft), np.float32)
+        for start in range(0, count, BLOCK):
+            block = spectrum[..., start : start + BLOCK, :]
+            frames = fft.irfft(block, n=n_fft, axis=-1).astype(np.float32, copy=False)
+            frames *= self.window
+            added = _overlap_add(frames, hop)
+            signal[..., start * hop : start * hop + added.shape[-1]] += added
+        weight = self._window_energy(count)
         half = n_fft // 2
         signal = signal[..., half : half + length] / weight[half : half + length]
         missing = length - signal.shape[-1]
@@ -136,10 +151,14 @@ class Mel:
         """Spread a gain per band to bins: `[..., frames, n_mels]` -> `[..., frames, bins]`."""
         return band_gain @ self.spread
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 (one transform lives as long as its model)
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (one transform lives as long as its model)
     def _window_energy(self, frames: int) -> np.ndarray:
-        squared = np.broadcast_to(self.window**2, (frames, self.config.n_fft))
-        return np.maximum(_overlap_add(squared, self.config.hop_length), 1e-11)
+        hop = self.config.hop_length
+        squared = np.pad(self.window**2, (0, -self.config.n_fft % hop)).reshape(-1, hop)
+        energy = np.zeros((frames + len(squared) - 1, hop), np.float32)
+        for k, piece in enumerate(squared):
+            energy[k : k + frames] += piece
+        return np.maximum(energy.reshape(-1), 1e-11)
 
 
 class GraphMel:

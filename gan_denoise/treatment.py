@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from gan_denoise.config import NonNegative, Section, Unit
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -34,6 +36,23 @@ class Treatment(Section):
     channels: Literal["keep", "mono", "link"] = "keep"
     peak_guard: bool = False
     format: Literal["keep", "wav", "flac"] = "keep"
+
+    @property
+    def neutral(self) -> bool:
+        """Whether nothing at all is removed."""
+        return self.strength == 0 or self.atten_lim_db == 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether an inversion without a gain can do it: all of it, each channel by itself."""
+        return self.strength == 1 and self.atten_lim_db is None and self.channels != "link"
+
+    def soften(self, gain: np.ndarray) -> np.ndarray:
+        """Return a gain, 0 to 1, to the power of the strength, and not below the floor."""
+        softened = gain if self.strength == 1 else gain ** np.float32(self.strength)
+        if self.atten_lim_db is None:
+            return softened
+        return np.maximum(softened, np.float32(10 ** (-self.atten_lim_db / 20)))
 
     @classmethod
     def preset(cls, name: str | None = None, **given: Any) -> Treatment:

@@ -12,14 +12,13 @@ from conftest import shake, tiny_config, tiny_material, tiny_run
 from gan_denoise import export as exporting
 from gan_denoise.checkpoint import BEST, CheckpointError, settings_of
 from gan_denoise.config import DataConfig
-from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, receptive_field, time_stride
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 
-FILES = ["config.yaml", "discriminator.weights.h5", "generator.weights.h5", "mel_filterbank.npy",
-         "model.onnx", "model_card.json", "model_card.md"]
+FILES = ["config.yaml", "discriminator.weights.h5", "dsp.json", "generator.weights.h5",
+         "mel_filterbank.npy", "model.onnx", "model_card.json", "model_card.md"]
 
 
 def config_of(name, **generator):
@@ -43,8 +42,9 @@ def exported(request, tmp_path_factory):
 @pytest.fixture
 def quickly(monkeypatch):
     """Leave ONNX out, where the test is about the folder."""
-    monkeypatch.setattr(exporting, "_write_onnx", lambda network, path, geometry: path.touch())
-    monkeypatch.setattr(exporting, "_parity", lambda network, path, config: 0.0)
+    monkeypatch.setattr("gan_denoise.onnx_graph.write_onnx",
+                        lambda network, path, geometry: path.touch())
+    monkeypatch.setattr(exporting, "_parity", lambda *_: 0.0)
 
 
 # ---- What is exported --------------------------------------------------------------------------
@@ -101,9 +101,12 @@ def test_the_folder_is_whole_and_names_no_path_of_the_machine(exported):
 
 def test_the_model_says_its_geometry(exported):
     trainer, model, card = exported
-    enhancer = Enhancer.load(model)
-    assert enhancer.receptive_field == card["receptive_field"] == receptive_field(trainer.config)
-    assert enhancer.time_stride == card["time_stride"] == time_stride(trainer.config)
+    session = onnxruntime.InferenceSession(model / "model.onnx",
+                                           providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    field, stride = receptive_field(trainer.config), time_stride(trainer.config)
+    assert int(said["receptive_field"]) == card["receptive_field"] == field
+    assert int(said["time_stride"]) == card["time_stride"] == stride
 
 
 def test_a_model_folder_starts_another_fine_tuning(exported):

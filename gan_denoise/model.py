@@ -1,0 +1,117 @@
+"""A model folder loaded: the network on ONNX Runtime, its transform, its settings."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise.config import Config, ConfigError, checkpoint_folder, load_config
+from gan_denoise.mel import Mel
+
+DEFAULT_MODEL = "first"
+PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded or used; says which and the way out."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with all that is needed to use it.
+
+    Attributes:
+        folder: Where it was loaded from.
+        config: Its settings.
+        mel: Its transform.
+        receptive_field: Frames on each side that a frame's estimate depends on.
+        time_stride: Frames; windows of a recording begin at multiples of it.
+        fingerprint: Hash of its parts.
+        session: Of ONNX Runtime; safe to run from several threads.
+    """
+
+    folder: Path
+    config: Config
+    mel: Mel
+    receptive_field: int
+    time_stride: int
+    fingerprint: str
+    session: Any
+
+    @classmethod
+    def load(cls, name: str | Path = DEFAULT_MODEL) -> Model:
+        """Load a model folder, or a shipped model by name.
+
+        Raises:
+            ModelError: When there is no such model, a part is missing, or it is too new.
+        """
+        import onnxruntime
+
+        folder = find_model(name)
+        try:
+            config = load_config(folder / "config.yaml")
+        except ConfigError as error:
+            raise ModelError(str(error)) from error
+        options = onnxruntime.SessionOptions()
+        # One thread: parts of a recording run side by side instead, the transforms with them, and
+        # what comes out does not depend on the machine's cores.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # a plan for each length would be kept
+        options.log_severity_level = 3
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            network = (folder / "model.onnx").read_bytes()
+            session = onnxruntime.InferenceSession(
+                network, options, providers=["CPUExecutionProvider"]
+            )
+            mel = Mel(config.audio, config.mel, np.load(folder / "mel_filterbank.npy"))
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error
+        for part in PARTS:
+            digest.update((folder / part).read_bytes())
+        geometry = session.get_modelmeta().custom_metadata_map
+        missing = {"receptive_field", "time_stride"} - set(geometry)
+        if missing:
+            raise ModelError(f"{folder}: model.onnx does not say its "
+                             f"{', '.join(sorted(missing))}; export the model again")
+        return cls(folder, config, mel, int(geometry["receptive_field"]),
+                   int(geometry["time_stride"]), digest.hexdigest(), session)
+
+    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
+        """Return the network's estimate of the clean mel.
+
+        Args:
+            noisy01: mel01, float32 `[frames, n_mels]` or `[batch, frames, n_mels]`.
+
+        Returns:
+            mel01 of the same shape.
+        """
+        batch = noisy01 if noisy01.ndim == 3 else noisy01[None]
+        estimate = self.session.run(["estimate_mel"], {"noisy_mel": batch})[0]
+        return estimate if noisy01.ndim == 3 else estimate[0]
+
+
+def find_model(model: str | Path) -> Path:
+    """Return the folder of a model given as a folder or by the name of a shipped one.
+
+    Raises:
+        ModelError: When there is none, or a part of it is missing.
+    """
+    folder = Path(model)
+    shipped = checkpoint_folder() / folder.name
+    if not folder.is_dir() and str(model) == folder.name and shipped.is_dir():
+        folder = shipped
+    if not folder.is_dir():
+        names = ", ".join(sorted(path.parent.name for path in
+                                 checkpoint_folder().glob("*/model.onnx"))) or "none"
+        raise ModelError(f"{model}: no such model folder; shipped models: {names}")
+    missing = [part for part in PARTS if not (folder / part).is_file()]
+    if missing and (folder / "latest.npz").is_file():
+        raise ModelError(f"{folder}: is a training run; first gan-denoise export {folder} -o MODEL")
+    if missing:
+        raise ModelError(f"{folder}: {', '.join(missing)} missing; export the model again")
+    return folder

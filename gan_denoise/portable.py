@@ -1,0 +1,278 @@
+"""Models for other languages: LiteRT, SavedModel, and the signal processing in numbers.
+
+`dsp.json` holds what surrounds the network, from samples to mel01 and back, so that a port needs
+neither this package nor its source. `scripts/onnx_example.py` is such a port, in NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise.config import Config, ConfigError
+
+DSP = "dsp.json"
+NPY_HEADER = 128  # bytes before the data of a two-dimensional .npy: NumPy pads to multiples of 64
+Run = Callable[[np.ndarray], np.ndarray]  # noisy_mel -> estimate_mel
+
+
+# ---- Formats -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Format:
+    """A way to store a network.
+
+    Attributes:
+        title: For people.
+        file: Its file or folder in a model folder.
+        open: Path -> the network as a function.
+        call: How a program calls it.
+        write: (network, path); None for ONNX, which every model folder holds.
+    """
+
+    title: str
+    file: str
+    open: Callable[[Path], Run]
+    call: str
+    write: Callable[[Any, Path], None] | None = None
+
+
+def check_formats(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the formats that are written, in a fixed order, ONNX always among them.
+
+    Raises:
+        ConfigError: When there is no such format.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError(f"there is no format '{name}'; there are {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name == "onnx" or name in names)
+
+
+def write_saved_model(network: Any, path: Path) -> None:
+    """Write a generator as TensorFlow's SavedModel, with named input and output."""
+    import keras
+
+    traced = _with_known_shapes(network)
+
+    def serve(noisy_mel: Any) -> dict[str, Any]:
+        return {"estimate_mel": traced(noisy_mel, training=False)}
+
+    given = keras.InputSpec("float32", (None, None, network.input_shape[-1]), name="noisy_mel")
+    archive = keras.export.ExportArchive()
+    archive.track(traced)
+    archive.add_endpoint("serve", serve, input_signature=[given])
+    archive.write_out(path, verbose=False)
+
+
+def write_litert(network: Any, path: Path) -> None:
+    """Write a generator as LiteRT (TFLite), any batch and number of frames.
+
+    Only built-in operations are allowed: LiteRT's interpreter lacks TensorFlow's own kernels
+    ("flex"), which Keras' own export would let in.
+    """
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="gan-denoise-") as temporary:
+        write_saved_model(network, Path(temporary))
+        converter = tf.lite.TFLiteConverter.from_saved_model(temporary)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        path.write_bytes(converter.convert())
+
+
+def _with_known_shapes(network: Any) -> Any:
+    """Copy a generator so that bands and channels stay known after a crop.
+
+    The converter loses all sizes in a slice whose end is computed, and turns no convolution of
+    unknown channels into a built-in one. Only frames and batch are unknown after a reshape.
+    """
+    import keras
+    from keras import ops
+
+    from gan_denoise.generator import CropLike
+
+    class KnownCrop(CropLike):
+        def call(self, inputs: Any) -> Any:
+            x, like = inputs
+            shape = (ops.shape(x)[0], -1, like.shape[2], x.shape[3])
+            return ops.reshape(super().call(inputs), shape)
+
+    def copy_layer(layer: Any) -> Any:
+        kind = KnownCrop if isinstance(layer, CropLike) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, clone_function=copy_layer)
+    copy.set_weights(network.get_weights())
+    copy(np.zeros((1, 4, network.input_shape[-1]), np.float32))  # must be called before it exports
+    return copy
+
+
+def open_onnx(path: Path) -> Run:
+    """Return the network of a `model.onnx`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda noisy: session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
+
+
+def open_litert(path: Path) -> Run:
+    """Return the network of a `model.tflite`, on LiteRT's interpreter or TensorFlow's own."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite.python.interpreter import Interpreter
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
+        interpreter = Interpreter(model_path=os.fspath(path))
+    runner = interpreter.get_signature_runner("serving_default")  # resizes to what it is given
+    return lambda noisy: runner(noisy_mel=noisy)["estimate_mel"]
+
+
+def open_saved_model(path: Path) -> Run:
+    """Return the network of a `saved_model`."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)  # kept by the function: it owns the variables
+    return lambda noisy: np.asarray(
+        loaded.signatures["serving_default"](noisy_mel=tf.constant(noisy))["estimate_mel"]
+    )
+
+
+FORMATS = {
+    "onnx": Format(
+        "ONNX", "model.onnx", open_onnx,
+        "ONNX Runtime: run(['estimate_mel'], {'noisy_mel': x}); no shape has to be set before",
+    ),
+    "litert": Format(
+        "LiteRT", "model.tflite", open_litert,
+        "signature runner 'serving_default': input noisy_mel, output estimate_mel; or resize "
+        "input 0 to [batch, frames, n_mels], allocate, set input 0, invoke, read output 0. "
+        "Built-in operations only: no flex delegate",
+        write_litert,
+    ),
+    "savedmodel": Format(
+        "SavedModel", "saved_model", open_saved_model,
+        "signature 'serving_default' (also 'serve'): input noisy_mel, output estimate_mel; in C, "
+        "Java and Go take the tensors' names from that signature",
+        write_saved_model,
+    ),
+}
+
+
+# ---- The signal processing ---------------------------------------------------------------------
+def write_dsp(folder: Path, config: Config, formats: Iterable[str] = ("onnx",)) -> None:
+    """Write `dsp.json` into a model folder."""
+    text = json.dumps(describe_dsp(config, formats), indent=1, allow_nan=False)
+    (Path(folder) / DSP).write_text(text + "\n", encoding="utf-8")
+
+
+def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str, Any]:
+    """Return all that a program in another language must know to run a model.
+
+    Args:
+        config: Settings of the model.
+        formats: Those that its folder holds.
+
+    Returns:
+        Numbers in fields and formulas in short strings, fit for JSON.
+    """
+    from gan_denoise.generator import receptive_field, time_stride
+
+    mel, rate = config.mel, config.audio.sample_rate
+    bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2
+    field, stride = receptive_field(config), time_stride(config)
+    grid = mel.hop_length * stride
+    tensor = {"shape": ["batch", "frames", mel.n_mels], "dtype": "float32",
+              "layout": "row-major: the bands of a frame lie together, lowest first"}
+    return {
+        "format_version": 1,
+        "order": "samples -> stft -> mel -> normalisation -> network -> gain -> istft -> samples",
+        "sample_rate": rate,
+        "samples": "floats, full scale is 1, not normalised in any way; each channel by itself",
+        "resampling": "A recording of another rate is resampled to sample_rate by any good "
+                      "band-limited resampler without delay (soxr HQ here); the removed signal "
+                      "(noisy - cleaned) is resampled back and subtracted from the recording. What "
+                      "lies above sample_rate / 2 is so kept as it is; this package also gives it "
+                      "the gain of the bands above sample_rate / 4: the root of their energy after "
+                      "over before, linear between frames",
+        "stft": {
+            "n_fft": mel.n_fft, "win_length": mel.win_length, "hop_length": mel.hop_length,
+            "bins": bins,
+            "window": {
+                "name": "periodic Hann",
+                "formula": "w[n] = 0.5 - 0.5 cos(2 pi n / win_length), 0 <= n < win_length; with "
+                           "zeros_left and zeros_right around it, n_fft in all",
+                "zeros_left": left, "zeros_right": mel.n_fft - mel.win_length - left,
+            },
+            "padding": {"mode": "zeros", "left": mel.n_fft // 2, "right": mel.n_fft // 2},
+            "frames": "1 + floor(samples / hop_length)",
+            "formula": "X[t, k] = sum over 0 <= n < n_fft of w[n] padded[t hop_length + n] "
+                       "exp(-2 pi i k n / n_fft), 0 <= k < bins; no scaling",
+        },
+        "mel": {
+            "file": "mel_filterbank.npy",
+            "shape": [mel.n_mels, bins], "dtype": "float32", "byte_order": "little",
+            "offset_bytes": NPY_HEADER,
+            "layout": "row-major, a band after the other; without an .npy reader skip "
+                      "offset_bytes and read n_mels * bins floats to the end of the file",
+            "n_mels": mel.n_mels, "fmin": mel.fmin,
+            "fmax": rate / 2 if mel.fmax is None else mel.fmax,
+            "scale": "Slaney, area norm (librosa.filters.mel)",
+            "power": 1,
+            "formula": "mel[t, m] = sum over k of bank[m, k] |X[t, k]|",
+        },
+        "normalisation": {
+            "floor": mel.floor, "offset_db": mel.offset_db, "range_db": mel.range_db,
+            "low": 0.0, "high": 1.0,
+            "formula": "mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, low, "
+                       "high)",
+            "inverse": "mel = 10^((mel01 range_db - offset_db) / 20)",
+        },
+        "network": {
+            "input": {"name": "noisy_mel"} | tensor, "output": {"name": "estimate_mel"} | tensor,
+            "values": "mel01 of the noisy recording -> mel01 of the clean estimate",
+            "receptive_field": field, "time_stride": stride,
+            "formats": {name: {"file": FORMATS[name].file, "call": FORMATS[name].call}
+                        for name in check_formats(formats)},
+        },
+        "gain": {
+            "max_gain_db": config.inversion.max_gain_db,
+            "band_formula": "band_gain[t, m] = 10^(min((estimate01 - noisy01) range_db, "
+                            "max_gain_db) / 20)",
+            "spread_formula": "spread[m, k] = bank[m, n(k)] / sum over j of bank[j, n(k)]",
+            "uncovered_bins": "n(k) = k where bin k has a band over it (its column of bank sums "
+                              "to more than 0), else the nearest such bin; of two equally near "
+                              "ones the lower",
+            "formula": "Y[t, k] = X[t, k] * sum over m of band_gain[t, m] spread[m, k]; the noisy "
+                       "phase is kept",
+        },
+        "istft": {
+            "weight_floor": 1e-11,
+            "formula": "y = overlap-add of w[n] irfft(Y[t])[n] at t hop_length, divided by "
+                       "max(overlap-add of w[n]^2, weight_floor); the real inverse DFT scales by "
+                       "1 / n_fft; then drop padding.left samples and keep as many as came in",
+        },
+        "chunks": {
+            "grid_samples": grid,
+            "context_samples": -(-(field * mel.hop_length + mel.n_fft) // grid) * grid,
+            "rule": "A long recording may be cleaned in parts. A part starts at a multiple of "
+                    "grid_samples; of its output, drop context_samples at both ends, except at "
+                    "the ends of the recording: what is left equals the whole",
+        },
+        "inversion": {
+            "name": config.inversion.name, "phase_steps": config.inversion.phase_steps,
+            "gain": "what `gain` and `istft` say; enough for every model",
+            "gain+phase": "before the last istft, phase_steps times: Z = stft(istft(Y)), Y = "
+                          "|Y| Z / max(|Z|, 1e-12)",
+            "griffinlim": "of this package, for a mel without its noisy recording; a port does "
+                          "without it",
+        },
+    }
