@@ -1,6 +1,6 @@
 """WAV streams on pipes: read and written in order, with a length that may be unknown.
 
-libsndfile seeks; here nothing can. Samples are scaled, clipped and rounded as libsndfile does.
+libsndfile seeks; here nothing can. Samples are scaled and rounded as in files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gan_denoise.audio import AudioError
+from gan_denoise.writer import quantise
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # WAVE_FORMAT_...
 _ENCODINGS = {  # libsndfile's subtype -> format tag, bytes of a sample
@@ -266,10 +267,9 @@ class PipeWriter:
         if beyond:
             self.clipped += beyond
             block = np.clip(block, -1.0, 1.0)
-        # libsndfile, when it clips, rounds to 32 bits and cuts the lower ones off.
-        wide = np.rint(block.astype(np.float64, order="C") * 2**31)
-        wide = np.minimum(wide, 2**31 - 1).astype("<i4").reshape(-1, 1).view(np.uint8)
-        data = wide[:, 4 - self._width :]
+        whole = np.ascontiguousarray(quantise(block, 8 * self._width))
+        whole = whole.astype(whole.dtype.newbyteorder("<"), copy=False)
+        data = whole.reshape(-1, 1).view(np.uint8)[:, -self._width :]
         return (data ^ 0x80 if self._width == 1 else data).tobytes()
 
     def _put(self, data: bytes) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +21,11 @@ import soundfile
 
 from gan_denoise.audio import AUDIO_SUFFIXES, CONTAINERS, AudioError, AudioInfo
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed
+    fcntl = None
+
 _UNCLIPPED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II",
               "MPEG_LAYER_III")
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
@@ -26,7 +33,9 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # H
 _32_BIT_SIZES = {"WAV": 4, "WAVEX": 4, "AIFF": 2, "AU": 4}  # GiB that the header can count
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
           "FLOAT": 4, "DOUBLE": 8}
+BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _SYSTEM_ERROR = 2  # libsndfile's code for a failed system call
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 class Writer:
@@ -68,16 +77,20 @@ class Writer:
         # Not built on the name of the file, which may already be as long as the system allows.
         self._part = self.path.parent / f".{secrets.token_hex(8)}.part"
         self._channels = channels
+        self._handle: int | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = _claim(self._part)
             self._file = soundfile.SoundFile(
                 str(self._part), "w", sample_rate, channels, self._subtype, format=self._format
             )
             if tags_from is not None:
                 self._copy_tags(Path(tags_from))
-        except (soundfile.LibsndfileError, OSError) as error:
+        except BaseException as error:
             self._discard()
-            raise self._unwritable(error) from error
+            if isinstance(error, (soundfile.LibsndfileError, OSError)):
+                raise self._unwritable(error) from error
+            raise
 
     def write(self, audio: np.ndarray) -> None:
         """Append a block, `[channels, samples]` or, for one channel, `[samples]`.
@@ -93,14 +106,15 @@ class Writer:
             )
         if block.dtype not in (np.float32, np.float64):
             raise ValueError(f"{self.path}: expected float samples, not {block.dtype}")
-        broken = block.size - int(np.isfinite(block).sum())
-        if broken:
+        largest = float(np.max(np.abs(block), initial=0.0))
+        if not math.isfinite(largest):
+            broken = block.size - int(np.isfinite(block).sum())
             raise AudioError(f"{self.path}: {broken} samples to write are NaN or infinite")
-        if self._subtype not in _UNCLIPPED:
-            beyond = int((np.abs(block) > 1.0).sum())
-            if beyond:
-                self.clipped += beyond
-                block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
+        if largest > 1.0 and self._subtype not in _UNCLIPPED:
+            self.clipped += int((np.abs(block) > 1.0).sum())
+            block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
+        if self._subtype in BITS:
+            block = quantise(block, BITS[self._subtype])
         self._frames += block.shape[1]
         limit = _32_BIT_SIZES.get(self._format, math.inf) * 2**30 - 2**16
         if self._frames * self._channels * _BYTES.get(self._subtype, 1) > limit:
@@ -167,6 +181,81 @@ class Writer:
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def quantise(audio: np.ndarray, bits: int) -> np.ndarray:
+    """Round samples to the nearest of `bits` bits, clipped.
+
+    libsndfile cuts bits off for some containers, which moves everything down by half a step.
+
+    Args:
+        audio: Float, full scale is 1.
+        bits: 8 to 32.
+
+    Returns:
+        int16 for up to 16 bits, else int32, of the same shape; the bits are the upper ones.
+    """
+    steps = 2.0 ** (bits - 1)
+    exact = audio if bits <= 24 else audio.astype(np.float64)
+    rounded = np.rint(exact * exact.dtype.type(steps))
+    width = 16 if bits <= 16 else 32
+    rounded = np.clip(rounded, -steps, steps - 1, out=rounded).astype(f"int{width}")
+    return rounded << (width - bits) if width > bits else rounded
+
+
+def lock(handle: int, wait: bool = True) -> bool:
+    """Lock an open file against other processes until it is closed, or this process is dead.
+
+    Returns:
+        Whether it is locked now: False where another process holds it, or nothing can be locked.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def remove_parts(folder: Path, older_than: float = 0.0) -> None:
+    """Remove the temporary files that killed processes left in a folder; those in use stay.
+
+    Args:
+        folder: Looked at alone, without its sub-folders.
+        older_than: Seconds since the last write.
+    """
+    try:
+        parts = [entry for entry in os.scandir(folder) if _PART.fullmatch(entry.name)]
+    except OSError:
+        return
+    for part in parts:
+        with contextlib.suppress(OSError):  # gone already, or not ours to remove
+            if time.time() - part.stat().st_mtime < older_than:
+                continue
+            if fcntl is None:
+                os.unlink(part)
+                continue
+            handle = os.open(part, os.O_RDWR)
+            try:
+                if lock(handle, wait=False):
+                    os.unlink(part)
+            finally:
+                os.close(handle)
+
+
+def _claim(part: Path) -> int | None:
+    """Create a temporary file and lock it while it is written: `remove_parts` passes it by."""
+    while fcntl is not None:
+        handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+        lock(handle)
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # removed between its creation and its lock
+    return None
 
 
 def write(

@@ -38,6 +38,16 @@ def test_every_16_bit_value_survives(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(back[0] * 32768, values)
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".aiff", ".au", ".caf", ".w64", ".rf64"])
+def test_samples_take_the_nearest_of_16_bits(tmp_path: Path, suffix: str) -> None:
+    values = np.repeat(np.arange(-300, 300), 3)
+    between = (values + np.tile([-0.49, 0.0, 0.49], 600)) / 32768
+    write(tmp_path / f"near{suffix}", between, RATE, subtype="PCM_16")
+    np.testing.assert_array_equal(
+        soundfile.read(tmp_path / f"near{suffix}", dtype="int16")[0], values
+    )
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_24_bit_values_survive(tmp_path: Path, suffix: str) -> None:
     values = np.random.default_rng(0).integers(-(2**23), 2**23, 20000)
