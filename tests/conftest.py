@@ -117,6 +117,18 @@ def tiny_run(folder: Path, config: Config, kind: str = "finetune") -> Any:
     return trainer
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a tiny network with arbitrary weights, and the run that it came from."""
+    from gan_denoise.export import export
+
+    folder = tmp_path_factory.mktemp("tiny")
+    config = tiny_config(generator={"name": "tcn_autoencoder", "gain_floor_db": 20.0})
+    tiny_run(folder / "run", config)
+    export(folder / "run", folder / "model")
+    return folder / "model"
+
+
 # ---- Recordings --------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
