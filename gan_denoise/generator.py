@@ -245,7 +245,9 @@ class CropLike(layers.Layer):
 
     def call(self, inputs):
         x, like = inputs
-        return x[:, : ops.shape(like)[1], : like.shape[2], :]
+        cropped = x[:, : ops.shape(like)[1], : like.shape[2], :]
+        # The end of a slice is computed, and with it LiteRT's converter loses all sizes.
+        return ops.reshape(cropped, (ops.shape(x)[0], -1, like.shape[2], x.shape[3]))
 
     def compute_output_shape(self, input_shapes):
         shape, like = input_shapes

@@ -61,14 +61,14 @@ def write_saved_model(network: Any, path: Path) -> None:
     """Write a generator as TensorFlow's SavedModel, with named input and output."""
     import keras
 
-    traced = _with_known_shapes(network)
+    network(np.zeros((1, 4, network.input_shape[-1]), np.float32))  # called once, or no export
 
     def serve(noisy_mel: Any) -> dict[str, Any]:
-        return {"estimate_mel": traced(noisy_mel, training=False)}
+        return {"estimate_mel": network(noisy_mel, training=False)}
 
     given = keras.InputSpec("float32", (None, None, network.input_shape[-1]), name="noisy_mel")
     archive = keras.export.ExportArchive()
-    archive.track(traced)
+    archive.track(network)
     archive.add_endpoint("serve", serve, input_signature=[given])
     archive.write_out(path, verbose=False)
 
@@ -86,33 +86,6 @@ def write_litert(network: Any, path: Path) -> None:
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
-
-
-def _with_known_shapes(network: Any) -> Any:
-    """Copy a generator so that bands and channels stay known after a crop.
-
-    The converter loses all sizes in a slice whose end is computed, and turns no convolution of
-    unknown channels into a built-in one. Only frames and batch are unknown after a reshape.
-    """
-    import keras
-    from keras import ops
-
-    from gan_denoise.generator import CropLike
-
-    class KnownCrop(CropLike):
-        def call(self, inputs: Any) -> Any:
-            x, like = inputs
-            shape = (ops.shape(x)[0], -1, like.shape[2], x.shape[3])
-            return ops.reshape(super().call(inputs), shape)
-
-    def copy_layer(layer: Any) -> Any:
-        kind = KnownCrop if isinstance(layer, CropLike) else type(layer)
-        return kind.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(network, clone_function=copy_layer)
-    copy.set_weights(network.get_weights())
-    copy(np.zeros((1, 4, network.input_shape[-1]), np.float32))  # must be called before it exports
-    return copy
 
 
 def open_onnx(path: Path) -> Run:
