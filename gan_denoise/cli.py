@@ -9,11 +9,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from gan_denoise.enhance import FileResult
+    from gan_denoise.folder import Tally
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -31,6 +39,30 @@ class Inversion(StrEnum):
     gain = "gain"
     gain_phase = "gain+phase"
     griffinlim = "griffinlim"
+
+
+class Preset(StrEnum):
+    """Names of `treatment.PRESETS`."""
+
+    asr = "asr"
+    podcast = "podcast"
+    archive = "archive"
+
+
+class Channels(StrEnum):
+    """What becomes of several channels."""
+
+    keep = "keep"
+    mono = "mono"
+    link = "link"
+
+
+class Format(StrEnum):
+    """Container of the outputs."""
+
+    keep = "keep"
+    wav = "wav"
+    flac = "flac"
 
 
 Settings = Annotated[
@@ -181,43 +213,123 @@ def evaluate(
 @app.command()
 def denoise(
     inputs: Annotated[list[Path], typer.Argument(help="Files and folders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the cleaned files.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", "--output-dir", "--out-dir",
+                           help="Folder for the cleaned files.")
+    ],
     model: ModelName = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Settings for a purpose: asr, light, before a recogniser; podcast, "
+                          "all noise but some room; archive, careful. Options given beside it "
+                          "win.", show_default=False),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of the noise goes, 0 to 1 (all).", show_default=False),
+    ] = None,
+    atten_lim: Annotated[
+        float | None,
+        typer.Option(help="Cut nothing by more than this, in dB.", show_default=False),
+    ] = None,
+    channels: Annotated[
+        Channels | None,
+        typer.Option(help="keep (the default) cleans each by itself; link gives all one gain, so "
+                          "that the stereo image stays; mono writes their mean.",
+                     show_default=False),
+    ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option(help="Container of the outputs; keep (the default): that of each input.",
+                     show_default=False),
+    ] = None,
+    peak_guard: Annotated[
+        bool | None,
+        typer.Option("--peak-guard/--no-peak-guard", show_default=False,
+                     help="Turn down, as a whole, a file that would clip."),
+    ] = None,
     inversion: InversionName = None,
+    residual: Annotated[
+        Path | None, typer.Option(help="Folder for what was removed.", show_default=False)
+    ] = None,
     recursive: Annotated[bool, typer.Option(help="Look into sub-folders.")] = True,
-    threads: Annotated[int, typer.Option(min=0, help="Of the network; 0: all cores.")] = 0,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing/--overwrite",
+                     help="Skip what an earlier run did from the same input, model and settings; "
+                          "or do everything again, and replace any file in the way."),
+    ] = True,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", min=0,
+                     help="Processes; 0: one per thread where there is enough to do."),
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Of all processes together; 0: one per core.")
+    ] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", show_default=False,
+                     help="Do the I-th of N shares, counted from 1: machines share the work."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a row a file: .json or .csv.", show_default=False),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End with the first file that fails.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be done.")
+    ] = False,
 ) -> None:
     """Clean recordings: any rate, any channels; same length, level and format.
 
     The output folder mirrors the tree of each input folder. A file that fails is named, and the
-    rest goes on.
+    rest goes on. The same command takes up a run that was stopped, by whatever.
     """
-    from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
+    from pydantic import ValidationError
 
+    from gan_denoise import folder
+    from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
+    from gan_denoise.treatment import Treatment
+
+    share = _share(shard)
+    if dry_run and report is not None:
+        raise _refused("--dry-run writes nothing, also no --report")
+    if report is not None:
+        folder.check_report(report)
+    try:
+        treatment = Treatment.preset(
+            preset, strength=strength, atten_lim_db=atten_lim, peak_guard=peak_guard,
+            channels=channels.value if channels else None, format=format.value if format else None,
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]).removesuffix("_db").replace("_", "-")
+        raise _refused(f"--{name} {fault['input']}: {fault['msg']}") from None
+    # Pipes (`denoise - -o -`) part here from files and folders.
     enhancer = Enhancer.load(model or DEFAULT_MODEL, threads)
     if inversion is not None:
         enhancer = enhancer.with_inversion(inversion.value)
-    errors = _console(stderr=True)
-    with _bar("files") as bar:
-
-        def progress(result: Any, done: int, total: int) -> None:
-            bar(done, total)
-            if result.error is not None:
-                errors.print(f"failed: {result.error}", highlight=False, soft_wrap=True)
-            elif result.clipped:
-                errors.print(f"{result.target}: {result.clipped} samples clipped",
-                             highlight=False, soft_wrap=True)
-
-        results = enhancer.enhance_folder(inputs, out, recursive, progress)
-    failed = sum(result.error is not None for result in results)
-    seconds = sum(result.seconds for result in results)
-    elapsed = sum(result.elapsed for result in results)
-    speed = f" at {seconds / elapsed:.0f} x real time" if elapsed else ""
-    _console().print(
-        f"{len(results) - failed} files, {seconds / 60:.1f} min of audio{speed}, in {out}"
-        + (f"; {failed} failed" if failed else ""), highlight=False, soft_wrap=True,
-    )
-    if failed:
+    enhancer = enhancer.with_treatment(treatment)
+    with _AudioBar(quiet=dry_run) as bar:
+        try:
+            results = enhancer.enhance_folder(
+                inputs, out, recursive, overwrite=not skip_existing, jobs=jobs, residual=residual,
+                fail_fast=fail_fast, dry_run=dry_run, shard=share, progress=bar,
+            )
+        except folder.Interrupted as stopped:
+            if report is not None:
+                folder.write_report(stopped.results, report)
+            bar.say(f"stopped after {len(stopped.results)} files; the same command goes on")
+            raise
+    if report is not None:
+        folder.write_report(results, report)
+    for result in results if dry_run else ():
+        typer.echo(_shown(_intention(result)))
+    typer.echo(_shown(_summary(results, bar.speed, out)))
+    if any(result.status == "failed" for result in results):
         raise typer.Exit(FAILED)
 
 
@@ -284,6 +396,54 @@ def main(*arguments: str) -> None:
         sys.exit(USAGE)
 
 
+def _share(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise _refused(f"--shard {shard}: expected I/N, for instance 1/4 to 4/4")
+    return int(number), int(count)
+
+
+def _intention(result: FileResult) -> str:
+    """Say what a run would do with a file."""
+    if result.status == "failed":
+        return f"refused: {result.error}"
+    if result.status == "skipped":
+        return f"skip: {result.source} (done before)"
+    why = "new" if result.reason == "new" else f"redo, {result.reason}"
+    return f"{why}: {result.source} -> {result.target}"
+
+
+def _summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
+    counts = Counter(result.status for result in results)
+    seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
+    verb = "planned" if counts["planned"] else "done"
+    line = (f"{counts[verb]} files {verb}, {counts['skipped']} skipped, {counts['failed']} failed: "
+            f"{seconds / 60:.1f} min of audio")
+    if counts["done"] and speed:
+        line += f" at {speed:.0f} x real time"
+    clipped = sum(result.clipped for result in results)
+    if clipped:
+        line += f" ({clipped} samples clipped: see --peak-guard)"
+    return f"{line}, in {out}"
+
+
+def _refused(message: str) -> typer.Exit:
+    """Print one line of a usage error; raise what comes back."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(USAGE)
+
+
+def _shown(text: str) -> str:
+    """Return text for stdout, with escapes for what a name may hold and a terminal may not."""
+    text = "".join(character.encode("unicode_escape").decode()
+                   if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+                   for character in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
     from gan_denoise.run import train
 
@@ -299,7 +459,7 @@ def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
 
 
 def _require_training(verb: str) -> None:
-    needed = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "tf2onnx", "matplotlib")
+    needed = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         typer.echo(
@@ -338,6 +498,49 @@ class _bar:
 
     def __call__(self, done: int, total: int) -> None:
         self._progress.update(self._task, completed=done, total=total)
+
+
+class _AudioBar:
+    """A bar of the audio of a folder run on stderr, the failures above it; `progress` of a run."""
+
+    def __init__(self, quiet: bool = False):
+        from rich import progress
+
+        self._console = _console(stderr=True)
+        self._progress = progress.Progress(
+            progress.BarColumn(bar_width=20), progress.TextColumn("{task.description}"),
+            console=self._console, transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._quiet = quiet
+        self._task = self._progress.add_task("", total=None)
+        self.speed = 0.0
+
+    def __enter__(self) -> _AudioBar:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def __call__(self, tally: Tally) -> None:
+        self.speed = tally.speed
+        if tally.result is not None and tally.result.status == "failed" and not self._quiet:
+            self.say(f"failed: {tally.result.error}")
+        text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
+        if tally.remaining is not None:
+            text += f", {tally.speed:.0f} x real time, {_clock(tally.remaining)} to go"
+        self._progress.update(self._task, completed=tally.seconds_done, total=tally.seconds,
+                              description=text)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self._console.print(_shown(line), markup=False, emoji=False, highlight=False,
+                            soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 if __name__ == "__main__":

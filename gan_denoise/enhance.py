@@ -100,7 +100,7 @@ class Enhancer:
     def __init__(self, model: Model, inversion: InversionConfig, treatment: Treatment,
                  threads: int, chunk_seconds: float, pool: ThreadPoolExecutor):
         self.model, self.inversion, self.treatment = model, inversion, treatment
-        self.threads, self.chunk_seconds, self._pool = threads, chunk_seconds, pool
+        self.threads, self.chunk_seconds, self.pool = threads, chunk_seconds, pool
 
     @classmethod
     def load(
@@ -142,7 +142,7 @@ class Enhancer:
             raise ModelError("griffinlim makes a new waveform and has no gain: it knows no "
                              "strength, no atten_lim and no linked channels; take gain")
         return Enhancer(self.model, threads=self.threads, chunk_seconds=self.chunk_seconds,
-                        pool=self._pool, **own)
+                        pool=self.pool, **own)
 
     @property
     def name(self) -> str:
@@ -186,7 +186,7 @@ class Enhancer:
         chunks = Chunks(
             model, self.inversion, self.treatment, 1 if mono else channels,
             full_band=sample_rate > model.mel.sample_rate and self.inversion.name != "griffinlim",
-            pool=self._pool,
+            pool=self.pool,
             ahead=max(min(round(self.chunk_seconds / PART_SECONDS), self.threads + 1), 1),
         )
         return Stream(chunks, sample_rate, channels, mono)

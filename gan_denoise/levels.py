@@ -9,12 +9,14 @@ import numpy as np
 from gan_denoise.audio import peak
 
 FRAME_SECONDS = 0.05
-QUIET = 10  # percent of the frames, which make the noise floor
-SILENCE_DB = -100.0  # frames below this are digital silence, no floor
+QUIET = 0.1  # of the frames make the noise floor
+SILENCE_DB, LOUD_DB, STEP_DB = -100.0, 20.0, 0.05  # below: digital silence, which is no floor
 
 
 class Levels:
     """Peaks, and the level of the quietest tenth, of a recording and of what became of it.
+
+    Memory does not grow with the recording: levels of frames are counted, not kept.
 
     Args:
         sample_rate: In Hz.
@@ -23,7 +25,8 @@ class Levels:
     def __init__(self, sample_rate: int):
         self._frame = max(round(FRAME_SECONDS * sample_rate), 1)
         self._rest = np.zeros((2, 0))  # energy of samples that fill no frame yet
-        self._energies: list[np.ndarray] = []  # of frames, [2, frames]
+        steps = round((LOUD_DB - SILENCE_DB) / STEP_DB) + 1
+        self._counts = np.zeros((2, steps), np.int64)  # of frames by their level
         self._peaks = [0.0, 0.0]
 
     def add(self, noisy: np.ndarray, output: np.ndarray) -> None:
@@ -35,8 +38,13 @@ class Levels:
         energy = np.concatenate([self._rest, energy], axis=1)
         whole = energy.shape[1] - energy.shape[1] % self._frame
         frames = energy[:, :whole].reshape(2, -1, self._frame).mean(axis=-1)
-        self._energies.append(frames.astype(np.float32))
         self._rest = energy[:, whole:]
+        heard = frames[:, frames[0] > 10 ** (SILENCE_DB / 10)]
+        level = 10 * np.log10(np.maximum(heard, 10 ** (SILENCE_DB / 10)))
+        place = np.rint((level - SILENCE_DB) / STEP_DB).astype(int)
+        for counts, places in zip(self._counts, np.minimum(place, len(self._counts[0]) - 1),
+                                  strict=True):
+            counts += np.bincount(places, minlength=len(counts))
 
     @property
     def peak_in_db(self) -> float | None:
@@ -59,12 +67,11 @@ class Levels:
 
         None where all of it is digital silence or shorter than a frame.
         """
-        energies = np.concatenate(self._energies, axis=1) if self._energies else self._rest[:, :0]
-        heard = energies[:, energies[0] > 10 ** (SILENCE_DB / 10)]
-        if not heard.shape[1]:
+        total = self._counts.sum(axis=1, keepdims=True)
+        if not total.any():
             return None
-        before, after = np.percentile(heard, QUIET, axis=1)
-        return round(10 * math.log10(before / max(after, 10 ** (SILENCE_DB / 10))), 1)
+        before, after = (self._counts.cumsum(axis=1) >= QUIET * total).argmax(axis=1)
+        return round(STEP_DB * float(before - after), 1)
 
 
 def _decibel(magnitude: float) -> float | None:

@@ -74,7 +74,7 @@ def test_denoise_and_info_import_nothing_heavy(recordings, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+    assert len(list((tmp_path / "out").rglob("[!.]*.*"))) == 3
 
 
 def test_denoise_mirrors_the_tree_and_keeps_formats(recordings, tmp_path):
@@ -102,10 +102,146 @@ def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
     assert len(failed) == 4
     for name in ("text.wav", "empty.wav", "none.wav", "nan.wav"):
         assert sum(name in line for line in failed) == 1
-    written = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    written = sorted(path.name for path in (tmp_path / "out").rglob("[!.]*"))
     assert written == ["five.wav", "silent.wav"]
     assert soundfile.info(tmp_path / "out" / "five.wav").channels == 5
     assert not np.any(soundfile.read(tmp_path / "out" / "silent.wav")[0])
+
+
+def test_ten_broken_files_among_fifty(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        (folder / f"{number % 5}").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{number % 5}" / f"[{number}].wav",
+                        0.1 * rng.standard_normal(3000), RATE)
+    noise = 0.1 * rng.standard_normal(20000)
+    (folder / "text.wav").write_text("this is no recording")
+    (folder / "empty.flac").touch()
+    (folder / "bytes.ogg").write_bytes(rng.bytes(5000))
+    (folder / "dangling.wav").symlink_to(folder / "gone.wav")
+    os.mkfifo(folder / "pipe.wav")
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    soundfile.write(folder / "nan.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(folder / "infinite.wav", np.full(4000, np.inf), RATE, subtype="DOUBLE")
+    for name, kept in (("cut.flac", 0.5), ("header.wav", 0.0005)):
+        soundfile.write(folder / name, noise, RATE)
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: int(kept * len(whole))])
+    broken = {"text.wav": "not readable as audio", "empty.flac": "0 bytes",
+              "bytes.ogg": "not readable as audio", "dangling.wav": "no such file",
+              "pipe.wav": "no regular file", "none.wav": "holds no samples", "nan.wav": "NaN",
+              "infinite.wav": "infinite", "cut.flac": "cut.flac",
+              "header.wav": "not readable as audio"}
+    report = tmp_path / "report.json"
+    done = gan_denoise("denoise", folder, "-o", out, "-j", 2, "--report", report)
+    assert done.returncode == 1
+    assert done.stdout.startswith("50 files done, 0 skipped, 10 failed: 0.2 min of audio at ")
+    assert done.stdout.count("\n") == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 10
+    for name, reason in broken.items():
+        assert [line for line in lines if line.startswith("failed: ") and name in line
+                and reason in line], (name, lines)
+    assert len(list(out.rglob("[!.]*.wav"))) == 50
+    rows = json.loads(report.read_text())
+    assert {Path(row["source"]).name for row in rows if row["status"] == "failed"} == set(broken)
+    again = gan_denoise("denoise", folder, "-o", out)
+    assert again.stdout.startswith("0 files done, 50 skipped, 10 failed")
+
+
+def test_a_dry_run_says_what_a_run_does(recordings, tmp_path):
+    out = tmp_path / "out"
+    assert gan_denoise("denoise", recordings / "sub", "-o", out).returncode == 0
+    (out / "b.flac").write_bytes(b"cut")
+    arguments = ("denoise", recordings / "sub", recordings / "a.wav", "-o", out, "--dry-run")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    done = gan_denoise(*arguments)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("redo, an output is missing or has another size: ")
+    assert lines[1] == f"skip: {recordings / 'sub' / 'c d.wav'} (done before)"
+    assert lines[2] == f"new: {recordings / 'a.wav'} -> {out / 'a.wav'}"
+    assert lines[3].startswith("2 files planned, 1 skipped, 0 failed")
+    soundfile.write(out / "a.wav", np.zeros(100), RATE)
+    done = gan_denoise(*arguments)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[2].startswith(f"refused: {out / 'a.wav'}: exists and was not")
+    assert not done.stderr
+    done = gan_denoise(*arguments, "--overwrite")
+    assert done.stdout.splitlines()[2].startswith("redo, overwrite: ")
+    (out / "a.wav").unlink()
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_settings_of_a_run_reach_the_files(recordings, tmp_path):
+    def samples(name, *arguments, file="a.wav"):
+        done = gan_denoise("denoise", recordings, "--output-dir", tmp_path / name, *arguments)
+        assert done.returncode == 0, done.stderr
+        return soundfile.read(tmp_path / name / file)[0]
+
+    noisy = soundfile.read(recordings / "a.wav")[0]
+    full = samples("full")
+    light = samples("light", "--preset", "asr")
+    np.testing.assert_allclose(samples("none", "--preset", "asr", "--strength", 0), noisy,
+                               atol=1 / 32768)
+    assert 0 < np.std(light - noisy) < np.std(full - noisy)
+    samples("flac", "--format", "flac", "--channels", "mono", "--residual", tmp_path / "removed",
+            "--shard", "1/3", "--no-recursive", file="a.flac")
+    assert [path.name for path in (tmp_path / "removed").iterdir()] == ["a.flac"]
+
+
+def test_the_choices_are_those_of_the_treatment():
+    from typing import get_args
+
+    from gan_denoise import cli
+    from gan_denoise.treatment import PRESETS, Treatment
+
+    assert list(cli.Preset) == list(PRESETS)
+    for choices, name in ((cli.Channels, "channels"), (cli.Format, "format")):
+        assert list(choices) == list(get_args(Treatment.model_fields[name].annotation))
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--strength", 2), "--strength 2.0: "), (("--atten-lim", -3), "--atten-lim -3.0: "),
+    (("--strength", "nan"), "--strength nan: "), (("--shard", "0/4"), "--shard 0/4: "),
+    (("--shard", "5/4"), "1/4 to 4/4"), (("--shard", "a"), "expected I/N"),
+    (("--report", "x.txt"), ".json or .csv"), (("--dry-run", "--report", "x.csv"), "--dry-run"),
+    (("--inversion", "griffinlim", "--strength", 0.5), "griffinlim"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_refused_in_a_line(recordings, tmp_path, arguments, said):
+    from typer.testing import CliRunner
+
+    from gan_denoise import cli
+
+    command = ["denoise", str(recordings), "-o", str(tmp_path / "out"), *map(str, arguments)]
+    done = CliRunner().invoke(cli.app, command)
+    shown = done.output.strip() or f"error: {done.exception}"  # as `main` shows it
+    assert shown.startswith("error: ")
+    assert said in shown
+    assert "\n" not in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_console_takes_any_name(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "[").mkdir(parents=True)
+    (folder / "[" / "red][bold]:smile:.wav").write_text("this is no recording")
+    (folder / "line\nbreak\x1b[31m.wav").write_text("this is no recording")
+    soundfile.write(folder / "録音.wav", np.zeros(1000), RATE)
+    with open(os.fsencode(folder) + b"/bad\xff.wav", "wb") as file:
+        file.write(b"this is no recording")
+    for environment in ({}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        done = gan_denoise("denoise", folder, "-o", tmp_path / "out", "--dry-run", **environment)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert len(done.stdout.splitlines()) == 5
+        assert "[/red][bold]:smile:.wav" in done.stdout
+        assert "line\\nbreak\\x1b[31m.wav" in done.stdout
+        assert "bad\\udcff.wav" in done.stdout
+    done = gan_denoise("denoise", folder, "-o", tmp_path / "out")
+    assert "[/red][bold]:smile:.wav" in done.stderr
+    assert len(done.stderr.splitlines()) == 3
 
 
 def test_denoise_refuses_before_any_work(recordings, tmp_path):

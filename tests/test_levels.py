@@ -39,7 +39,7 @@ def test_blocks_change_nothing(sizes, length):
     assert parts.noise_floor_drop_db == whole.noise_floor_drop_db
     assert (parts.peak_in_db, parts.peak_out_db) == (whole.peak_in_db, whole.peak_out_db)
     if length >= 800:
-        assert whole.noise_floor_drop_db == pytest.approx(6.0, abs=0.05)
+        assert whole.noise_floor_drop_db == pytest.approx(6.0, abs=0.1)
 
 
 def test_digital_silence_is_no_noise_floor():
@@ -47,5 +47,5 @@ def test_digital_silence_is_no_noise_floor():
     assert measured(noisy, noisy).noise_floor_drop_db is None
     assert measured(noisy, noisy).peak_in_db is None
     noisy[:, RATE:] = 0.01 * np.random.default_rng(0).standard_normal(RATE)
-    assert measured(noisy, 0.1 * noisy).noise_floor_drop_db == pytest.approx(20, abs=0.1)
+    assert measured(noisy, 0.1 * noisy).noise_floor_drop_db == pytest.approx(20, abs=0.15)
     assert measured(noisy, 0 * noisy).noise_floor_drop_db > 50  # all of it gone: finite

@@ -1,0 +1,202 @@
+"""What a folder run would write, all of it settled before any work: names, containers, clashes."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_denoise.audio import CONTAINERS, AudioError, AudioInfo, find_audio, probe
+from gan_denoise.treatment import Treatment
+from gan_denoise.writer import check_container, output_container
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of a run.
+
+    Attributes:
+        source: The input.
+        target: The output.
+        residual: The file for what is removed, None where none is wanted.
+        info: The input's header, None where it could not be read.
+        refused: Why nothing is written for it, None where nothing speaks against it.
+    """
+
+    source: Path
+    target: Path
+    residual: Path | None = None
+    info: AudioInfo | None = None
+    refused: str | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The target, and the residual where one is wanted."""
+        return [self.target] if self.residual is None else [self.target, self.residual]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the input, 0 where it is not known."""
+        return self.info.seconds if self.info is not None else 0.0
+
+
+def plan(
+    inputs: Sequence[Path],
+    out: Path,
+    treatment: Treatment,
+    recursive: bool = True,
+    residual: Path | None = None,
+) -> list[Item]:
+    """Return every file of a run, in the order of the inputs and their names; nothing is written.
+
+    Args:
+        inputs: Files and folders; the trees of the folders are mirrored.
+        out: Output folder.
+        treatment: Says container and channels of the outputs.
+        recursive: Whether sub-folders are searched.
+        residual: Folder for what is removed.
+
+    Raises:
+        AudioError: When nothing is found, two inputs would write one output, or a folder is input
+            and output at once.
+    """
+    roots = [out] if residual is None else [out, residual]
+    _check_folders(inputs, roots)
+    taken: dict[Path, Path] = {}  # output -> source
+    items: dict[Path, Item] = {}  # by target
+    for source, relative in _sources(inputs, roots, recursive):
+        if treatment.format != "keep":
+            relative = _renamed(relative, treatment.format)
+        outputs = [root / relative for root in roots]
+        for output in outputs:
+            before = taken.setdefault(output, source)
+            if before != source and before.resolve() != source.resolve():
+                raise _clash(before, source, output)
+        if outputs[0] not in items:
+            items[outputs[0]] = _item(source, outputs, treatment)
+    if not items:
+        raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
+    _check_twins(taken, out)
+    return list(_check_sources(items.values()))
+
+
+def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
+    kinds = ("output", "residual")
+    for kind, root in zip(kinds, roots, strict=False):
+        for item in inputs:
+            if item.is_dir() and item.resolve() == root.resolve():
+                raise AudioError(f"{root}: {kind} folder is the input; give another one")
+        if root.exists() and not root.is_dir():
+            raise AudioError(f"{root}: {kind} is not a folder; give another one")
+    if len({root.resolve() for root in roots}) < len(roots):
+        raise AudioError(f"{roots[0]}: is the output and the residual folder; give two")
+
+
+def _sources(
+    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool
+) -> Iterator[tuple[Path, Path]]:
+    """Give each input file and its name below the output folder."""
+    for item in inputs:
+        if not item.is_dir():
+            yield from ((source, Path(source.name)) for source in find_audio(item))
+            continue
+        # What earlier runs wrote into output folders inside the input is no input.
+        inside = {root.resolve() for root in roots} - set(item.resolve().parents)
+        for source in find_audio(item, recursive):
+            if inside.isdisjoint(source.resolve().parents):
+                yield source, source.relative_to(item)
+
+
+def _renamed(relative: Path, wanted: str) -> Path:
+    if CONTAINERS.get(relative.suffix.lower(), ("",))[0] == wanted.upper():
+        return relative
+    return relative.with_suffix(f".{wanted}")
+
+
+def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
+    info = None
+    try:
+        if source.exists() and not source.is_file():
+            raise AudioError(f"{source}: is no regular file")  # a named pipe would wait for ever
+        info = probe(source)
+        channels = 1 if treatment.channels == "mono" else info.channels
+        container = output_container(info, treatment.format)
+        check_container(outputs[0], info.sample_rate, channels, *container)
+    except UnicodeError:
+        return Item(source, *outputs, refused=f"{source}: the name is not valid "
+                    f"{sys.getfilesystemencoding().upper()}; rename the file")
+    except AudioError as error:
+        hint = _hint(info, treatment) if info is not None else ""
+        return Item(source, *outputs, info=info, refused=f"{error}{hint}")
+    return Item(source, *outputs, info=info)
+
+
+def _hint(info: AudioInfo, treatment: Treatment) -> str:
+    """Name the formats that would hold what a container cannot."""
+    channels = 1 if treatment.channels == "mono" else info.channels
+    fitting = []
+    for wanted in ("wav", "flac"):
+        with contextlib.suppress(AudioError):
+            container = output_container(info, wanted)
+            check_container(info.path, info.sample_rate, channels, *container)
+            fitting.append(f"--format {wanted}")
+    return f" ({' or '.join(fitting)})" if fitting else ""
+
+
+def _check_sources(items: Iterable[Item]) -> Iterator[Item]:
+    """Refuse outputs that are inputs, also by another name: they would be lost."""
+    items = list(items)
+    sources = {_identity(item.source): item.source for item in items}
+    sources.pop(None, None)
+    for item in items:
+        for output in item.outputs:
+            source = sources.get(_identity(output))
+            if source is not None and item.refused is None:
+                item = Item(item.source, item.target, item.residual, item.info,
+                            f"{output}: is the input {source}; give another output folder")
+        yield item
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_twins(taken: dict[Path, Path], out: Path) -> None:
+    """Refuse outputs that differ in case or in composed accents alone, where the disk merges them.
+
+    Where the disk tells them apart they are two files, as in the input.
+    """
+    merged: dict[str, Path] = {}
+    for output, source in taken.items():
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(output)).casefold())
+        before = merged.setdefault(key, output)
+        if before != output and _merges_names(out):
+            raise _clash(taken[before], source, output)
+
+
+def _merges_names(folder: Path) -> bool:
+    while not folder.is_dir():
+        folder = folder.parent
+    name = f".gan-denoise-é-{secrets.token_hex(8)}"
+    try:
+        (folder / name).touch(exist_ok=False)
+    except OSError:
+        return False  # nothing will be written there
+    try:
+        return any((folder / other).exists()
+                   for other in (name.upper(), unicodedata.normalize("NFD", name)))
+    finally:
+        (folder / name).unlink()
+
+
+def _clash(one: Path, other: Path, output: Path) -> AudioError:
+    return AudioError(f"{one} and {other} would both be written to {output}; denoise them into two "
+                      "folders")
