@@ -108,6 +108,24 @@ def find_audio(path: str | Path, recursive: bool = True) -> list[Path]:
     return sorted(found)
 
 
+def open_audio(path: str | Path) -> soundfile.SoundFile:
+    """Open a file for reading, whatever bytes its name is made of.
+
+    Raises:
+        AudioError: For samples without a header.
+        soundfile.LibsndfileError, OSError: When it cannot be opened.
+    """
+    if Path(path).suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples say neither their rate nor their encoding; give "
+                         "them a header, for instance with sox or ffmpeg")
+    return soundfile.SoundFile(native_name(path))
+
+
+def native_name(path: str | Path) -> str | bytes:
+    """Return a name as libsndfile takes it: a name that is no UTF-8 goes as its bytes."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
 def probe(path: str | Path) -> AudioInfo:
     """Read a file's header.
 
@@ -116,7 +134,7 @@ def probe(path: str | Path) -> AudioInfo:
             length is no error here, but one in `read`.
     """
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with open_audio(path) as file:
             return _info(Path(path), file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(Path(path), error) from error
@@ -143,7 +161,7 @@ def read(
     """
     path = Path(path)
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with open_audio(path) as file:
             info = _info(path, file)
             if info.frames <= 0:
                 raise AudioError(f"{path}: holds no samples (length zero); remove the file")
@@ -185,7 +203,7 @@ def blocks(path: str | Path, frames: int, dtype: str = "float32") -> Iterator[np
     path = Path(path)
     done = 0
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with open_audio(path) as file:
             expected = file.frames
             if expected <= 0:
                 raise AudioError(f"{path}: holds no samples (length zero); remove the file")

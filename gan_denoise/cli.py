@@ -9,19 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from gan_denoise.enhance import FileResult
-    from gan_denoise.folder import Tally
+from gan_denoise.terminal import AudioBar, FileBar, console, intention, shown, summary
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -94,7 +88,7 @@ def demo(
     _require_training("demo")
     from gan_denoise import demo as demonstration
 
-    demonstration.run(out, _console(), _console(stderr=True))
+    demonstration.run(out, console(), console(stderr=True))
 
 
 @app.command()
@@ -110,7 +104,7 @@ def check(
     from gan_denoise.checkpoint import write_atomically
 
     report = examine(data, deep=deep)
-    report.render(_console())
+    report.render(console())
     if json_file is not None:
         write_atomically(json_file, lambda file: file.write(report.to_json().encode()))
     if report.count("error"):
@@ -144,7 +138,7 @@ def mix(
         raise typer.BadParameter(f"--snr {snr}: expected numbers such as -5,0,5") from None
     rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds)
     hours = sum(row["seconds"] for row in rows) / 3600
-    _console().print(f"{len(rows)} pairs, {hours:.2f} h, in {out}", highlight=False)
+    console().print(f"{len(rows)} pairs, {hours:.2f} h, in {out}", highlight=False)
 
 
 @app.command()
@@ -203,19 +197,21 @@ def evaluate(
     models = {enhancer.name: enhancer for enhancer in loaded}
     if len(models) < len(loaded):
         raise typer.BadParameter("two models of one name: copy one to a folder of another name")
-    with _bar("files") as bar:
+    with FileBar("files") as bar:
         evaluation = measure(pairs, models, jobs=jobs, out=out, progress=bar)
-    render(evaluation, _console())
+    render(evaluation, console())
     if out is not None:
-        _console(stderr=True).print(f"scores and waveforms in {out}", highlight=False)
+        console(stderr=True).print(f"scores and waveforms in {out}", highlight=False)
 
 
 @app.command()
 def denoise(
-    inputs: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Files and folders; - for WAV on standard input.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", "--output-dir", "--out-dir",
-                           help="Folder for the cleaned files.")
+                           help="Folder for the cleaned files; - for standard output.")
     ],
     model: ModelName = None,
     preset: Annotated[
@@ -226,11 +222,12 @@ def denoise(
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="How much of the noise goes, 0 to 1 (all).", show_default=False),
+        typer.Option(metavar="0..1", help="How much of the noise goes, 1: all.",
+                     show_default=False),
     ] = None,
     atten_lim: Annotated[
         float | None,
-        typer.Option(help="Cut nothing by more than this, in dB.", show_default=False),
+        typer.Option(metavar="DB", help="Cut no band by more than this.", show_default=False),
     ] = None,
     channels: Annotated[
         Channels | None,
@@ -250,7 +247,8 @@ def denoise(
     ] = None,
     inversion: InversionName = None,
     residual: Annotated[
-        Path | None, typer.Option(help="Folder for what was removed.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for what was removed.", show_default=False),
     ] = None,
     recursive: Annotated[bool, typer.Option(help="Look into sub-folders.")] = True,
     skip_existing: Annotated[
@@ -261,12 +259,21 @@ def denoise(
     ] = True,
     jobs: Annotated[
         int,
-        typer.Option("--jobs", "-j", min=0,
-                     help="Processes; 0: one per thread where there is enough to do."),
+        typer.Option("--jobs", "-j", metavar="N", min=0, show_default=False,
+                     help="Processes; 0 (the default): one per thread where there is enough to "
+                          "do."),
     ] = 0,
     threads: Annotated[
-        int, typer.Option(min=0, help="Of all processes together; 0: one per core.")
+        int,
+        typer.Option(metavar="N", min=0, show_default=False,
+                     help="Of all processes together; 0 (the default): one per core."),
     ] = 0,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=1, show_default=False,
+                     help="Audio of a file that is under way at once, about (45); more keeps more "
+                          "threads busy and takes more memory."),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N", show_default=False,
@@ -274,7 +281,8 @@ def denoise(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write a row a file: .json or .csv.", show_default=False),
+        typer.Option(metavar="FILE", help="Write a row a file: .json or .csv.",
+                     show_default=False),
     ] = None,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="End with the first file that fails.")
@@ -286,12 +294,12 @@ def denoise(
     """Clean recordings: any rate, any channels; same length, level and format.
 
     The output folder mirrors the tree of each input folder. A file that fails is named, and the
-    rest goes on. The same command takes up a run that was stopped, by whatever.
+    rest goes on. The same command resumes a run that was stopped.
     """
     from pydantic import ValidationError
 
     from gan_denoise import folder
-    from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
+    from gan_denoise.enhance import CHUNK_SECONDS, DEFAULT_MODEL, Enhancer
     from gan_denoise.treatment import Treatment
 
     share = _share(shard)
@@ -308,12 +316,26 @@ def denoise(
         fault = error.errors()[0]
         name = str(fault["loc"][0]).removesuffix("_db").replace("_", "-")
         raise _refused(f"--{name} {fault['input']}: {fault['msg']}") from None
-    # Pipes (`denoise - -o -`) part here from files and folders.
-    enhancer = Enhancer.load(model or DEFAULT_MODEL, threads)
+    piped = [str(item) == "-" for item in (*inputs, out)]
+    if any(piped) and (len(piped) > 2 or not all(piped)):
+        raise _refused("- reads one WAV stream from standard input and writes one to standard "
+                       "output: denoise - -o -")
+    if any(piped) and (residual or report or dry_run or share or treatment.peak_guard
+                       or treatment.format != "keep"):
+        raise _refused("a stream takes no --residual, --report, --dry-run, --shard, --format and "
+                       "no --peak-guard, which needs a second pass")
+    enhancer = Enhancer.load(model or DEFAULT_MODEL, threads, chunk_seconds or CHUNK_SECONDS)
     if inversion is not None:
         enhancer = enhancer.with_inversion(inversion.value)
     enhancer = enhancer.with_treatment(treatment)
-    with _AudioBar(quiet=dry_run) as bar:
+    if any(piped):
+        from gan_denoise.pipe import enhance_pipe
+
+        clipped = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer)
+        if clipped:
+            typer.echo(f"{clipped} samples clipped", err=True)
+        return
+    with AudioBar(quiet=dry_run) as bar:
         try:
             results = enhancer.enhance_folder(
                 inputs, out, recursive, overwrite=not skip_existing, jobs=jobs, residual=residual,
@@ -327,8 +349,8 @@ def denoise(
     if report is not None:
         folder.write_report(results, report)
     for result in results if dry_run else ():
-        typer.echo(_shown(_intention(result)))
-    typer.echo(_shown(_summary(results, bar.speed, out)))
+        typer.echo(shown(intention(result)))
+    typer.echo(shown(summary(results, bar.speed, out)))
     if any(result.status == "failed" for result in results):
         raise typer.Exit(FAILED)
 
@@ -340,6 +362,11 @@ def export(
     notes: Annotated[
         Path | None, typer.Option(help="YAML for the model card: data, licences, scores.")
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Beside ONNX: litert or savedmodel; may be repeated.",
+                     show_default=False),
+    ] = None,
 ) -> None:
     """Write the best state of a run as a model folder (ONNX + settings + card)."""
     _require_training("export")
@@ -348,11 +375,38 @@ def export(
     from gan_denoise.export import export as write
 
     entries = yaml.safe_load(notes.read_text(encoding="utf-8")) if notes is not None else None
-    card = write(run, out, entries)
-    _console().print(
-        f"{out}: {card['parameters']:,} parameters, ONNX equals Keras to "
-        f"{card['onnx_parity_mel01']:.1e} of mel01", highlight=False, soft_wrap=True,
-    )
+    card = write(run, out, entries, formats or ())
+    parity = ", ".join(f"{name.removesuffix('_parity_mel01')} to {value:.1e}"
+                       for name, value in card.items() if name.endswith("_parity_mel01"))
+    console().print(f"{out}: {card['parameters']:,} parameters; equals Keras in mel01: {parity}",
+                    highlight=False, soft_wrap=True)
+
+
+@app.command()
+def bench(
+    model: ModelName = None,
+    inversion: InversionName = None,
+    threads: Annotated[int, typer.Option(min=0, help="0: one per core.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the recording.")] = 60.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here too.")
+    ] = None,
+) -> None:
+    """Measure speed, memory and start-up on this machine."""
+    import json
+
+    from gan_denoise.bench import measure, render
+    from gan_denoise.checkpoint import write_atomically
+    from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
+
+    enhancer = Enhancer.load(model or DEFAULT_MODEL, threads)
+    if inversion is not None:
+        enhancer = enhancer.with_inversion(inversion.value)
+    figures = measure(enhancer, seconds)
+    render(figures, console())
+    if json_file is not None:
+        content = json.dumps(figures, indent=1).encode()
+        write_atomically(json_file, lambda file: file.write(content))
 
 
 @app.command()
@@ -389,6 +443,9 @@ def main(*arguments: str) -> None:
         app(args=[*arguments, *sys.argv[1:]])
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # who read standard output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("gan_denoise.")):
             raise  # a fault of the program: its traceback is worth more than a line
@@ -405,53 +462,20 @@ def _share(shard: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
-def _intention(result: FileResult) -> str:
-    """Say what a run would do with a file."""
-    if result.status == "failed":
-        return f"refused: {result.error}"
-    if result.status == "skipped":
-        return f"skip: {result.source} (done before)"
-    why = "new" if result.reason == "new" else f"redo, {result.reason}"
-    return f"{why}: {result.source} -> {result.target}"
-
-
-def _summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
-    counts = Counter(result.status for result in results)
-    seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
-    verb = "planned" if counts["planned"] else "done"
-    line = (f"{counts[verb]} files {verb}, {counts['skipped']} skipped, {counts['failed']} failed: "
-            f"{seconds / 60:.1f} min of audio")
-    if counts["done"] and speed:
-        line += f" at {speed:.0f} x real time"
-    clipped = sum(result.clipped for result in results)
-    if clipped:
-        line += f" ({clipped} samples clipped: see --peak-guard)"
-    return f"{line}, in {out}"
-
-
 def _refused(message: str) -> typer.Exit:
     """Print one line of a usage error; raise what comes back."""
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(USAGE)
 
 
-def _shown(text: str) -> str:
-    """Return text for stdout, with escapes for what a name may hold and a terminal may not."""
-    text = "".join(character.encode("unicode_escape").decode()
-                   if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
-                   for character in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
 def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
     from gan_denoise.run import train
 
-    errors = _console(stderr=True)
+    errors = console(stderr=True)
     errors.print(f"TensorBoard: tensorboard --logdir {run}", highlight=False, soft_wrap=True)
     result = train(config, run, kind, init, errors)
     best = " · ".join(f"{name} {value:.4g}" for name, value in result.best.items())
-    _console().print(
+    console().print(
         f"{run}: {result.step} steps, {result.audio_speed:.0f} audio seconds a second, "
         f"{result.wait_share:.1%} of the time waiting for data\nbest validation: {best}",
         highlight=False, soft_wrap=True,
@@ -467,80 +491,6 @@ def _require_training(verb: str) -> None:
             "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU", err=True,
         )
         raise typer.Exit(USAGE)
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-class _bar:
-    """A bar on stderr; call it with (done, total)."""
-
-    def __init__(self, unit: str):
-        from rich import progress
-
-        console = _console(stderr=True)
-        self._progress = progress.Progress(
-            progress.BarColumn(bar_width=30), progress.MofNCompleteColumn(),
-            progress.TextColumn(unit), progress.TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task(unit, total=None)
-
-    def __enter__(self) -> _bar:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
-
-
-class _AudioBar:
-    """A bar of the audio of a folder run on stderr, the failures above it; `progress` of a run."""
-
-    def __init__(self, quiet: bool = False):
-        from rich import progress
-
-        self._console = _console(stderr=True)
-        self._progress = progress.Progress(
-            progress.BarColumn(bar_width=20), progress.TextColumn("{task.description}"),
-            console=self._console, transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._quiet = quiet
-        self._task = self._progress.add_task("", total=None)
-        self.speed = 0.0
-
-    def __enter__(self) -> _AudioBar:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def __call__(self, tally: Tally) -> None:
-        self.speed = tally.speed
-        if tally.result is not None and tally.result.status == "failed" and not self._quiet:
-            self.say(f"failed: {tally.result.error}")
-        text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
-        if tally.remaining is not None:
-            text += f", {tally.speed:.0f} x real time, {_clock(tally.remaining)} to go"
-        self._progress.update(self._task, completed=tally.seconds_done, total=tally.seconds,
-                              description=text)
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar where there is one."""
-        self._console.print(_shown(line), markup=False, emoji=False, highlight=False,
-                            soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
-from gan_denoise.audio import AudioInfo, peak_dbfs, probe, read
+from gan_denoise.audio import AudioInfo, open_audio, peak_dbfs, probe, read
 from gan_denoise.findings import Finding
 from gan_denoise.pairs import Pair
 
@@ -115,7 +114,7 @@ def about_file(stats: Measured) -> Iterator[Finding]:
             "use an uncompressed original as clean speech",
         )  # fmt: skip
     if info.format in ("WAV", "WAVEX"):
-        with soundfile.SoundFile(str(info.path)) as opened:
+        with open_audio(info.path) as opened:
             lines = opened.extra_info.splitlines()
         if any(line.startswith("data : ") and "should be" in line for line in lines):
             yield Finding(

@@ -10,12 +10,15 @@ import struct
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from gan_denoise.audio import AudioError
 from gan_denoise.writer import quantise
+
+if TYPE_CHECKING:
+    from gan_denoise.enhance import Enhancer
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # WAVE_FORMAT_...
 _ENCODINGS = {  # libsndfile's subtype -> format tag, bytes of a sample
@@ -29,6 +32,30 @@ _OTHER_FILES = {b"fLaC": "FLAC", b"ID3": "MP3", b"OggS": "Ogg", b"FORM": "AIFF",
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # after the tag of an extensible format
 _UNKNOWN = 0xFFFFFFFF  # the size that ffmpeg writes on a pipe; ffmpeg, sox, libsndfile accept it
 _PIECE = 2**20  # bytes read at once: a header can claim any size
+
+
+def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> int:
+    """Clean a WAV stream into another of the same rate, encoding and length.
+
+    Samples come late, by a part of the recording and the model's look-ahead.
+
+    Returns:
+        The count of samples that an integer encoding clipped.
+
+    Raises:
+        AudioError: When the input is no WAV stream, is cut off, or holds no sample.
+        OSError: When the output cannot be written.
+    """
+    reader = PipeReader(source)
+    channels = 1 if enhancer.treatment.channels == "mono" else reader.channels
+    stream = enhancer.stream(reader.sample_rate, reader.channels)
+    with PipeWriter(
+        target, reader.sample_rate, channels, reader.subtype, reader.frames
+    ) as writer:
+        for block in reader.blocks(reader.sample_rate):
+            writer.write(stream.push(block))
+        writer.write(stream.finish())
+    return writer.clipped
 
 
 class PipeReader:

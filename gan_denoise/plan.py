@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -126,9 +125,6 @@ def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
         channels = 1 if treatment.channels == "mono" else info.channels
         container = output_container(info, treatment.format)
         check_container(outputs[0], info.sample_rate, channels, *container)
-    except UnicodeError:
-        return Item(source, *outputs, refused=f"{source}: the name is not valid "
-                    f"{sys.getfilesystemencoding().upper()}; rename the file")
     except AudioError as error:
         hint = _hint(info, treatment) if info is not None else ""
         return Item(source, *outputs, info=info, refused=f"{error}{hint}")

@@ -16,6 +16,8 @@ from typing import BinaryIO
 
 import soundfile
 
+from gan_denoise.audio import open_audio
+
 _MOST_BYTES = 2**24  # of one block of tags, pictures included, held in memory
 
 # The tags that libsndfile 1.2.2 reads into its fields; each was tried.
@@ -98,7 +100,7 @@ def _not_taken(format: str, fields: dict[str, str], kept: dict[str, str]) -> Ite
 
 def _fields(path: str | Path) -> tuple[str, dict[str, str]]:
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with open_audio(path) as file:
             return file.format, file.copy_metadata()
     except (soundfile.LibsndfileError, OSError):
         return "", {}

@@ -19,7 +19,14 @@ from types import TracebackType
 import numpy as np
 import soundfile
 
-from gan_denoise.audio import AUDIO_SUFFIXES, CONTAINERS, AudioError, AudioInfo
+from gan_denoise.audio import (
+    AUDIO_SUFFIXES,
+    CONTAINERS,
+    AudioError,
+    AudioInfo,
+    native_name,
+    open_audio,
+)
 
 try:
     import fcntl
@@ -82,7 +89,8 @@ class Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = _claim(self._part)
             self._file = soundfile.SoundFile(
-                str(self._part), "w", sample_rate, channels, self._subtype, format=self._format
+                native_name(self._part), "w", sample_rate, channels, self._subtype,
+                format=self._format,
             )
             if tags_from is not None:
                 self._copy_tags(Path(tags_from))
@@ -151,7 +159,7 @@ class Writer:
         """Look at the end of what was written: ALAC reports no error on a full disk."""
         if not self._frames:
             return
-        with soundfile.SoundFile(str(self._part)) as file:
+        with soundfile.SoundFile(native_name(self._part)) as file:
             whole = file.frames == self._frames
             if whole:
                 file.seek(self._frames - 1)
@@ -160,7 +168,7 @@ class Writer:
             raise OSError("the file came out shorter than the audio")
 
     def _copy_tags(self, source: Path) -> None:
-        with soundfile.SoundFile(str(source)) as file:
+        with open_audio(source) as file:
             tags = file.copy_metadata()
         for name, text in tags.items():
             # The container may have no place for this tag; the audio matters more.

@@ -225,12 +225,14 @@ def test_names_in_any_script(enhancer, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
-def test_a_name_of_undecodable_bytes_costs_no_other_file(enhancer, tree, tmp_path):
+def test_a_name_of_undecodable_bytes_is_a_name(enhancer, tree, tmp_path):
     os.rename(tree / "a.wav", os.fsencode(tree) + b"/a\xff.wav")
     for jobs in (1, 2):
         results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
-        assert statuses(results) == ["failed", "done", "done"]
-        assert "not valid UTF-8" in results[0].error
+        assert statuses(results) == ["done", "done", "done"]
+        assert (tmp_path / f"{jobs}" / os.fsdecode(b"a\xff.wav")).is_file()
+        again = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        assert statuses(again) == ["skipped"] * 3
         for suffix in ("json", "csv"):
             folder.write_report(results, tmp_path / f"report.{suffix}")
         rows = json.loads((tmp_path / "report.json").read_bytes())

@@ -1,0 +1,125 @@
+"""What the command line prints: lines, bars, and names that a terminal can show."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gan_denoise.enhance import FileResult
+    from gan_denoise.folder import Tally
+
+
+def console(stderr: bool = False) -> Any:
+    """Return a console that writes to stdout or stderr."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def intention(result: FileResult) -> str:
+    """Say what a run would do with a file."""
+    if result.status == "failed":
+        return f"refused: {result.error}"
+    if result.status == "skipped":
+        return f"skip: {result.source} (done before)"
+    why = "new" if result.reason == "new" else f"redo, {result.reason}"
+    return f"{why}: {result.source} -> {result.target}"
+
+
+def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
+    """Return the last line of a folder run."""
+    counts = Counter(result.status for result in results)
+    seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
+    verb = "planned" if counts["planned"] else "done"
+    files = "file" if counts[verb] == 1 else "files"
+    line = (f"{counts[verb]} {files} {verb}, {counts['skipped']} skipped, {counts['failed']} failed: "
+            f"{seconds / 60:.1f} min of audio")
+    if counts["done"] and speed:
+        line += f" at {speed:.0f} x real time"
+    clipped = sum(result.clipped for result in results)
+    if clipped:
+        line += f" ({clipped} samples clipped: see --peak-guard)"
+    return f"{line}, in {out}"
+
+
+def shown(text: str) -> str:
+    """Return text for stdout, with escapes for what a name may hold and a terminal may not."""
+    text = "".join(character.encode("unicode_escape").decode()
+                   if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+                   for character in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class FileBar:
+    """A bar on stderr; call it with (done, total)."""
+
+    def __init__(self, unit: str):
+        from rich import progress
+
+        errors = console(stderr=True)
+        self._progress = progress.Progress(
+            progress.BarColumn(bar_width=30), progress.MofNCompleteColumn(),
+            progress.TextColumn(unit), progress.TimeRemainingColumn(),
+            console=errors, transient=True, disable=not errors.is_terminal,
+        )
+        self._task = self._progress.add_task(unit, total=None)
+
+    def __enter__(self) -> FileBar:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
+class AudioBar:
+    """A bar of the audio of a folder run on stderr, the failures above it; `progress` of a run."""
+
+    def __init__(self, quiet: bool = False):
+        from rich import progress
+
+        self._console = console(stderr=True)
+        self._progress = progress.Progress(
+            progress.BarColumn(bar_width=20), progress.TextColumn("{task.description}"),
+            console=self._console, transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._quiet = quiet
+        self._task = self._progress.add_task("", total=None)
+        self.speed = 0.0
+
+    def __enter__(self) -> AudioBar:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def __call__(self, tally: Tally) -> None:
+        self.speed = tally.speed
+        if tally.result is not None and tally.result.status == "failed" and not self._quiet:
+            self.say(f"failed: {tally.result.error}")
+        text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
+        if tally.remaining is not None:
+            text += f", {tally.speed:.0f} x real time, {_clock(tally.remaining)} to go"
+        self._progress.update(self._task, completed=tally.seconds_done, total=tally.seconds,
+                              description=text)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self._console.print(shown(line), markup=False, emoji=False, highlight=False,
+                            soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
