@@ -123,7 +123,11 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
 
 def native_name(path: str | Path) -> str | bytes:
     """Return a name as libsndfile takes it: a name that is no UTF-8 goes as its bytes."""
-    return os.fsencode(path) if os.name == "posix" else str(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
 
 
 def probe(path: str | Path) -> AudioInfo:
