@@ -122,8 +122,9 @@ class Enhancer:
         """
         loaded = Model.load(model)
         threads = threads or cores()
+        at_once = max(round(chunk_seconds / PART_SECONDS), 1)
         return cls(loaded, loaded.config.inversion, Treatment(), threads, chunk_seconds,
-                   ThreadPoolExecutor(threads, thread_name_prefix="enhance"))
+                   ThreadPoolExecutor(min(threads, at_once), thread_name_prefix="enhance"))
 
     def with_inversion(self, name: str | None = None, **changes: Any) -> Enhancer:
         """Return the same model with another inversion, by name or by its settings."""

@@ -256,8 +256,11 @@ def write_report(results: Sequence[FileResult], path: str | Path) -> None:
 
 def _row(result: FileResult) -> dict[str, Any]:
     values = figures_of(result) | {"source": str(result.source), "target": str(result.target)}
-    speed = result.seconds / result.elapsed if result.elapsed and result.error is None else None
-    return {name: speed if name == "real_time_factor" else values[name] for name in COLUMNS}
+    values["real_time_factor"] = None
+    if result.elapsed and result.error is None:
+        values["real_time_factor"] = round(result.seconds / result.elapsed, 1)
+    values |= {name: round(values[name], 3) for name in ("seconds", "elapsed")}
+    return {name: values[name] for name in COLUMNS}
 
 
 def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:

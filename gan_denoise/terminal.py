@@ -38,8 +38,8 @@ def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
     seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
     verb = "planned" if counts["planned"] else "done"
     files = "file" if counts[verb] == 1 else "files"
-    line = (f"{counts[verb]} {files} {verb}, {counts['skipped']} skipped, {counts['failed']} failed: "
-            f"{seconds / 60:.1f} min of audio")
+    line = (f"{counts[verb]} {files} {verb}, {counts['skipped']} skipped, "
+            f"{counts['failed']} failed: {seconds / 60:.1f} min of audio")
     if counts["done"] and speed:
         line += f" at {speed:.0f} x real time"
     clipped = sum(result.clipped for result in results)

@@ -49,7 +49,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
-                                  "denoise", "export", "info"])
+                                  "denoise", "export", "info", "bench"])
 def test_help_fits_the_terminal(verb):
     done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
     assert done.returncode == 0
@@ -379,3 +379,59 @@ def test_finetuning_starts_from_the_shipped_model(tmp_path):
                            "first", *data, *settings)
         assert done.returncode == 0, done.stderr
         assert said in done.stderr
+
+
+# ---- Pipes -------------------------------------------------------------------------------------
+def piped(data: bytes, *arguments) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "gan_denoise.cli", "denoise", "-", "-o", "-", *arguments],
+        input=data, capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--strength", "0.5", "--channels", "mono")])
+def test_a_pipe_gives_what_a_file_gives(tmp_path, arguments):
+    noisy = np.random.default_rng(0).uniform(-0.3, 0.3, (30000, 2))
+    soundfile.write(tmp_path / "a.wav", noisy, 44100, subtype="PCM_24")
+    done = gan_denoise("denoise", tmp_path / "a.wav", "-o", tmp_path / "out", *arguments)
+    assert done.returncode == 0, done.stderr
+    stream = piped((tmp_path / "a.wav").read_bytes(), *arguments)
+    assert stream.returncode == 0, stream.stderr
+    (tmp_path / "b.wav").write_bytes(stream.stdout)
+    assert soundfile.info(tmp_path / "b.wav").subtype == "PCM_24"
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0],
+                                  soundfile.read(tmp_path / "out" / "a.wav")[0])
+
+
+def test_what_a_pipe_cannot_do_is_refused_in_one_line(recordings, tmp_path):
+    done = piped(b"no WAV at all")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: standard input: ")
+    assert b"Traceback" not in done.stderr
+    for arguments in (("-", "-o", tmp_path), (recordings, "-o", "-"), ("-", recordings, "-o", "-")):
+        assert "denoise - -o -" in refusal(gan_denoise("denoise", *arguments))
+    for option in (("--report", tmp_path / "r.csv"), ("--peak-guard",), ("--preset", "podcast")):
+        assert "a stream takes no" in refusal(gan_denoise("denoise", "-", "-o", "-", *option))
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly(tmp_path):
+    noisy = np.random.default_rng(0).uniform(-0.3, 0.3, 60 * RATE)
+    soundfile.write(tmp_path / "a.wav", noisy, RATE)
+    with open(tmp_path / "a.wav", "rb") as source:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gan_denoise.cli", "denoise", "-", "-o", "-"], stdin=source,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        process.stdout.read(10)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 1
+        assert errors == b""
+
+
+def test_the_time_under_way_changes_nothing(recordings, tmp_path):
+    for seconds in ("1", "500"):
+        done = gan_denoise("denoise", recordings / "a.wav", "-o", tmp_path / seconds,
+                           "--chunk-seconds", seconds)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "1" / "a.wav").read_bytes() == (tmp_path / "500" / "a.wav").read_bytes()
