@@ -259,7 +259,7 @@ def _row(result: FileResult) -> dict[str, Any]:
     values["real_time_factor"] = None
     if result.elapsed and result.error is None:
         values["real_time_factor"] = round(result.seconds / result.elapsed, 1)
-    values |= {name: round(values[name], 3) for name in ("seconds", "elapsed")}
+    values |= {name: round(values[name], 4) for name in ("seconds", "elapsed")}
     return {name: values[name] for name in COLUMNS}
 
 
