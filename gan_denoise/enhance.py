@@ -248,7 +248,7 @@ class Enhancer:
         channels = 1 if self.treatment.channels == "mono" else info.channels
         encoding = output_container(info, self.treatment.format)
         for path in targets:
-            check_container(path, info.sample_rate, channels, *encoding)
+            check_container(path, info.sample_rate, channels, *encoding, info.frames)
         gain = 1.0
         try:
             levels, clipped = self._write(info, targets, gain, progress)

@@ -124,7 +124,7 @@ def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
         info = probe(source)
         channels = 1 if treatment.channels == "mono" else info.channels
         container = output_container(info, treatment.format)
-        check_container(outputs[0], info.sample_rate, channels, *container)
+        check_container(outputs[0], info.sample_rate, channels, *container, info.frames)
     except AudioError as error:
         hint = _hint(info, treatment) if info is not None else ""
         return Item(source, *outputs, info=info, refused=f"{error}{hint}")
@@ -138,7 +138,7 @@ def _hint(info: AudioInfo, treatment: Treatment) -> str:
     for wanted in ("wav", "flac"):
         with contextlib.suppress(AudioError):
             container = output_container(info, wanted)
-            check_container(info.path, info.sample_rate, channels, *container)
+            check_container(info.path, info.sample_rate, channels, *container, info.frames)
             fitting.append(f"--format {wanted}")
     return f" ({' or '.join(fitting)})" if fitting else ""
 

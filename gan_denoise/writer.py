@@ -124,12 +124,7 @@ class Writer:
         if self._subtype in BITS:
             block = quantise(block, BITS[self._subtype])
         self._frames += block.shape[1]
-        limit = _32_BIT_SIZES.get(self._format, math.inf) * 2**30 - 2**16
-        if self._frames * self._channels * _BYTES.get(self._subtype, 1) > limit:
-            raise AudioError(
-                f"{self.path}: longer than a {self._format} header can count; write .flac, .w64 "
-                "or .rf64"
-            )
+        _check_length(self.path, self._frames * self._channels, self._format, self._subtype)
         try:
             self._file.write(block.T)
         except (soundfile.LibsndfileError, OSError) as error:
@@ -341,15 +336,32 @@ def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
 
 
 def check_container(
-    path: str | Path, sample_rate: int, channels: int, format: str, subtype: str
+    path: str | Path, sample_rate: int, channels: int, format: str, subtype: str, frames: int = 0
 ) -> None:
     """Refuse, before any work, what the container cannot hold.
+
+    Args:
+        path: The file that would be written.
+        sample_rate: In Hz.
+        channels: Count of channels.
+        format: libsndfile's container name.
+        subtype: libsndfile's encoding name.
+        frames: Samples per channel.
 
     Raises:
         AudioError: Naming the file, what it cannot hold, and the way out.
     """
     format, subtype = _container(Path(path), format, subtype)
     _check_limits(Path(path), sample_rate, channels, format, subtype)
+    _check_length(Path(path), frames * channels, format, subtype)
+
+
+def _check_length(path: Path, samples: int, format: str, subtype: str) -> None:
+    limit = _32_BIT_SIZES.get(format, math.inf) * 2**30 - 2**16
+    if samples * _BYTES.get(subtype, 1) > limit:
+        raise AudioError(
+            f"{path}: longer than a {format} header can count; write .flac, .w64 or .rf64"
+        )
 
 
 def _container(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import soundfile
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.writer import Writer, write, write_like
+from gan_denoise.writer import Writer, check_container, write, write_like
 
 RATE = 16000  # Hz
 
@@ -224,3 +224,13 @@ def test_wrong_shape_and_type(tmp_path: Path) -> None:
             writer.write(tone())
         with pytest.raises(ValueError, match="float samples, not int16"):
             writer.write(np.zeros((2, 5), np.int16))
+
+
+def test_what_a_header_cannot_count_is_refused_before_any_work(tmp_path: Path) -> None:
+    hours = 10 * 3600 * 48000  # of 16-bit stereo: 6.9 GB
+    for format in ("WAV", "AIFF", "AU"):
+        with pytest.raises(AudioError, match="longer than a"):
+            check_container(tmp_path / "a", 48000, 2, format, "PCM_16", hours)
+        check_container(tmp_path / "a", 48000, 2, format, "PCM_16", hours // 10)
+    for format in ("FLAC", "W64", "RF64", "CAF"):
+        check_container(tmp_path / "a", 48000, 2, format, "PCM_16", hours)
