@@ -144,9 +144,14 @@ class GeneratorConfig(Section):
 
 
 class DiscriminatorConfig(Section):
+    kind: Literal["patch", "metric"] = "patch"  # clean or not; or its PESQ
     channels: Channels = (16, 32, 64)
     spectral_norm: bool = True
     learning_rate: NonNegative = 4e-4
+    scored_clips: Positive = 8  # estimates of a batch that PESQ is computed of (metric)
+    replay_clips: Positive = 8  # earlier estimates that the discriminator sees again in a step
+    replay_size: Positive = 128  # estimates that are kept for it
+    judges: Positive = 2  # processes that compute PESQ
 
 
 class LossConfig(Section):

@@ -1,4 +1,5 @@
-"""The patch discriminator: is this mel the clean one of this noisy one, patch by patch?"""
+"""The discriminators: is this mel the clean one of this noisy one, patch by patch? Or: what would
+PESQ say of this mel, given the clean one?"""
 
 from __future__ import annotations
 
@@ -9,6 +10,54 @@ from gan_denoise.config import Config
 
 
 def build_discriminator(config: Config) -> keras.Model:
+    """Build the discriminator that the settings name.
+
+    Returns:
+        Model `[reference_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
+        `[judgement, feature, feature, ...]`. The reference is the noisy mel for `patch`, the clean
+        one for `metric`.
+    """
+    kinds = {"patch": build_patch_discriminator, "metric": build_metric_discriminator}
+    return kinds[config.discriminator.kind](config)
+
+
+def build_metric_discriminator(config: Config) -> keras.Model:
+    """Build the metric discriminator (MetricGAN: Fu et al. 2019) on pairs of mels.
+
+    It learns to predict the score of a candidate given the clean mel, 1 for the clean one itself,
+    and so gives the generator a slope towards a metric that has none.
+
+    Args:
+        config: Settings; `discriminator` and `mel.n_mels` are used.
+
+    Returns:
+        Model `[clean_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
+        `[score, feature, feature, ...]`; the score is `[batch, 1]`.
+    """
+    settings, bands = config.discriminator, config.mel.n_mels
+
+    def bounded(layer: layers.Layer) -> layers.Layer:
+        return layers.SpectralNormalization(layer) if settings.spectral_norm else layer
+
+    clean = keras.Input((None, bands), name="clean_mel")
+    candidate = keras.Input((None, bands), name="candidate_mel")
+    as_image = layers.Reshape((-1, bands, 1))
+    difference = layers.Subtract()([candidate, clean])  # what the score is about
+    x = layers.Concatenate()([as_image(clean), as_image(candidate), as_image(difference)])
+    features = []
+    for channels in settings.channels:
+        x = layers.LeakyReLU(0.2)(
+            bounded(layers.Conv2D(channels, (5, 5), (2, 2), padding="same"))(x)
+        )  # [B, T / 2, F / 2, C]
+        features.append(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.LeakyReLU(0.2)(bounded(layers.Dense(2 * settings.channels[-1]))(x))
+    x = bounded(layers.Dense(1))(x)
+    score = layers.Activation("linear", dtype="float32", name="score")(x)
+    return keras.Model([clean, candidate], [score, *features], name="metric_discriminator")
+
+
+def build_patch_discriminator(config: Config) -> keras.Model:
     """Build the conditional patch discriminator (Isola et al. 2017) on pairs of mels.
 
     Each logit judges one patch of time and bands. Spectral normalisation (Miyato et al. 2018)

@@ -87,6 +87,18 @@ def discriminator_loss(real: Any, fake: Any, kind: str) -> Any:
     raise ValueError(f"unknown adversarial loss '{kind}'")
 
 
+def score_loss(score: Any, predicted: Any) -> Any:
+    """Loss of the metric discriminator: squared error of the scores that are known.
+
+    Args:
+        score: `[clips]`; NaN where there is none.
+        predicted: `[clips]`.
+    """
+    known = ops.logical_not(ops.isnan(score))
+    error = ops.where(known, ops.square(predicted - ops.where(known, score, 0.0)), 0.0)
+    return ops.sum(error) / ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
+
+
 def generator_loss(fake: Any, kind: str) -> Any:
     """Adversarial loss of the generator from the discriminator's logits on its estimates."""
     if kind == "lsgan":

@@ -17,12 +17,13 @@ class Objective:
     """Weighted sums of losses, and the named terms that they are made of.
 
     Args:
-        config: Settings; `losses` and `inversion.max_gain_db` are used.
+        config: Settings; `losses`, `discriminator.kind` and `inversion.max_gain_db` are used.
         mel: The transform in the graph.
     """
 
     def __init__(self, config: Config, mel: GraphMel):
         self.weights, self.max_gain_db, self.mel = config.losses, config.inversion.max_gain_db, mel
+        self.scored = config.discriminator.kind == "metric"
 
     def mel01(self, waveform: Any) -> Any:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
@@ -87,7 +88,8 @@ class Objective:
         """Return the adversarial terms by name, unweighted, and their weighted sum.
 
         Args:
-            discriminator: Judges (noisy, candidate); none of its variables moves.
+            discriminator: Judges (noisy, candidate), or scores (clean, candidate); none of its
+                variables moves.
             noisy01: mel01 `[batch, frames, n_mels]`.
             clean01: The same of the clean recordings.
             estimate: The same from the generator.
@@ -95,11 +97,14 @@ class Objective:
         """
         weights = self.weights
         # training=False: the generator's step must not move the discriminator's vectors.
-        logits, *fake = discriminator([noisy01, estimate], training=False)
-        terms = {"loss/adversarial": losses.generator_loss(logits, weights.adversarial)}
+        reference = clean01 if self.scored else noisy01
+        logits, *fake = discriminator([reference, estimate], training=False)
+        # A score is drawn to 1, as a logit of least squares is.
+        kind = "lsgan" if self.scored else weights.adversarial
+        terms = {"loss/adversarial": losses.generator_loss(logits, kind)}
         total = schedule["adversarial_weight"] * terms["loss/adversarial"]
         if weights.feature_weight:
-            _, *real = discriminator([noisy01, clean01], training=False)
+            _, *real = discriminator([reference, clean01], training=False)
             value = losses.feature_matching([ops.stop_gradient(r) for r in real], fake)
             terms["loss/features"] = value
             total += schedule["feature_weight"] * value

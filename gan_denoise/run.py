@@ -94,13 +94,9 @@ def train(
     if config.training.steps is None and config.training.minutes is None:
         raise TrainingError("give training.steps or training.minutes: nothing says when to stop")
     if config.training.select_by == "pesq_wb":
-        if config.audio.sample_rate != PESQ_RATE:
-            raise TrainingError(
-                f"training.select_by=pesq_wb: wide-band PESQ is of {PESQ_RATE} Hz, this run is of "
-                f"{config.audio.sample_rate} Hz; take training.select_by=si_sdr"
-            )
-        if not metrics.available()["pesq"]:
-            raise TrainingError(f"training.select_by=pesq_wb: {metrics.install_hint('pesq')}")
+        _require_pesq(config, "training.select_by=pesq_wb", "training.select_by=si_sdr")
+    if kind == "finetune" and config.discriminator.kind == "metric":
+        _require_pesq(config, "discriminator.kind=metric", "discriminator.kind=patch")
     run_dir = Path(run_dir)
     console = console or _stderr()
     resuming = can_resume(run_dir, config, kind)
@@ -122,6 +118,16 @@ def train(
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
     return _Loop(trainer, run_dir, console).fit()
+
+
+def _require_pesq(config: Config, setting: str, instead: str) -> None:
+    if config.audio.sample_rate != PESQ_RATE:
+        raise TrainingError(
+            f"{setting}: wide-band PESQ is of {PESQ_RATE} Hz, this run is of "
+            f"{config.audio.sample_rate} Hz; take {instead}"
+        )
+    if not metrics.available()["pesq"]:
+        raise TrainingError(f"{setting}: {metrics.install_hint('pesq')}")
 
 
 def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:

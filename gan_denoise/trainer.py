@@ -13,10 +13,11 @@ import tensorflow as tf
 from gan_denoise import losses, metrics
 from gan_denoise.checkpoint import Progress
 from gan_denoise.config import Config, TrainingConfig
-from gan_denoise.dataset import Material
+from gan_denoise.dataset import Material, crop_samples
 from gan_denoise.discriminator import build_discriminator
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import bin_gain
+from gan_denoise.judge import Judge, Replay
 from gan_denoise.mel import GraphMel, Mel
 from gan_denoise.objective import Objective
 
@@ -47,9 +48,12 @@ class Trainer:
         config: Settings.
         material: Training batches and validation clips.
         kind: `pretrain`, or `finetune` for training against the discriminator.
+        judge: Scores estimates for a metric discriminator; None: PESQ.
     """
 
-    def __init__(self, config: Config, material: Material, kind: str = "pretrain"):
+    def __init__(
+        self, config: Config, material: Material, kind: str = "pretrain", judge: Any = None
+    ):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
         self.objective = Objective(config, GraphMel(self.mel))
@@ -61,11 +65,18 @@ class Trainer:
         if kind == "finetune":
             self.discriminator = build_discriminator(config)
             self.d_optimizer = self._optimizer(self.discriminator)
+        self.replay = None
+        if kind == "finetune" and self.objective.scored:
+            settings = config.discriminator
+            self.judge = judge or Judge(config.audio.sample_rate, settings.judges)
+            frames = self.mel.frames(crop_samples(config))
+            self.replay = Replay(settings.replay_size, frames, config.mel.n_mels)
         self.progress = Progress(kind, material.digest)
         self._noisy_scores: dict[str, float] | None = None  # the same at every validation
         self.pretrain_step = tf.function(self._pretrain_step)
         self.discriminator_step = tf.function(self._discriminator_step)
         self.adversarial_step = tf.function(self._adversarial_step)
+        self.score_step = tf.function(self._score_step)
         self._share = tf.function(self._gradient_share)
         self._estimate = tf.function(lambda mel: self.ema(mel, training=False))
 
@@ -79,8 +90,10 @@ class Trainer:
         owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
         if self.discriminator is not None:
             owners |= {"discriminator": self.discriminator, "d_optimizer": self.d_optimizer}
+        if self.replay is not None:
+            owners["replay"] = self.replay
         return {
-            f"{owner}.{index}.{variable.name.rsplit('_', 1)[-1]}": variable
+            f"{owner}.{index}.{variable.name.removesuffix(':0').rsplit('_', 1)[-1]}": variable
             for owner, holder in owners.items()
             for index, variable in enumerate(holder.variables)
         }
@@ -119,9 +132,13 @@ class Trainer:
         if self.kind == "pretrain":
             values = self.pretrain_step(noisy, clean, schedule)
         elif step < self.config.losses.discriminator_warmup:
-            values = self._warmup_step(noisy, clean, schedule)
+            values = self._warmup_step(step, noisy, clean, schedule)
         else:
-            values = self.adversarial_step(noisy, clean, schedule)
+            values, mels = self.adversarial_step(noisy, clean, schedule)
+            if self.replay is not None:
+                learned = self._learn_scores(step, noisy, clean, *mels, schedule)
+                values["finite"] = tf.minimum(values["finite"], learned.pop("finite"))
+                values |= learned
         return {name: float(value) for name, value in values.items()}
 
     def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,9 +149,13 @@ class Trainer:
             terms, total = self.objective.reconstruction(spectra, estimate)
         return self._update_generator(tape, total, terms, before, schedule)
 
-    def _warmup_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    def _warmup_step(
+        self, step: int, noisy: Any, clean: Any, schedule: Mapping[str, Any]
+    ) -> dict[str, Any]:
         noisy01, clean01 = self._mels(noisy), self._mels(clean)
         estimate = self._frozen_estimate(noisy01)
+        if self.replay is not None:
+            return self._learn_scores(step, noisy, clean, noisy01, clean01, estimate, schedule)
         return self.discriminator_step(noisy01, clean01, estimate, schedule)
 
     @tf.function
@@ -174,14 +195,16 @@ class Trainer:
 
     def _adversarial_step(
         self, noisy: Any, clean: Any, schedule: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
         spectra = self.objective.spectra(noisy, clean)
         noisy01, clean01 = spectra["noisy01"], spectra["clean01"]
         before = _snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(noisy01, training=True)
-            with tape.stop_recording():
-                d_values = self._discriminator_step(noisy01, clean01, estimate, schedule)
+            d_values = {"finite": tf.constant(1.0)}
+            if self.replay is None:  # a metric discriminator learns when the scores are there
+                with tape.stop_recording():
+                    d_values = self._discriminator_step(noisy01, clean01, estimate, schedule)
             terms, total = self.objective.reconstruction(spectra, estimate)
             adversarial, added = self.objective.adversarial(
                 self.discriminator, noisy01, clean01, estimate, schedule
@@ -190,7 +213,57 @@ class Trainer:
             total += added
         g_values = self._update_generator(tape, total, terms, before, schedule)
         finite = tf.minimum(d_values.pop("finite"), g_values.pop("finite"))
-        return d_values | g_values | {"finite": finite}
+        return d_values | g_values | {"finite": finite}, (noisy01, clean01, estimate)
+
+    def _learn_scores(
+        self, step: int, noisy: Any, clean: Any, noisy01: Any, clean01: Any, estimate: Any,
+        schedule: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Have estimates scored, and train the metric discriminator on them, on the noisy mels,
+        on the clean ones, and on past estimates."""
+        settings = self.config.discriminator
+        scored = min(settings.scored_clips, len(noisy))
+        half = -(-scored // 2)
+        noisy, clean = np.asarray(noisy[:scored]), np.asarray(clean[:scored])
+        gain = bin_gain(self.mel, np.asarray(noisy01[:scored]), np.asarray(estimate[:scored]),
+                        self.config.inversion.max_gain_db)
+        waveform = self.mel.istft(gain * self.mel.stft(noisy), noisy.shape[1])
+        scores = self.judge.scores([*clean, *clean[:half]], [*waveform, *noisy[:half]])
+        rng = np.random.default_rng([self.config.training.seed, step])
+        past = self.replay.draw(settings.replay_clips, rng)
+        values = self.score_step(
+            tf.concat([clean01[:scored], clean01[:half], clean01[:half], past[0]], 0),
+            tf.concat([estimate[:scored], noisy01[:half], clean01[:half], past[1]], 0),
+            tf.concat([scores, tf.ones(half), past[2]], 0), schedule,
+        )
+        self.replay.add(clean01[:scored], estimate[:scored], scores[:scored])
+        predicted = values.pop("predicted")
+        known = scores[:scored][np.isfinite(scores[:scored])]
+        return values | {
+            "discriminator/score": float(known.mean()) if len(known) else 0.0,
+            "discriminator/fake": tf.reduce_mean(predicted[:scored]),
+            "discriminator/real": tf.reduce_mean(predicted[scored + half : scored + 2 * half]),
+        }
+
+    def _score_step(
+        self, clean01: Any, candidate: Any, score: Any, schedule: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Train the metric discriminator on mels and their scores; those that are NaN count not."""
+        before = _snapshot(self.discriminator)
+        with tf.GradientTape() as tape:
+            predicted = self.discriminator([clean01, candidate], training=True)[0][:, 0]
+            loss = losses.score_loss(score, predicted)
+        gradients = tape.gradient(loss, self.discriminator.trainable_variables)
+        norm, finite = self._apply(
+            self.d_optimizer, self.discriminator, gradients, loss, before, schedule["d_rate"]
+        )
+        return {
+            "loss/discriminator": loss,
+            "predicted": predicted,
+            "gradient_norm/discriminator": norm,
+            "rate/discriminator": schedule["d_rate"],
+            "finite": finite,
+        }
 
     def _update_generator(
         self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],

@@ -29,7 +29,7 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
                 f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
                 f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
             )
-    shape = ("channels", "spectral_norm")
+    shape = ("kind", "channels", "spectral_norm")
     judge = trainer.discriminator is not None and all(
         getattr(theirs.discriminator, key) == getattr(ours.discriminator, key) for key in shape
     )

@@ -1,0 +1,150 @@
+"""The metric game: scores from outside, a memory of past estimates, and a discriminator of both."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TinySource, tiny_config, tiny_material
+
+from gan_denoise import losses, metrics, synthetic
+from gan_denoise.checkpoint import Progress, load_state, save_state
+from gan_denoise.discriminator import build_discriminator
+from gan_denoise.judge import Judge, Replay
+from gan_denoise.trainer import Trainer
+
+METRIC = {"kind": "metric", "scored_clips": 2, "replay_clips": 3, "replay_size": 5,
+          "learning_rate": 3e-3}
+
+
+class Nearness:
+    """A judge without processes: 1 for the clean clip, less with every dB of error."""
+
+    def __init__(self):
+        self.calls = []
+
+    def scores(self, clean, estimate):
+        self.calls.append(len(clean))
+        error = [np.sum((c - e) ** 2) / np.sum(c**2) for c, e in zip(clean, estimate, strict=True)]
+        return np.float32(1 / (1 + np.array(error)))
+
+
+def metric_trainer(**losses_):
+    keras.utils.set_random_seed(3)
+    config = tiny_config(discriminator=METRIC, losses={"discriminator_warmup": 2, **losses_})
+    trainer = Trainer(config, tiny_material(), "finetune", judge=Nearness())
+    trainer.progress.total_steps = 60
+    return trainer
+
+
+def values_of(network):
+    return [np.asarray(variable).copy() for variable in network.trainable_variables]
+
+
+def moved(before, network):
+    return [old.tobytes() != np.asarray(new).tobytes()
+            for old, new in zip(before, network.trainable_variables, strict=True)]
+
+
+# ---- The memory --------------------------------------------------------------------------------
+def test_the_oldest_are_replaced_first():
+    replay = Replay(4, 3, 2)
+    for start in (0, 3, 6):
+        score = np.arange(start, start + 3, dtype=np.float32)
+        mels = np.ones((3, 3, 2), np.float32) * score[:, None, None] / 16
+        replay.add(mels, mels / 2, score)
+    assert sorted(replay.score.numpy()) == [5, 6, 7, 8]
+    clean, candidate, score = replay.draw(50, np.random.default_rng(0))
+    assert set(score.numpy()) == {5, 6, 7, 8}
+    np.testing.assert_allclose(clean[:, 0, 0], score / 16)
+    np.testing.assert_allclose(candidate, clean / 2)
+
+
+def test_an_empty_memory_has_no_scores():
+    clean, candidate, score = Replay(4, 3, 2).draw(2, np.random.default_rng(0))
+    assert clean.shape == candidate.shape == (2, 3, 2)
+    assert np.isnan(score).all()
+
+
+# ---- The judge ---------------------------------------------------------------------------------
+@pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
+def test_scores_are_pesq_between_0_and_1():
+    clean = synthetic.voice(1, 2.0, seed=1)
+    noisy = clean + 0.1 * synthetic.noise("white", 2.0, seed=1)
+    judge = Judge(16000, workers=1)
+    try:
+        same, worse, silent = judge.scores([clean, clean, 0 * clean], [clean, noisy, noisy])
+    finally:
+        judge.close()
+    assert same == pytest.approx(1.0, abs=0.01)
+    assert worse == pytest.approx((metrics.pesq_wb(clean, noisy, 16000) - 1) / 3.64, abs=1e-4)
+    assert np.isnan(silent)
+
+
+# ---- The discriminator -------------------------------------------------------------------------
+@pytest.mark.parametrize("frames", [8, 33, 100])
+def test_a_score_a_clip(frames):
+    network = build_discriminator(tiny_config(discriminator=METRIC))
+    mel = np.random.default_rng(0).random((3, frames, 16), np.float32)
+    score, *features = network([mel, mel[::-1]], training=False)
+    assert score.shape == (3, 1)
+    assert [feature.shape[-1] for feature in features] == [4, 6]
+
+
+def test_the_loss_counts_known_scores_alone():
+    score = tf.constant([1.0, float("nan"), 0.5])
+    predicted = tf.Variable([0.5, 9.0, 0.5])
+    with tf.GradientTape() as tape:
+        loss = losses.score_loss(score, predicted)
+    assert float(loss) == pytest.approx(0.125)
+    np.testing.assert_allclose(tape.gradient(loss, predicted), [-0.5, 0, 0])
+    assert float(losses.score_loss(tf.fill([2], float("nan")), predicted[:2])) == 0
+
+
+# ---- The game ----------------------------------------------------------------------------------
+def test_the_warm_up_teaches_the_discriminator_alone():
+    trainer = metric_trainer()
+    generator, discriminator = values_of(trainer.generator), values_of(trainer.discriminator)
+    values = trainer.train_step(0, *TinySource().batch(0, 2))
+    assert not any(moved(generator, trainer.generator))
+    assert all(moved(discriminator, trainer.discriminator))
+    assert 0 < values["discriminator/score"] < 1
+    assert trainer.judge.calls == [3]  # two estimates and a noisy clip
+    assert int(trainer.replay.count) == 2
+
+
+def test_the_discriminator_learns_the_scores():
+    trainer = metric_trainer(discriminator_warmup=60)
+    errors = [trainer.train_step(step, *TinySource().batch(step, 2))["loss/discriminator"]
+              for step in range(60)]
+    assert np.mean(errors[-10:]) < 0.3 * np.mean(errors[:10])
+
+
+def test_the_scores_alone_move_the_generator():
+    trainer = metric_trainer(mse_weight=0.0, adversarial_weight=1.0, discriminator_warmup=1)
+    trainer.train_step(0, *TinySource().batch(0, 2))
+    generator, discriminator = values_of(trainer.generator), values_of(trainer.discriminator)
+    values = trainer.train_step(1, *TinySource().batch(1, 2))
+    assert values["finite"] == 1
+    assert values["loss/adversarial"] > 0
+    assert any(moved(generator, trainer.generator))
+    assert all(moved(discriminator, trainer.discriminator))
+    assert 0 < trainer.adversarial_share(1, *TinySource().batch(1, 2)) <= 1
+
+
+def test_a_state_goes_on_as_if_it_had_never_been_stored(tmp_path):
+    steps = [TinySource().batch(step, 2) for step in range(6)]
+    one = metric_trainer()
+    for step in range(3):
+        one.train_step(step, *steps[step])
+    save_state(tmp_path / "state.npz", one.variables(), Progress("finetune", "tiny", 3, 60))
+    other = metric_trainer()
+    other.progress = load_state(tmp_path / "state.npz", other.variables())
+    for step in range(3, 6):
+        expected = one.train_step(step, *steps[step])
+        found = other.train_step(step, *steps[step])
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    for name, variable in one.variables().items():
+        np.testing.assert_allclose(np.asarray(variable, np.float32),
+                                   np.asarray(other.variables()[name], np.float32), atol=1e-3)
