@@ -136,6 +136,7 @@ class GeneratorConfig(Section):
     level_frames: Count = 251  # window of the level that the gain head's network sees relative to
     channels: Channels = (16, 24, 32, 48)  # of the encoder's convolutions
     time_strides: tuple[Literal[1, 2], ...] = (1, 2)  # of the first levels (tcn_autoencoder)
+    batch_norm: bool = False  # after the convolutions of encoder and decoder (tcn_autoencoder)
     width: Positive = 176  # channels of the bottleneck (tcn_autoencoder)
     blocks: Positive = 10  # temporal convolutions in the bottleneck (tcn_autoencoder)
     kernel: Positive = 5  # their width in steps of the total time stride

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -109,8 +110,11 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     skips = [x]
     for channels, step in zip(settings.channels, strides, strict=True):
         x = layers.Conv2D(
-            channels, (_time_kernel(step), 3), (step, 2), padding="same", activation="relu"
+            channels, (_time_kernel(step), 3), (step, 2), padding="same",
+            **_activation(settings.batch_norm),
         )(x)  # [B, T / step, F / 2, C]
+        if settings.batch_norm:
+            x = _batch_norm(x)
         skips.append(x)
     height, channels = x.shape[2], x.shape[3]
     x = layers.Reshape((-1, height * channels))(x)  # [B, T', F' * C]
@@ -124,8 +128,10 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
         x = layers.Add()([x, layers.Conv2D(x.shape[-1], 1)(skip)])
         x = layers.Conv2DTranspose(
             skips[level].shape[-1], (strides[level], 4), (strides[level], 2), padding="same",
-            activation="relu" if level else None,
+            **(_activation(settings.batch_norm) if level else {}),
         )(x)
+        if settings.batch_norm and level:
+            x = _batch_norm(x)
         x = CropLike()([x, skips[level]])  # [B, T, F, C] of the level above
     return layers.Reshape((-1, bands))(x)
 
@@ -146,6 +152,15 @@ def _as_image(noisy):
     """Spread a mel around zero, where networks learn fastest, and add a channel: [B, T, F, 1]."""
     spread = layers.Rescaling(4.0, offset=-2.0)(noisy)
     return layers.Reshape((-1, noisy.shape[-1], 1))(spread)
+
+
+def _activation(batch_norm: bool) -> dict[str, Any]:
+    """Return what a convolution does by itself; batch norm brings a bias and comes before ReLU."""
+    return {"use_bias": False} if batch_norm else {"activation": "relu"}
+
+
+def _batch_norm(x):
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
 
 
 def _temporal_block(x, settings: GeneratorConfig, dilation: int):
@@ -180,8 +195,7 @@ def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
 
 
 def _conv(x, channels: int, kernel: Sequence[int] = (3, 3), strides: Sequence[int] = (1, 1)):
-    x = layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
+    return _batch_norm(layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False)(x))
 
 
 # ---- Layers ------------------------------------------------------------------------------------

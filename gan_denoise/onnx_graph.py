@@ -111,19 +111,18 @@ class _Graph:
 
 # ---- Layers: (graph, layer, inputs) -> output --------------------------------------------------
 def _conv2d(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
-    kernel = np.asarray(layer.kernel).transpose(3, 2, 1, 0)  # [out, in, F, T]
-    weights = [graph.constant(kernel)]
-    if layer.use_bias:
-        weights.append(graph.constant(np.asarray(layer.bias)))
-    out = graph("Conv", inputs[0], *weights, kernel_shape=kernel.shape[2:],
-                strides=layer.strides[::-1], auto_pad="SAME_UPPER")
+    kernel, bias = _kernel_and_bias(layer, channels_axis=3)
+    kernel = kernel.transpose(3, 2, 1, 0)  # [out, in, F, T]
+    out = graph("Conv", inputs[0], graph.constant(kernel), graph.constant(bias),
+                kernel_shape=kernel.shape[2:], strides=layer.strides[::-1], auto_pad="SAME_UPPER")
     return graph.activate(out, layer)
 
 
 def _conv2d_transpose(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     """A kernel and a stride that fit: every output is a sum over few neighbours, a convolution
     to stride x stride channels whose pixels are then spread out. ConvTranspose is far slower."""
-    kernel = np.asarray(layer.kernel).transpose(3, 2, 1, 0)  # [in, out, F, T]
+    kernel, bias = _kernel_and_bias(layer, channels_axis=2)
+    kernel = kernel.transpose(3, 2, 1, 0)  # [in, out, F, T]
     strides = layer.strides[::-1]
     reach = [_neighbours(size, stride) for size, stride in
              zip(kernel.shape[2:], strides, strict=True)]
@@ -136,10 +135,9 @@ def _conv2d_transpose(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
                 for j, t_tap in enumerate(t_row):
                     if f_tap is not None and t_tap is not None:
                         spread[:, f, t, :, i, j] = kernel[:, :, f_tap, t_tap].T
-    bias = np.repeat(np.asarray(layer.bias), math.prod(strides))
     out = graph(
         "Conv", inputs[0], graph.constant(spread.reshape(-1, *spread.shape[3:])),
-        graph.constant(bias), kernel_shape=spread.shape[4:],
+        graph.constant(np.repeat(bias, math.prod(strides))), kernel_shape=spread.shape[4:],
         pads=[f_before, t_before, f_after, t_after],
     )
     out = graph.activate(out, layer)
@@ -200,7 +198,36 @@ def _layer_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("Add", scaled, graph.constant(np.asarray(layer.beta).reshape(column)))
 
 
+def _kernel_and_bias(layer: Any, channels_axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias of a convolution, with a batch norm behind it folded in."""
+    kernel = np.asarray(layer.kernel)
+    shape = [1] * kernel.ndim
+    shape[channels_axis] = -1
+    bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.filters, np.float32)
+    norm = _norm_behind(layer)
+    if norm is None:
+        return kernel, bias
+    scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    bias = (bias - np.asarray(norm.moving_mean)) * scale + np.asarray(norm.beta)
+    return kernel * scale.reshape(shape), bias
+
+
+def _norm_behind(layer: Any) -> Any:
+    """Return the batch norm that alone takes a convolution's linear output, else None."""
+    convolutions = (layers.Conv2D, layers.Conv2DTranspose)
+    followers = [node.operation for node in layer._outbound_nodes]
+    linear = getattr(getattr(layer, "activation", None), "__name__", "") == "linear"
+    if isinstance(layer, convolutions) and linear and len(followers) == 1 and isinstance(
+        followers[0], layers.BatchNormalization
+    ):
+        return followers[0]
+    return None
+
+
 def _batch_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+    before = layer._inbound_nodes[0].input_tensors[0]._keras_history.operation
+    if _norm_behind(before) is layer:
+        return inputs[0]  # folded
     names = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
     weights = [graph.constant(np.asarray(value)) for value in names]
     return graph("BatchNormalization", inputs[0], *weights, epsilon=layer.epsilon)

@@ -18,6 +18,7 @@ from gan_denoise.onnx_graph import ExportError, write_onnx
 CASES = {
     "tcn": {"name": "tcn_autoencoder"},
     "tcn direct": {"name": "tcn_autoencoder", "head": "direct"},
+    "tcn batch norm": {"name": "tcn_autoencoder", "batch_norm": True},
     "tcn strides": {"name": "tcn_autoencoder", "channels": [4, 6, 8], "time_strides": [2, 1, 2]},
     "tcn level": {"name": "tcn_autoencoder", "level_frames": 8},
     "tcn no level": {"name": "tcn_autoencoder", "level_frames": 0},
@@ -51,6 +52,13 @@ def test_the_graph_holds_no_shape_juggling(tmp_path):
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node)
     assert not set(kinds) & {"Pad", "Gather", "Cast", "ConvTranspose", "SpaceToDepth", "Squeeze"}
     assert sum(kinds.values()) < 120
+
+
+@pytest.mark.parametrize("case", ["tcn batch norm", "unet"])
+def test_batch_norms_are_folded_into_convolutions(tmp_path, case):
+    write_onnx(build_generator(tiny_config(generator=CASES[case])), tmp_path / "a.onnx", {})
+    kinds = {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    assert "BatchNormalization" not in kinds
 
 
 def test_a_layer_without_a_writer_is_named(tmp_path):
