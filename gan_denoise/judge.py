@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -36,7 +38,7 @@ class Judge:
             # Not forked: a fork of a process with TensorFlow's threads may hang.
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=spawn, initializer=_leave_interrupts_to_the_parent
+                self._workers, mp_context=spawn, initializer=_depend_on_the_parent
             )
         rates = [self._sample_rate] * len(clean)
         return np.float32(list(self._pool.map(_score, clean, estimate, rates)))
@@ -48,8 +50,15 @@ class Judge:
             self._pool = None
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _depend_on_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end with it, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _score(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
