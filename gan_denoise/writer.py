@@ -290,28 +290,6 @@ def write(
     return writer.clipped
 
 
-def write_like(path: str | Path, audio: np.ndarray, info: AudioInfo) -> int:
-    """Write with the container, encoding, rate and text tags of another file.
-
-    Args:
-        path: The file to write.
-        audio: Float `[channels, samples]` or `[samples]` at the rate of `info`.
-        info: Of the other file, which must still be there for its tags.
-
-    Returns:
-        The count of clipped samples, as `write`.
-
-    Raises:
-        AudioError: As `write`.
-    """
-    audio = np.atleast_2d(np.asarray(audio))
-    with Writer(
-        path, info.sample_rate, len(audio), info.format, info.subtype, tags_from=info.path
-    ) as writer:
-        writer.write(audio)
-    return writer.clipped
-
-
 def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
     """Return the container and encoding for the output of a file: its own, or the nearest.
 

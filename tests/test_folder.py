@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, tiny_config, tiny_run
+from conftest import RATE
 
 from gan_denoise import audio, folder, plan
 from gan_denoise.audio import AudioError
 from gan_denoise.crew import Worker
 from gan_denoise.enhance import Enhancer, ModelError
-from gan_denoise.export import export
 from gan_denoise.journal import NAME
 from gan_denoise.treatment import Treatment
 from gan_denoise.writer import write
@@ -32,13 +31,8 @@ COUNT = 200  # tiny files of the runs that are killed
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder of a tiny network with arbitrary weights."""
-    root = tmp_path_factory.mktemp("model")
-    config = tiny_config(generator={"name": "tcn_autoencoder", "gain_floor_db": 20.0})
-    tiny_run(root / "run", config)
-    export(root / "run", root / "model")
-    return root / "model"
+def model(tiny_model):
+    return tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import soundfile
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.writer import Writer, check_container, write, write_like
+from gan_denoise.writer import Writer, check_container, output_container, write
 
 RATE = 16000  # Hz
 
@@ -124,13 +124,18 @@ def test_unfit_encoding(tmp_path: Path) -> None:
         write(tmp_path / "a.flac", tone(), RATE, subtype="FLOAT")
 
 
-def test_write_like_keeps_container_encoding_and_tags(tmp_path: Path) -> None:
+def test_a_copy_keeps_container_encoding_and_tags(tmp_path: Path) -> None:
     source = tmp_path / "in.flac"
     with soundfile.SoundFile(source, "w", 48000, 2, "PCM_24") as file:
         file.title = "Tür"
         file.write(np.zeros((100, 2)))
     info = audio.probe(source)
-    assert write_like(tmp_path / "out.flac", np.full((2, 50), 1.5, np.float32), info) == 100
+    container = output_container(info)
+    with Writer(
+        tmp_path / "out.flac", info.sample_rate, 2, *container, tags_from=info.path
+    ) as writer:
+        writer.write(np.full((2, 50), 1.5, np.float32))
+    assert writer.clipped == 100
     assert audio.probe(tmp_path / "out.flac") == audio.AudioInfo(
         tmp_path / "out.flac", 48000, 2, 50, "FLAC", "PCM_24"
     )
