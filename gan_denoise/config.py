@@ -161,6 +161,7 @@ class LossConfig(Section):
     mel_weight: NonNegative = 0.0  # relative error of the 0.3-compressed linear mel
     magnitude_weight: NonNegative = 0.0  # power-compressed magnitude of the gained STFT
     complex_weight: NonNegative = 0.0  # power-compressed complex STFT
+    snr_weight: NonNegative = 0.0  # decibels that the SNR of the gained STFT lies below 30
     compression: typing.Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     # The adversary.
     adversarial: Literal["lsgan", "hinge", "bce"] = "lsgan"
@@ -179,6 +180,7 @@ class TrainingConfig(Section):
     learning_rate: NonNegative = 1.5e-3
     final_rate: Unit = 0.02  # of the cosine, as a share of learning_rate
     warmup_steps: Count = 200
+    optimizer: Literal["adam", "muon"] = "adam"  # of the generator; muon: of its matrices
     adam_betas: tuple[Unit, Unit] = (0.9, 0.999)
     clip_norm: NonNegative = 3.0  # of the global gradient norm; 0: no clipping
     ema_decay: Unit = 0.998

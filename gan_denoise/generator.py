@@ -69,6 +69,9 @@ def receptive_field(config: Config) -> int:
         stride *= step
     if settings.name == "tcn_autoencoder":
         field += stride * sum((settings.kernel // 2) * d for d in _dilations(settings))
+        for step in reversed(_time_strides(settings)):  # a 3x3 convolution before each step up
+            field += stride
+            stride //= step
     else:  # two 3x3 convolutions in the bottleneck, one after each step up
         field += 2 * stride
         for step in reversed(_time_strides(settings)):
@@ -98,11 +101,13 @@ def _dilations(settings: GeneratorConfig) -> list[int]:
 # ---- Bodies: mel01 -> logits, both [B, T, F] ---------------------------------------------------
 @_register
 def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
-    """Light convolutional encoder and decoder around dilated temporal convolutions.
+    """Convolutional encoder and decoder with skips around dilated temporal convolutions.
 
     The encoder halves the bands at each level and time only where `time_strides` says; its output
     is flattened to one vector per step, and residual temporal convolutions (TCN: Bai, Kolter &
     Koltun 2018; depthwise separable as in Conv-TasNet: Luo & Mesgarani 2019) carry it far in time.
+    In the decoder a convolution with a nonlinearity joins what they found with the fine detail
+    that the encoder kept.
     """
     bands = noisy.shape[-1]
     strides = _time_strides(settings)
@@ -125,7 +130,8 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     x = layers.Reshape((-1, height, channels))(x)  # [B, T', F', C]
     for level in reversed(range(len(strides))):
         skip = skips[level + 1]
-        x = layers.Add()([x, layers.Conv2D(x.shape[-1], 1)(skip)])
+        x = layers.Concatenate()([x, skip])
+        x = layers.Conv2D(skip.shape[-1], 3, padding="same", activation="relu")(x)
         x = layers.Conv2DTranspose(
             skips[level].shape[-1], (strides[level], 4), (strides[level], 2), padding="same",
             **(_activation(settings.batch_norm) if level else {}),
@@ -165,8 +171,10 @@ def _batch_norm(x):
 
 def _temporal_block(x, settings: GeneratorConfig, dilation: int):
     y = layers.LayerNormalization(epsilon=1e-5)(x)
-    y = layers.DepthwiseConv1D(settings.kernel, dilation_rate=dilation, padding="same")(y)
-    y = layers.Dense(settings.width, activation="relu")(y)
+    y = layers.DepthwiseConv1D(
+        settings.kernel, dilation_rate=dilation, padding="same", activation="relu"
+    )(y)
+    y = layers.Dense(settings.width)(y)
     if settings.dropout:
         y = layers.Dropout(settings.dropout)(y)
     return layers.Add()([x, y])

@@ -6,6 +6,7 @@ The reconstruction terms are 0 for an identity estimate. The adversarial game is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,25 @@ def compressed_complex(
     )
     energy = ops.square(_compress(clean_magnitude, compression))
     return ops.mean(ops.mean(error, axis=(1, 2)) / (ops.mean(energy, axis=(1, 2)) + EPSILON))
+
+
+def missing_snr(clean: tuple[Any, Any], estimate: tuple[Any, Any]) -> Any:
+    """Decibels that the SNR of complex spectra lies below 30 dB, mean over the clips.
+
+    Spectra stand for waveforms (Parseval), so this is the waveform's SNR without an inverse
+    transform; bounded like that, a nearly clean clip does not rule its batch.
+
+    Args:
+        clean: (real, imaginary), each `[batch, frames, bins]`.
+        estimate: The same of the estimate.
+    """
+
+    def energy(parts: Any) -> Any:
+        return sum(ops.mean(ops.square(part), axis=(1, 2)) for part in parts)
+
+    error = energy([e - c for c, e in zip(clean, estimate, strict=True)])
+    ratio = error / (energy(clean) + EPSILON**2)
+    return ops.mean(ops.log(ratio + 1e-3)) * (10 / math.log(10)) + 30.0
 
 
 def _compress(magnitude: Any, compression: float) -> Any:

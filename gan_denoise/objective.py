@@ -63,18 +63,22 @@ class Objective:
             value = losses.compressed_mel(linear(clean01), linear(estimate), power)
             terms["loss/mel"] = value
             total += weights.mel_weight * value
-        if weights.magnitude_weight or weights.complex_weight:
+        if weights.magnitude_weight or weights.complex_weight or weights.snr_weight:
             gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.max_gain_db)
             magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
             if weights.magnitude_weight:
                 value = losses.compressed_magnitude(clean, magnitude, power)
                 terms["loss/magnitude"] = value
                 total += weights.magnitude_weight * value
+            gained = tuple(gain * part for part in spectra["noisy"])
             if weights.complex_weight:
-                gained = tuple(gain * part for part in spectra["noisy"])
                 value = losses.compressed_complex(spectra["clean"], clean, gained, magnitude, power)
                 terms["loss/complex"] = value
                 total += weights.complex_weight * value
+            if weights.snr_weight:
+                value = losses.missing_snr(spectra["clean"], gained)
+                terms["loss/snr"] = value
+                total += weights.snr_weight * value
         return terms, total
 
     def adversarial(

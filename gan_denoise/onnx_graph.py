@@ -173,11 +173,12 @@ def _depthwise(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     kernel = kernel.transpose(1, 2, 0)[:, :, None]  # [channels, 1, 1, time]
     dilation = layer.dilation_rate[0]
     total = dilation * (kernel.shape[-1] - 1)
-    return graph(
+    out = graph(
         "Conv", inputs[0], graph.constant(kernel), graph.constant(np.asarray(layer.bias)),
         kernel_shape=kernel.shape[2:], group=len(kernel), dilations=[1, dilation],
         pads=[0, total // 2, 0, total - total // 2],
     )
+    return graph.activate(out, layer)
 
 
 def _dense(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:

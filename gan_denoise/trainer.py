@@ -60,11 +60,11 @@ class Trainer:
         self.generator = build_generator(config)
         self.ema = build_generator(config)
         self.ema.set_weights(self.generator.get_weights())
-        self.g_optimizer = self._optimizer(self.generator)
+        self.g_optimizer = self._optimizer(self.generator, config.training.optimizer)
         self.discriminator = self.d_optimizer = None
         if kind == "finetune":
             self.discriminator = build_discriminator(config)
-            self.d_optimizer = self._optimizer(self.discriminator)
+            self.d_optimizer = self._optimizer(self.discriminator, "adam")
         self.replay = None
         if kind == "finetune" and self.objective.scored:
             settings = config.discriminator
@@ -98,10 +98,13 @@ class Trainer:
             for index, variable in enumerate(holder.variables)
         }
 
-    def _optimizer(self, network: keras.Model) -> keras.optimizers.Optimizer:
+    def _optimizer(self, network: keras.Model, kind: str) -> keras.optimizers.Optimizer:
         beta_1, beta_2 = self.config.training.adam_betas
-        optimizer = keras.optimizers.Adam(0.0, beta_1=beta_1, beta_2=beta_2)
-        # Built now: loading a state into an unbuilt optimizer would drop both moments.
+        if kind == "muon":  # of matrices; all other variables take Adam's step
+            optimizer = keras.optimizers.Muon(0.0, adam_beta_1=beta_1, adam_beta_2=beta_2)
+        else:
+            optimizer = keras.optimizers.Adam(0.0, beta_1=beta_1, beta_2=beta_2)
+        # Built now: loading a state into an unbuilt optimizer would drop its moments.
         optimizer.build(network.trainable_variables)
         return optimizer
 

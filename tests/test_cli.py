@@ -14,6 +14,7 @@ import soundfile
 
 from gan_denoise import synthetic
 from gan_denoise.config import checkpoint_folder
+from gan_denoise.model import DEFAULT_MODEL
 
 RATE = 16000
 HEAVY = ("tensorflow", "keras", "librosa", "torch", "matplotlib", "sklearn")
@@ -257,7 +258,7 @@ def test_denoise_refuses_before_any_work(recordings, tmp_path):
 
 
 def test_a_model_folder_that_is_not_whole_or_too_new_is_refused(recordings, tmp_path):
-    source = checkpoint_folder() / "first"
+    source = checkpoint_folder() / DEFAULT_MODEL
     model = tmp_path / "model"
     model.mkdir()
     for name in ("config.yaml", "mel_filterbank.npy"):
@@ -366,17 +367,16 @@ def test_training_without_its_packages_says_what_to_install(verb, monkeypatch):
     assert "gan-denoise[train-gpu]" in done.output
 
 
-def test_finetuning_starts_from_the_shipped_model(tmp_path):
-    """With the model's discriminator where the settings agree, with a new one where they do not."""
+def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path):
+    """With its discriminator where there is one and the settings agree, else with a new one."""
     corpus = tmp_path / "corpus"
     synthetic.write_corpus(corpus, minutes=0.3)
     data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
             f"data.cache={tmp_path}/cache"]
-    same = ["discriminator.channels=[16,32,64]", "training.steps=2"]
-    for name, settings, said in (("other", ["training.steps=2"], "starts anew"),
-                                 ("same", same, "both networks")):
+    for name, init, said in (("own", DEFAULT_MODEL, "starts anew"),
+                             ("again", tmp_path / "own", "both networks")):
         done = gan_denoise("finetune", "--config", "debug", "--run", tmp_path / name, "--init",
-                           "first", *data, *settings)
+                           init, *data, "training.steps=2")
         assert done.returncode == 0, done.stderr
         assert said in done.stderr
 

@@ -10,7 +10,7 @@ from conftest import TinySource, tiny_config, tiny_material
 
 from gan_denoise import losses, metrics, synthetic
 from gan_denoise.checkpoint import Progress, load_state, save_state
-from gan_denoise.discriminator import build_discriminator
+from gan_denoise.discriminator import Loudness, build_discriminator
 from gan_denoise.judge import Judge, Replay
 from gan_denoise.trainer import Trainer
 
@@ -90,6 +90,21 @@ def test_a_score_a_clip(frames):
     score, *features = network([mel, mel[::-1]], training=False)
     assert score.shape == (3, 1)
     assert [feature.shape[-1] for feature in features] == [4, 6]
+
+
+def test_loudness_does_not_depend_on_the_level_of_the_clip():
+    mel = np.random.default_rng(0).uniform(0.4, 0.9, (2, 40, 16)).astype(np.float32)
+    loudness = Loudness(110.0)
+    np.testing.assert_allclose(loudness(mel), loudness(mel - np.float32(20 / 110)), rtol=1e-3)
+
+
+def test_twice_as_loud_is_20_decibels_more():
+    mel = np.full((1, 10, 16), 0.8, np.float32)
+    mel[:, :5] -= np.float32(20.07 / 110)  # 0.15 * 20.07 dB = 3.01 dB
+    loud, quiet = np.asarray(Loudness(110.0)(mel))[0, [9, 0], 0]
+    assert loud / quiet == pytest.approx(2, rel=0.15)  # the threshold takes more off the quiet
+    silent = np.asarray(Loudness(110.0)(np.zeros((1, 10, 16), np.float32)))
+    assert np.isfinite(silent).all()
 
 
 def test_the_loss_counts_known_scores_alone():

@@ -34,6 +34,11 @@ TERMS = {
 }
 
 
+def missing_snr(clean, estimate):
+    """`missing_snr` of complex spectra."""
+    return float(losses.missing_snr(*[(x.real.copy(), x.imag.copy()) for x in (clean, estimate)]))
+
+
 # ---- Reconstruction ----------------------------------------------------------------------------
 @pytest.mark.parametrize("term", TERMS)
 def test_identity_is_zero_and_worse_is_larger(term):
@@ -56,6 +61,17 @@ def test_a_relative_error_of_a_known_size():
     assert TERMS["complex"](CLEAN, half) == pytest.approx(0.25, rel=1e-2)
     # An estimate of silence misses all of it.
     assert TERMS["complex"](CLEAN, 0 * CLEAN) == pytest.approx(1.0, rel=1e-2)
+
+
+@pytest.mark.parametrize("snr", [-5, 0, 10, 20])
+def test_the_missing_snr_is_in_decibels_below_30(snr):
+    clean = spectrum(CLEAN)
+    energies = [np.sum(np.abs(x) ** 2, axis=(1, 2), keepdims=True) for x in (clean, NOISE)]
+    gain = np.sqrt(energies[0] / energies[1]) * 10 ** (-snr / 20)
+    value = missing_snr(clean, (clean + gain * NOISE).astype(np.complex64))
+    # 30 dB is never quite reached: the error is taken over -30 dB.
+    assert value == pytest.approx(10 * np.log10(10 ** (-snr / 10) + 1e-3) + 30, abs=0.01)
+    assert missing_snr(clean, clean) == pytest.approx(0, abs=1e-4)
 
 
 def test_the_complex_term_hears_the_phase_and_the_magnitude_term_does_not():

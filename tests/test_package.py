@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from gan_denoise.model import DEFAULT_MODEL
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -56,7 +58,7 @@ def test_the_wheel_carries_configs_and_models(environment):
             "load_config('real-16k-finetune'); print(Enhancer.load().name)")
     shown = run(environment, "python", "-c", code)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.strip() == "first"
+    assert shown.stdout.strip() == DEFAULT_MODEL
 
 
 def test_the_wheel_denoises_a_file(environment):

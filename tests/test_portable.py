@@ -22,6 +22,7 @@ from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, build_generator, receptive_field, time_stride
 from gan_denoise.mel import Mel
+from gan_denoise.model import DEFAULT_MODEL
 from gan_denoise.portable import FORMATS, describe_dsp, open_litert
 
 EXAMPLE = Path(__file__).parents[1] / "scripts" / "onnx_example.py"
@@ -185,7 +186,7 @@ def recording(seconds=1.5):
     return noisy[:-7].astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["tiny", "first"])
+@pytest.mark.parametrize("name", ["tiny", DEFAULT_MODEL])
 def test_the_example_computes_what_the_enhancer_computes(name, model, tmp_path):
     folder = model[0] if name == "tiny" else checkpoint_folder() / name
     noisy = np.stack([recording(), 0.1 * recording()[::-1]])

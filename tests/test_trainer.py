@@ -281,6 +281,37 @@ def test_the_average_follows_faster_at_first(scheduled):
     assert decays[-1] == 0.95
 
 
+# ---- Muon --------------------------------------------------------------------------------------
+def muon_trainer():
+    keras.utils.set_random_seed(2)
+    config = tiny_config(generator={"name": "tcn_autoencoder"},
+                         training={"optimizer": "muon", "learning_rate": 1e-3, "warmup_steps": 0})
+    return Trainer(config, tiny_material())
+
+
+def test_muon_steps_equally_far_in_every_direction_of_a_matrix(eagerly):
+    trainer = muon_trainer()
+    matrices = [v for v in trainer.generator.trainable_variables if len(v.shape) == 2]
+    assert len(matrices) == 4  # into the bottleneck, one a block, out of it
+    before = [np.asarray(matrix).copy() for matrix in matrices]
+    assert trainer.train_step(0, *BATCH)["finite"] == 1
+    for old, matrix in zip(before, matrices, strict=True):
+        taken = np.linalg.svd(np.asarray(matrix) - old, compute_uv=False)
+        step = 1e-3 * 0.2 * np.sqrt(max(old.shape))  # Liu et al. 2025: as large as Adam's
+        assert 0.5 * step < np.median(taken) <= taken.max() < 1.3 * step
+
+
+def test_a_state_with_muon_goes_on_as_if_it_had_never_been_stored(eagerly):
+    one, other = muon_trainer(), muon_trainer()
+    for step in range(2):
+        one.train_step(step, *TinySource().batch(step, 2))
+    restore(other, state(one))
+    for step in range(2, 4):
+        for trainer in (one, other):
+            trainer.train_step(step, *TinySource().batch(step, 2))
+    assert not changed(state(one), state(other))
+
+
 # ---- The average -------------------------------------------------------------------------------
 def test_the_average_moves_by_its_decay_and_takes_statistics_as_they_are(game):
     shake(game.ema)
