@@ -1,11 +1,10 @@
-"""What training minimises: the terms of `losses`, with the weights that the settings give them."""
+"""What pretraining minimises: the terms of `losses`, with the weights that the settings give."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 from keras import ops
 
 from gan_denoise import losses
@@ -17,13 +16,12 @@ class Objective:
     """Weighted sums of losses, and the named terms that they are made of.
 
     Args:
-        config: Settings; `losses`, `discriminator.kind` and `inversion.max_gain_db` are used.
+        config: Settings; `losses` and `inversion.max_gain_db` are used.
         mel: The transform in the graph.
     """
 
     def __init__(self, config: Config, mel: GraphMel):
         self.weights, self.max_gain_db, self.mel = config.losses, config.inversion.max_gain_db, mel
-        self.scored = config.discriminator.kind == "metric"
 
     def mel01(self, waveform: Any) -> Any:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
@@ -79,39 +77,6 @@ class Objective:
                 value = losses.missing_snr(spectra["clean"], gained)
                 terms["loss/snr"] = value
                 total += weights.snr_weight * value
-        return terms, total
-
-    def adversarial(
-        self,
-        discriminator: keras.Model,
-        noisy01: Any,
-        clean01: Any,
-        estimate: Any,
-        schedule: Mapping[str, Any],
-    ) -> tuple[dict[str, Any], Any]:
-        """Return the adversarial terms by name, unweighted, and their weighted sum.
-
-        Args:
-            discriminator: Judges (noisy, candidate), or scores (clean, candidate); none of its
-                variables moves.
-            noisy01: mel01 `[batch, frames, n_mels]`.
-            clean01: The same of the clean recordings.
-            estimate: The same from the generator.
-            schedule: `adversarial_weight` and `feature_weight` of this step.
-        """
-        weights = self.weights
-        # training=False: the generator's step must not move the discriminator's vectors.
-        reference = clean01 if self.scored else noisy01
-        logits, *fake = discriminator([reference, estimate], training=False)
-        # A score is drawn to 1, as a logit of least squares is.
-        kind = "lsgan" if self.scored else weights.adversarial
-        terms = {"loss/adversarial": losses.generator_loss(logits, kind)}
-        total = schedule["adversarial_weight"] * terms["loss/adversarial"]
-        if weights.feature_weight:
-            _, *real = discriminator([reference, clean01], training=False)
-            value = losses.feature_matching([ops.stop_gradient(r) for r in real], fake)
-            terms["loss/features"] = value
-            total += schedule["feature_weight"] * value
         return terms, total
 
 

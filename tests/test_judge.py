@@ -125,8 +125,8 @@ def test_the_warm_up_teaches_the_discriminator_alone():
     assert not any(moved(generator, trainer.generator))
     assert all(moved(discriminator, trainer.discriminator))
     assert 0 < values["discriminator/score"] < 1
-    assert trainer.judge.calls == [3]  # two estimates and a noisy clip
-    assert int(trainer.replay.count) == 2
+    assert trainer.adversary.judge.calls == [3]  # two estimates and a noisy clip
+    assert int(trainer.adversary.replay.count) == 2
 
 
 def test_the_discriminator_learns_the_scores():

@@ -9,6 +9,7 @@ import tensorflow as tf
 from conftest import TinySource, shake, tiny_config, tiny_material
 
 from gan_denoise import metrics, synthetic
+from gan_denoise.adversary import Mels
 from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
 from gan_denoise.trainer import Trainer
@@ -95,27 +96,19 @@ def test_the_discriminators_step_moves_no_variable_of_the_generator(game):
     mels = [game.mel.mel01(part) for part in BATCH]
     estimate = (mels[0] + mels[1]) / 2
     before = state(game)
-    values = game.discriminator_step(*mels, estimate, tensors(game.schedule(20)))
+    values = game.adversary.learn(20, *BATCH, Mels(*mels, estimate), tensors(game.schedule(20)))
     assert float(values["finite"]) == 1
     moved = changed(before, state(game))
     assert owners(moved) == DISCRIMINATOR
     assert trainable(game, before, "discriminator").keys() <= moved
 
 
-def test_the_generators_part_moves_no_variable_of_the_discriminator(game, eagerly):
-    """A whole step leaves the discriminator as its own step alone does, bit by bit."""
-    start, schedule = state(game), tensors(game.schedule(20))
-    spectra = game.objective.spectra(*BATCH)
-    estimate = game.generator(spectra["noisy01"], training=True)
-    restore(game, start)
-    game.discriminator_step(spectra["noisy01"], spectra["clean01"], estimate, schedule)
-    alone = state(game)
-    assert owners(changed(start, alone)) == DISCRIMINATOR
-    restore(game, start)
-    game.adversarial_step(*BATCH, schedule)
-    whole = state(game)
-    assert owners(changed(alone, whole)) == GENERATOR
-    assert trainable(game, start).keys() <= changed(start, whole)
+def test_the_generators_step_moves_no_variable_of_the_discriminator(game):
+    before = state(game)
+    game.adversarial_step(*BATCH, tensors(game.schedule(20)))
+    moved = changed(before, state(game))
+    assert owners(moved) == GENERATOR
+    assert trainable(game, before).keys() <= moved
 
 
 def test_the_discriminator_does_not_notice_how_the_generator_is_updated(game):
@@ -123,9 +116,12 @@ def test_the_discriminator_does_not_notice_how_the_generator_is_updated(game):
     ends = []
     for weight, rate in ((0.0, 1e-4), (5.0, 1e-2)):
         restore(game, start)
-        weights = {"adversarial_weight": weight, "feature_weight": weight, "g_rate": rate}
-        game.adversarial_step(*BATCH, tensors(schedule | weights))
+        given = tensors(schedule | {"adversarial_weight": weight, "feature_weight": weight,
+                                    "g_rate": rate})
+        _, mels = game.adversarial_step(*BATCH, given)
+        game.adversary.learn(20, *BATCH, mels, given)
         ends.append(state(game))
+    assert owners(changed(start, ends[0])) == GENERATOR | DISCRIMINATOR
     moved = changed(*ends)
     assert owners(moved) == GENERATOR
     assert trainable(game, start).keys() <= moved
@@ -398,7 +394,7 @@ def test_names_of_variables_do_not_depend_on_what_was_built_before():
     second = Trainer(config, tiny_material(), "finetune")
     assert list(first.variables()) == list(second.variables())
     held = [len(owner.variables) for owner in (
-        first.generator, first.ema, first.g_optimizer, first.discriminator, first.d_optimizer)]
+        first.generator, first.ema, first.g_optimizer, *first.adversary.holders().values())]
     assert len(first.variables()) == sum(held)  # no name stands for two
     restore(second, state(first))
     assert not changed(state(first), state(second))
