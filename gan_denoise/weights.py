@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from gan_denoise.checkpoint import BEST, CheckpointError, read_variables, settings_of
@@ -41,17 +42,27 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
         if judge:
             assign(trainer.discriminator.variables, judged.values(), source)
     elif (source / "generator.weights.h5").is_file():
-        trainer.generator.load_weights(source / "generator.weights.h5")
+        _load(trainer.generator, source / "generator.weights.h5")
         judged = source / "discriminator.weights.h5"
         judge = judge and judged.is_file()
         if judge:
-            trainer.discriminator.load_weights(judged)
+            _load(trainer.discriminator, judged)
     else:
         raise CheckpointError(
             f"{source}: holds neither {BEST} of a run nor generator.weights.h5 of a model"
         )
     trainer.ema.set_weights(trainer.generator.get_weights())
     return judge
+
+
+def _load(network: keras.Model, path: Path) -> None:
+    try:
+        network.load_weights(path)
+    except ValueError as error:  # Keras' own message lists every layer
+        raise CheckpointError(
+            f"{path}: weights of another network than this version builds from the same settings; "
+            "train anew, or use the version that wrote them"
+        ) from error
 
 
 def assign(variables: Sequence[Any], values: Iterable[np.ndarray], source: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import onnxruntime
 import pytest
@@ -121,6 +122,15 @@ def test_a_model_folder_starts_another_fine_tuning(exported):
     judge = before if trainer.discriminator is None else trainer.discriminator.get_weights()
     for ours, theirs in zip(other.discriminator.get_weights(), judge, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_of_a_network_of_another_version_are_refused_by_name(exported, tmp_path):
+    trainer, model, _ = exported
+    (tmp_path / "config.yaml").write_bytes((model / "config.yaml").read_bytes())
+    path = tmp_path / "generator.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
+    with pytest.raises(CheckpointError, match=r"generator\.weights\.h5: .* another network"):
+        load_weights(Trainer(trainer.config, tiny_material(), "finetune"), tmp_path)
 
 
 # ---- Whole or not at all -----------------------------------------------------------------------
