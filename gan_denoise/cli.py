@@ -384,27 +384,43 @@ def export(
 
 @app.command()
 def bench(
+    settings: Settings = None,
     model: ModelName = None,
     inversion: InversionName = None,
     threads: Annotated[int, typer.Option(min=0, help="0: one per core.")] = 1,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the recording.")] = 60.0,
+    training: Annotated[
+        str | None,
+        typer.Option(help="Time a pretraining step of this config (and key=value) instead."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here too.")
     ] = None,
 ) -> None:
     """Measure speed, memory and start-up on this machine."""
-    import json
+    if training is not None:
+        _require_training("bench --training")
+        from gan_denoise.config import load_config
+        from gan_denoise.training_bench import measure_training, render_training
 
-    from gan_denoise.bench import measure, render
-    from gan_denoise.checkpoint import write_atomically
-    from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
+        figures = measure_training(load_config(training, settings or ()))
+        render_training(figures, console())
+    else:
+        from gan_denoise.bench import measure, render
+        from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
 
-    enhancer = Enhancer.load(model or DEFAULT_MODEL, threads)
-    if inversion is not None:
-        enhancer = enhancer.with_inversion(inversion.value)
-    figures = measure(enhancer, seconds)
-    render(figures, console())
+        if settings:
+            raise typer.BadParameter("key=value settings go with --training CONFIG")
+        enhancer = Enhancer.load(model or DEFAULT_MODEL, threads)
+        if inversion is not None:
+            enhancer = enhancer.with_inversion(inversion.value)
+        figures = measure(enhancer, seconds)
+        render(figures, console())
     if json_file is not None:
+        import json
+
+        from gan_denoise.checkpoint import write_atomically
+
         content = json.dumps(figures, indent=1).encode()
         write_atomically(json_file, lambda file: file.write(content))
 

@@ -8,10 +8,15 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from conftest import tiny_config
 from rich.console import Console
 
-from gan_denoise import bench
+from gan_denoise import bench, training_bench
+from gan_denoise.dataset import crop_samples
 from gan_denoise.enhance import Enhancer
+from gan_denoise.export import macs_per_frame
+from gan_denoise.generator import build_generator
+from gan_denoise.mel import Mel
 
 TICK = 0.25  # seconds from one look at the clock to the next
 
@@ -72,3 +77,30 @@ def test_what_was_measured_is_named(tiny_model):
     bench.render(figures, Console(file=text, width=80))
     assert figures["machine"]["processor"] in text.getvalue().replace("\n", " ")
     assert "file to file" in text.getvalue()
+
+
+# ---- Training ----------------------------------------------------------------------------------
+def test_a_training_step_is_told_in_audio_and_in_work(monkeypatch, clock):
+    monkeypatch.setattr(training_bench, "time", clock)
+    config = tiny_config()
+    figures = training_bench.measure_training(config, steps=2)
+    heard = config.training.batch_size * config.training.crop_seconds
+    assert figures["audio_seconds_per_second"] == pytest.approx(heard / TICK, abs=0.05)
+    assert figures["step_ms"] == figures["network_ms"] == 1000 * TICK
+    assert figures["peak_gflops"] == round(2 * 2048**3 / TICK / 1e9, 1)
+    shown = io.StringIO()
+    training_bench.render_training(figures, Console(file=shown, width=200))
+    assert f"{1000 * TICK:g} ms a step" in shown.getvalue()
+
+
+def test_a_networks_work_is_three_times_its_forward_pass(monkeypatch, clock):
+    monkeypatch.setattr(training_bench, "time", clock)
+    for seconds in (1.0, 2.0):
+        config = tiny_config(training={"crop_seconds": seconds, "batch_size": 8},
+                             generator={"channels": [32, 64]})
+        generator = build_generator(config)
+        frames = Mel(config.audio, config.mel).frames(crop_samples(config))
+        expected = 6 * macs_per_frame(generator) * 8 * frames / TICK / 1e9
+        found = training_bench.measure_training(config, steps=1)["network_gflops"]
+        assert found == pytest.approx(expected, abs=0.051)
+        assert found > 0.5
