@@ -12,7 +12,7 @@ import numpy as np
 from gan_denoise.config import Config, ConfigError, checkpoint_folder, load_config
 from gan_denoise.mel import Mel
 
-DEFAULT_MODEL = "first"
+DEFAULT_MODEL = "hush"
 PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
 
 
