@@ -137,7 +137,7 @@ class Chunks:
         magnitude = np.abs(spectrum)
         if len(noisy) > 1:  # the level over all channels: a voice out of phase is not lost
             magnitude = np.sqrt(np.mean(magnitude**2, axis=0, keepdims=True))
-        linear = magnitude @ mel.filterbank.T  # [1, T, n_mels]
+        linear = mel.bands(magnitude)  # [1, T, n_mels]
         noisy01 = mel.normalise(linear)
         estimate01 = self._model.estimate(noisy01)
         own = slice(start // hop, -(-stop // hop))  # the frames that begin in the part
@@ -152,7 +152,7 @@ class Chunks:
         gain = np.minimum(mel.band_gain(noisy01[:, near], estimate01[:, near]), limit)
         gain = self._treatment.soften(gain)
         length = noisy.shape[1] - first if last else (gain.shape[1] - 1) * hop
-        share = (1 - gain) @ mel.spread  # of each bin that goes, [1, T, bins]
+        share = mel.bin_gain(1 - gain)  # of each bin that goes, [1, T, bins]
         spectrum = spectrum[:, near]
         if self._inversion.name == "gain+phase":
             kept = refine_phase(mel, (1 - share) * spectrum, length, self._inversion.phase_steps)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy import fft
+from scipy.sparse import csr_array
 
 from gan_denoise.config import AudioConfig, MelConfig
 
@@ -71,6 +72,7 @@ class Mel:
         if self.filterbank.shape != expected:
             raise ValueError(f"filterbank is {self.filterbank.shape}, the settings say {expected}")
         self.spread = spread_matrix(self.filterbank)
+        self._to_bands, self._to_bins = csr_array(self.filterbank), csr_array(self.spread.T)
         self.window = analysis_window(mel)
 
     def frames(self, samples: int) -> int:
@@ -126,7 +128,11 @@ class Mel:
 
     def linear(self, spectrum: np.ndarray) -> np.ndarray:
         """Return the linear mel of magnitudes: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
-        return np.abs(spectrum) @ self.filterbank.T
+        return self.bands(np.abs(spectrum))
+
+    def bands(self, bins: np.ndarray) -> np.ndarray:
+        """Return the filterbank's sums: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
+        return _product(self._to_bands, bins)
 
     def normalise(self, linear: np.ndarray) -> np.ndarray:
         """Map a linear mel to mel01, float32 in [0, 1], of the same shape."""
@@ -149,7 +155,7 @@ class Mel:
 
     def bin_gain(self, band_gain: np.ndarray) -> np.ndarray:
         """Spread a gain per band to bins: `[..., frames, n_mels]` -> `[..., frames, bins]`."""
-        return band_gain @ self.spread
+        return _product(self._to_bins, band_gain)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (one transform lives as long as its model)
     def _window_energy(self, frames: int) -> np.ndarray:
@@ -210,6 +216,15 @@ class GraphMel:
 
         decibel = ops.minimum((estimate01 - noisy01) * self.config.range_db, max_gain_db)
         return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
+
+
+def _product(matrix: csr_array, rows: np.ndarray) -> np.ndarray:
+    """Multiply every row of `[..., n]` by a sparse matrix: `[..., m]`.
+
+    Not by BLAS: its sums depend on the number of its threads, and with them the bytes of a file.
+    """
+    flat = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]).T)
+    return np.ascontiguousarray((matrix @ flat).T).reshape(*rows.shape[:-1], matrix.shape[0])
 
 
 def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     for number in range(COUNT - 1):
         record(root / f"{number % 7}" / f"{number}.wav", number, 1500 + 10 * number)
-    record(root / "long.wav", 0, 60 * RATE)
+    record(root / "long.wav", 0, 240 * RATE)  # a run takes seconds, on fast machines too
     return root
 
 
@@ -525,14 +525,14 @@ def test_ctrl_c_leaves_whole_files_and_the_report(model, many, tmp_path, referen
     command = [sys.executable, "-m", "gan_denoise.cli", "denoise", str(many), "-o", str(out), "-m",
                str(model), "-j", "2", "--threads", "2", "--report", str(report)]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for(lambda: len(done_in(out)) >= 20, run)
+    wait_for(lambda: len(done_in(out)) >= 5, run)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     errors = run.communicate(timeout=20)[1]
     assert run.returncode == 130, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     found = contents(out)
-    assert 20 <= len(found) < COUNT
+    assert 5 <= len(found) < COUNT
     assert found.items() <= reference.items()
     rows = json.loads(report.read_bytes())
     assert {row["status"] for row in rows} == {"done"}
