@@ -6,6 +6,7 @@ PESQ of an estimate from what the estimate is given by PESQ itself.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ def make_adversary(config: Config, mel: Mel, frames: int, judge: Any = None) -> 
     return PatchAdversary(config)
 
 
-class Adversary:
+class Adversary(ABC):
     """A discriminator with its optimizer.
 
     Args:
@@ -62,10 +63,11 @@ class Adversary:
         """Return what holds the variables of a checkpoint, by name."""
         return {"discriminator": self.network, "d_optimizer": self.optimizer}
 
+    @abstractmethod
     def reference(self, mels: Mels) -> Any:
         """Return the mel that a candidate is judged beside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn(
         self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -81,7 +83,6 @@ class Adversary:
         Returns:
             Named values; `finite` is 0 where the step was undone.
         """
-        raise NotImplementedError
 
     def cost(self, mels: Mels, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """Return the generator's adversarial terms by name, unweighted, and their weighted sum.
