@@ -96,7 +96,6 @@ def perform(
 def main() -> None:
     """Denoise what comes on stdin until it ends, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops this
-    signal.signal(signal.SIGTERM, _end)
     code = 0
     try:
         # Whatever a library prints must not land among the answers.
@@ -133,6 +132,11 @@ def _serve(tasks: Iterable[bytes], answers: Any) -> None:
     except ModelError as error:
         answer(refused=str(error))
         return
+    import soxr  # noqa: F401 - now, as `_end` would break the import amid a file
+
+    # Until here SIGTERM ends the process at once: there is nothing to remove, and an exception amid
+    # the import of a library's core is printed as that library's own failure.
+    signal.signal(signal.SIGTERM, _end)
     answer(ready=digest_of(enhancer.settings()))
     journal = Journal(Path(setup["out"]))
     for line in tasks:

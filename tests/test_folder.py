@@ -608,6 +608,25 @@ def test_a_worker_that_cannot_start_ends_the_run(enhancer, tree, tmp_path, monke
         enhancer.enhance_folder([tree], tmp_path / "out", jobs=2)
 
 
+def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
+    # A compiled module turns whatever is raised while it starts into an ImportError.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        try:\n"
+        "            if name == 'onnxruntime': os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)\n"
+        "        except BaseException: raise ImportError('initialization failed') from None\n"
+        "sys.meta_path.insert(0, Finder)\n")
+    setup = {"model": str(model), "inversion": {}, "treatment": {}, "threads": 1,
+             "chunk_seconds": 30, "out": str(tmp_path)}
+    path = os.pathsep.join([str(tmp_path), *(entry or os.getcwd() for entry in sys.path)])
+    run = subprocess.run([sys.executable, "-m", "gan_denoise.worker"], capture_output=True,
+                         text=True, input=json.dumps(setup), env=os.environ | {"PYTHONPATH": path})
+    assert run.returncode == -signal.SIGTERM
+    assert (run.stdout, run.stderr) == ("", "")
+
+
 def test_workers_stop_when_the_parent_is_killed(model, many, tmp_path):
     run = start(model, many, tmp_path / "out")
     wait_for(lambda: len(done_in(tmp_path / "out")) >= 1, run)
