@@ -615,7 +615,9 @@ def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
         "class Finder:\n"
         "    def find_spec(name, *_):\n"
         "        try:\n"
-        "            if name == 'onnxruntime': os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)\n"
+        "            if name == 'onnxruntime':\n"
+        "                os.kill(os.getpid(), signal.SIGTERM)\n"
+        "                time.sleep(5)\n"
         "        except BaseException: raise ImportError('initialization failed') from None\n"
         "sys.meta_path.insert(0, Finder)\n")
     setup = {"model": str(model), "inversion": {}, "treatment": {}, "threads": 1,
