@@ -20,28 +20,40 @@ from gan_denoise.discriminator import build_discriminator
 from gan_denoise.inversion import bin_gain
 from gan_denoise.judge import Judge, Replay
 from gan_denoise.mel import Mel
+from gan_denoise.objective import Objective
 from gan_denoise.update import make_optimizer, snapshot, update
 
 
 class Mels(NamedTuple):
-    """mel01 of a batch, `[batch, frames, n_mels]` each; the estimate is the generator's."""
+    """mel01 of a batch, `[batch, frames, n_mels]` each.
+
+    Attributes:
+        noisy: Of the mixtures.
+        clean: Of the clean recordings.
+        estimate: The generator's.
+        candidate: What is judged in place of the clean one.
+    """
 
     noisy: Any
     clean: Any
     estimate: Any
+    candidate: Any
 
 
-def make_adversary(config: Config, mel: Mel, frames: int, judge: Any = None) -> Adversary:
+def make_adversary(
+    config: Config, objective: Objective, mel: Mel, frames: int, judge: Any = None
+) -> Adversary:
     """Build the adversary that `discriminator.kind` names.
 
     Args:
         config: Settings.
+        objective: Of the generator.
         mel: The transform of the mels.
         frames: Of a training crop.
         judge: Scores estimates for a metric discriminator; None: PESQ.
     """
     if config.discriminator.kind == "metric":
-        return MetricAdversary(config, mel, frames, judge)
+        return MetricAdversary(config, objective, mel, frames, judge)
     return PatchAdversary(config)
 
 
@@ -66,6 +78,10 @@ class Adversary(ABC):
     @abstractmethod
     def reference(self, mels: Mels) -> Any:
         """Return the mel that a candidate is judged beside."""
+
+    @abstractmethod
+    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+        """Return the mel that is judged of an estimate; arguments as of `Objective.heard`."""
 
     @abstractmethod
     def learn(
@@ -93,7 +109,7 @@ class Adversary(ABC):
         """
         reference = self.reference(mels)
         # training=False: the generator's step must not move the discriminator's vectors.
-        logits, *fake = self.network([reference, mels.estimate], training=False)
+        logits, *fake = self.network([reference, mels.candidate], training=False)
         terms = {"loss/adversarial": losses.generator_loss(logits, self.kind)}
         total = schedule["adversarial_weight"] * terms["loss/adversarial"]
         if self.config.losses.feature_weight:
@@ -128,6 +144,10 @@ class PatchAdversary(Adversary):
         """Return the noisy mel."""
         return mels.noisy
 
+    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+        """Return the estimate."""
+        return estimate
+
     def learn(
         self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -139,10 +159,10 @@ class PatchAdversary(Adversary):
         count = tf.shape(mels.noisy)[0]
         with tf.GradientTape() as tape:
             # One call for both halves: spectral norm makes one power iteration a step.
-            logits = self.network(
-                [tf.concat([mels.noisy, mels.noisy], 0), tf.concat([mels.clean, mels.estimate], 0)],
-                training=True,
-            )[0]
+            pairs = [
+                tf.concat([mels.noisy, mels.noisy], 0), tf.concat([mels.clean, mels.candidate], 0)
+            ]
+            logits = self.network(pairs, training=True)[0]
             real, fake = logits[:count], logits[count:]
             loss = losses.discriminator_loss(real, fake, self.kind)
         return self._update(tape, loss, before, rate) | {
@@ -156,17 +176,20 @@ class MetricAdversary(Adversary):
 
     Args:
         config: Settings.
+        objective: Of the generator.
         mel: The transform of the mels.
         frames: Of a training crop.
         judge: Scores estimates; None: PESQ.
     """
 
-    kind = "lsgan"  # a score is drawn to 1, as a logit of least squares is
+    kind = "hinge"  # the mean score, negative: every clip's rise is worth the same
 
-    def __init__(self, config: Config, mel: Mel, frames: int, judge: Any = None):
+    def __init__(
+        self, config: Config, objective: Objective, mel: Mel, frames: int, judge: Any = None
+    ):
         super().__init__(config)
         settings = config.discriminator
-        self.mel = mel
+        self.objective, self.mel = objective, mel
         self.judge = judge or Judge(config.audio.sample_rate, settings.judges)
         self.replay = Replay(settings.replay_size, frames, config.mel.n_mels)
         self._step = tf.function(self._learn)
@@ -179,33 +202,35 @@ class MetricAdversary(Adversary):
         """Return the clean mel."""
         return mels.clean
 
+    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+        """Return the mel of the waveform that is scored."""
+        return self.objective.heard(noisy, spectra, estimate)
+
     def learn(
         self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Have estimates scored; train on them, on noisy and clean mels, and on past estimates."""
+        """Have estimates scored; train on them and on past ones."""
         settings = self.config.discriminator
         scored = min(settings.scored_clips, len(noisy))
-        half = -(-scored // 2)
         noisy, clean = np.asarray(noisy[:scored]), np.asarray(clean[:scored])
         new = Mels(*(np.asarray(part[:scored]) for part in mels))
         gain = bin_gain(self.mel, new.noisy, new.estimate, self.config.inversion.max_gain_db)
         waveform = self.mel.istft(gain * self.mel.stft(noisy), noisy.shape[1])
-        scores = self.judge.scores([*clean, *clean[:half]], [*waveform, *noisy[:half]])
+        scores = self.judge.scores(clean, waveform)
         rng = np.random.default_rng([self.config.training.seed, step])
         past = self.replay.draw(settings.replay_clips, rng)
         values = self._step(
-            tf.concat([new.clean, new.clean[:half], new.clean[:half], past[0]], 0),
-            tf.concat([new.estimate, new.noisy[:half], new.clean[:half], past[1]], 0),
-            tf.concat([scores, tf.ones(half), past[2]], 0),
+            tf.concat([new.clean, past[0]], 0),
+            tf.concat([new.candidate, past[1]], 0),
+            tf.concat([scores, past[2]], 0),
             schedule["d_rate"],
         )
-        self.replay.add(new.clean, new.estimate, scores[:scored])
+        self.replay.add(new.clean, new.candidate, scores)
         predicted = values.pop("predicted")
-        known = scores[:scored][np.isfinite(scores[:scored])]
+        known = scores[np.isfinite(scores)]
         return values | {
             "discriminator/score": float(known.mean()) if len(known) else 0.0,
             "discriminator/fake": tf.reduce_mean(predicted[:scored]),
-            "discriminator/real": tf.reduce_mean(predicted[scored + half : scored + 2 * half]),
         }
 
     def _learn(self, clean: Any, candidate: Any, score: Any, rate: Any) -> dict[str, Any]:

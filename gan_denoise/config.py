@@ -146,8 +146,8 @@ class GeneratorConfig(Section):
 
 class DiscriminatorConfig(Section):
     kind: Literal["patch", "metric"] = "patch"  # clean or not; or its PESQ
-    channels: Channels = (16, 32, 64)
-    spectral_norm: bool = True
+    channels: Channels = (16, 32, 64)  # (patch)
+    spectral_norm: bool = True  # (patch)
     learning_rate: NonNegative = 4e-4
     scored_clips: Positive = 8  # estimates of a batch that PESQ is computed of (metric)
     replay_clips: Positive = 8  # earlier estimates that the discriminator sees again in a step
@@ -224,6 +224,9 @@ class Config(Section):
             raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
         if self.mel.fmin >= (self.mel.fmax or half):
             raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
+        if self.discriminator.kind == "metric" and self.losses.feature_weight:
+            raise ValueError("losses.feature_weight: a metric discriminator has no features to match; "
+                             "give 0, or discriminator.kind=patch")
         return self
 
 

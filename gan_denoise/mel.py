@@ -120,7 +120,7 @@ class Mel:
             frames *= self.window
             added = _overlap_add(frames, hop)
             signal[..., start * hop : start * hop + added.shape[-1]] += added
-        weight = self._window_energy(count)
+        weight = self.window_energy(count)
         half = n_fft // 2
         signal = signal[..., half : half + length] / weight[half : half + length]
         missing = length - signal.shape[-1]
@@ -158,7 +158,8 @@ class Mel:
         return _product(self._to_bins, band_gain)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (one transform lives as long as its model)
-    def _window_energy(self, frames: int) -> np.ndarray:
+    def window_energy(self, frames: int) -> np.ndarray:
+        """Return the sum of squared windows over so many frames, `[samples]`, nowhere 0."""
         hop = self.config.hop_length
         squared = np.pad(self.window**2, (0, -self.config.n_fft % hop)).reshape(-1, hop)
         energy = np.zeros((frames + len(squared) - 1, hop), np.float32)
@@ -175,7 +176,7 @@ class GraphMel:
     """
 
     def __init__(self, mel: Mel):
-        self.config = mel.config
+        self.mel, self.config = mel, mel.config
         self.window, self.filterbank, self.spread = mel.window, mel.filterbank, mel.spread
 
     def stft(self, audio: Any) -> tuple[Any, Any]:
@@ -188,6 +189,25 @@ class GraphMel:
             padded, self.config.n_fft, self.config.hop_length, self.config.n_fft,
             window=self.window, center=False,
         )
+
+    def istft(self, spectrum: tuple[Any, Any], length: int) -> Any:
+        """Return `[batch, length]` of (real, imaginary), each `[batch, frames, bins]`.
+
+        The frames are those that `stft` makes of `length` samples.
+        """
+        from keras import ops
+
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        count, pieces = self.mel.frames(length), -(-n_fft // hop)
+        frames = ops.irfft(spectrum, n_fft) * self.window
+        frames = ops.pad(frames, [[0, 0], [0, 0], [0, pieces * hop - n_fft]])
+        frames = ops.reshape(frames, (-1, count, pieces, hop))
+        signal = sum(
+            ops.pad(frames[:, :, k], [[0, 0], [k, pieces - 1 - k], [0, 0]]) for k in range(pieces)
+        )
+        signal = ops.reshape(signal, (-1, (count + pieces - 1) * hop))
+        inside = slice(n_fft // 2, n_fft // 2 + length)
+        return signal[:, inside] / self.mel.window_energy(count)[inside]
 
     def linear(self, magnitude: Any) -> Any:
         """Return the linear mel: `[batch, frames, bins]` -> `[batch, frames, n_mels]`."""

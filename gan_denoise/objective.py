@@ -43,6 +43,20 @@ class Objective:
             spectra[f"{name}01"] = self.mel.normalise(self.mel.linear(magnitude))
         return spectra
 
+    def heard(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+        """Return mel01 of the waveform that `gain` inversion makes of an estimate.
+
+        Not the estimate itself: a gain for each bin blurs it, and neighbouring frames overlap.
+
+        Args:
+            noisy: Waveforms `[batch, samples]`.
+            spectra: As `spectra` returns them.
+            estimate: mel01 from the generator, `[batch, frames, n_mels]`.
+        """
+        gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.max_gain_db)
+        gained = tuple(gain * part for part in spectra["noisy"])
+        return self.mel01(self.mel.istft(gained, noisy.shape[-1]))
+
     def reconstruction(
         self, spectra: Mapping[str, Any], estimate: Any
     ) -> tuple[dict[str, Any], Any]:
@@ -81,4 +95,5 @@ class Objective:
 
 
 def _magnitude(real: Any, imaginary: Any) -> Any:
-    return ops.sqrt(ops.square(real) + ops.square(imaginary))
+    # At 0 the slope of a root is infinite.
+    return ops.sqrt(ops.square(real) + ops.square(imaginary) + 1e-20)

@@ -247,8 +247,7 @@ class _Loop:
     def _validate(self, noisy: Any, clean: Any) -> None:
         values, shown = self.trainer.validate()
         if self.trainer.kind == "finetune":
-            for name in ("discriminator/real", "discriminator/fake"):
-                values[name] = self.last.get(name, math.nan)
+            values |= {k: v for k, v in self.last.items() if k.startswith("discriminator/")}
             values["adversarial_share"] = (
                 self.trainer.adversarial_share(self.progress.step, noisy, clean)
             )

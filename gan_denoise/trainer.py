@@ -69,7 +69,7 @@ class Trainer:
         self.adversary: Adversary | None = None
         if kind == "finetune":
             frames = self.mel.frames(crop_samples(config))
-            self.adversary = make_adversary(config, self.mel, frames, judge)
+            self.adversary = make_adversary(config, self.objective, self.mel, frames, judge)
         self.progress = Progress(kind, material.digest)
         self._noisy_scores: dict[str, float] | None = None  # the same at every validation
         self.pretrain_step = tf.function(self._pretrain_step)
@@ -152,7 +152,7 @@ class Trainer:
         before = snapshot(self.generator)
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=True)
-            mels = Mels(spectra["noisy01"], spectra["clean01"], estimate)
+            mels = self._judged(noisy, spectra, estimate)
             terms, total = self.objective.reconstruction(spectra, estimate)
             adversarial, added = self.adversary.cost(mels, schedule)
             terms |= adversarial
@@ -160,8 +160,12 @@ class Trainer:
         return self._update_generator(tape, total, terms, before, schedule), mels
 
     def _frozen_mels(self, noisy: Any, clean: Any) -> Mels:
-        noisy01, clean01 = self.objective.mel01(noisy), self.objective.mel01(clean)
-        return Mels(noisy01, clean01, self.generator(noisy01, training=False))
+        spectra = self.objective.spectra(noisy, clean)
+        return self._judged(noisy, spectra, self.generator(spectra["noisy01"], training=False))
+
+    def _judged(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Mels:
+        candidate = self.adversary.candidate(noisy, spectra, estimate)
+        return Mels(spectra["noisy01"], spectra["clean01"], estimate, candidate)
 
     def _update_generator(
         self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],
@@ -203,7 +207,7 @@ class Trainer:
         with tf.GradientTape(persistent=True) as tape:
             estimate = self.generator(spectra["noisy01"], training=False)
             _, reconstruction = self.objective.reconstruction(spectra, estimate)
-            mels = Mels(spectra["noisy01"], spectra["clean01"], estimate)
+            mels = self._judged(noisy, spectra, estimate)
             _, adversarial = self.adversary.cost(mels, schedule)
         norms = []
         for part in (adversarial, reconstruction):

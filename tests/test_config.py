@@ -89,6 +89,7 @@ def test_a_section_of_another_kind_is_refused():
     ({"data": {"noise": "folder"}}, "data.speech"),
     ({"data": {"noisy": "a", "clean": "b", "valid_noisy": "c"}}, "valid_clean"),
     ({"data": {"noisy": "a", "clean": "b", "valid_speech": "c"}}, "valid_noisy"),
+    ({"discriminator": {"kind": "metric"}, "losses": {"feature_weight": 1.0}}, "feature_weight"),
 ])
 def test_settings_that_do_not_fit_each_other_are_refused(values, word):
     with pytest.raises(ConfigError, match=word):

@@ -140,6 +140,16 @@ def test_istft_gives_the_signal_back(n_fft, win_length, hop_length, tolerance):
     assert worst <= tolerance
 
 
+@pytest.mark.parametrize(("n_fft", "win_length", "hop_length"), [
+    (512, 512, 128), (256, 200, 50), (255, 255, 60)])
+def test_numpy_and_graph_invert_alike(n_fft, win_length, hop_length):
+    mel = make_mel(n_fft, win_length, hop_length, n_mels=16)
+    spectrum = mel.stft(noise(4001).reshape(1, -1))
+    spectrum *= np.random.default_rng(0).random(spectrum.shape, np.float32)  # of no signal
+    found = np.asarray(GraphMel(mel).istft((spectrum.real, spectrum.imag), 4001))
+    np.testing.assert_allclose(found, mel.istft(spectrum, 4001), atol=1e-6)
+
+
 @settings(max_examples=40, deadline=None)
 @given(signals())
 def test_istft_gives_any_signal_back(audio):

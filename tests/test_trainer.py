@@ -96,7 +96,8 @@ def test_the_discriminators_step_moves_no_variable_of_the_generator(game):
     mels = [game.mel.mel01(part) for part in BATCH]
     estimate = (mels[0] + mels[1]) / 2
     before = state(game)
-    values = game.adversary.learn(20, *BATCH, Mels(*mels, estimate), tensors(game.schedule(20)))
+    mels = Mels(*mels, estimate, estimate)
+    values = game.adversary.learn(20, *BATCH, mels, tensors(game.schedule(20)))
     assert float(values["finite"]) == 1
     moved = changed(before, state(game))
     assert owners(moved) == DISCRIMINATOR
