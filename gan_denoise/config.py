@@ -225,8 +225,8 @@ class Config(Section):
         if self.mel.fmin >= (self.mel.fmax or half):
             raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
         if self.discriminator.kind == "metric" and self.losses.feature_weight:
-            raise ValueError("losses.feature_weight: a metric discriminator has no features to match; "
-                             "give 0, or discriminator.kind=patch")
+            raise ValueError("losses.feature_weight: a metric discriminator has no features to "
+                             "match; give 0, or discriminator.kind=patch")
         return self
 
 
