@@ -10,9 +10,11 @@ from conftest import TinySource, tiny_config, tiny_material
 
 from gan_denoise import losses, metrics, synthetic
 from gan_denoise.checkpoint import Progress, load_state, save_state
+from gan_denoise.config import load_config
 from gan_denoise.discriminator import build_discriminator
 from gan_denoise.hearing import Disturbance
 from gan_denoise.judge import Judge, Replay
+from gan_denoise.mel import Mel
 from gan_denoise.trainer import Trainer
 
 METRIC = {"kind": "metric", "scored_clips": 2, "replay_clips": 3, "replay_size": 5,
@@ -152,6 +154,22 @@ def test_twice_as_loud_is_10_decibels_more():
     loud, quiet = (np.asarray(tone._loudness(np.full((1, 1, 16), power, np.float32)))[0, 0, 8]
                    for power in (1e8, 1e7))
     assert loud / quiet == pytest.approx(2, rel=0.2)
+
+
+@pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_score_is_near_pesq_before_any_training(seed):
+    config = load_config("real-16k-metric")
+    network, mel = build_discriminator(config), Mel(config.audio, config.mel)
+    clean = synthetic.voice(1, 3.0, seed=seed)
+    noise = synthetic.noise("pink", 3.0, seed=seed)
+    noise *= np.sqrt(np.mean(clean**2) / np.mean(noise**2))
+    mixtures = [clean + noise * 10 ** (-snr / 20) for snr in (0, 10, 20, 30)]
+    expected = [(metrics.pesq_wb(clean, mixture, 16000) - 1) / 3.64 for mixture in mixtures]
+    mels = [mel.mel01(part)[None] for part in (clean, *mixtures)]
+    found = [float(network([mels[0], part], training=False)[0][0, 0]) for part in mels[1:]]
+    assert found == sorted(found)
+    np.testing.assert_allclose(found, expected, atol=0.12)
 
 
 def test_silence_has_finite_slopes():
