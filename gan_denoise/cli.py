@@ -161,7 +161,7 @@ def finetune(
     settings: Settings = None,
     config: ConfigFile = "finetune",
 ) -> None:
-    """Fine-tune a pretrained autoencoder against the patch discriminator."""
+    """Fine-tune a pretrained autoencoder against a discriminator."""
     _require_training("finetune")
     from gan_denoise.checkpoint import finetune_config
     from gan_denoise.enhance import find_model
