@@ -1,9 +1,10 @@
 """What PESQ hears of a candidate beside the clean clip, from their mels, as Keras layers.
 
 PESQ (ITU-T P.862; Rix et al. 2001, Beerends et al. 2002) compares loudness over time and Bark. Its
-steps are all here but the alignment in time. Powers come from mels in place of spectra, so they are
-near, not equal, and three constants are those that explain PESQ best through mels
-(docs/experiments.md). What is left to learn is how bands and disturbances weigh.
+steps are here but for the filter before, the alignment in time and the repair of badly aligned
+parts. Powers come from mels in place of spectra, so they are near, not equal, and three constants
+are those that explain PESQ best through mels (docs/experiments.md). What is left to learn is how
+bands and disturbances weigh.
 """
 
 from __future__ import annotations
