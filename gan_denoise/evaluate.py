@@ -58,6 +58,7 @@ class _Task:
     """What a scoring process needs of one pair: arrays and words only."""
 
     name: str
+    speaker: str | None
     snr_db: float | None
     sample_rate: int
     clean: np.ndarray  # [samples]
@@ -242,7 +243,8 @@ def _enhance(
         raise EvaluationError(
             f"{pair.noisy} has {len(noisy)} samples, {pair.clean} has {len(clean)}"
         )
-    task = _Task(pair.name, pair.snr_db, sample_rate, clean, packages, {NOISY: noisy})
+    task = _Task(pair.name, pair.speaker, pair.snr_db, sample_rate, clean, packages,
+                 {NOISY: noisy})
 
     def score(system: str, front: _Front, clean01: np.ndarray, estimate01: np.ndarray) -> None:
         wave = audio.resample(task.estimates[system], sample_rate, front.mel.sample_rate)
@@ -309,6 +311,7 @@ def _score(task: _Task) -> list[Row]:
                 scores={k: v for k, v in found.items() if not isinstance(v, Refused)},
                 refused={k: str(v) for k, v in found.items() if isinstance(v, Refused)},
                 lag=None if isinstance(lag, Refused) else lag,
+                speaker=task.speaker,
             )
         )
     return rows

@@ -49,6 +49,7 @@ class Row:
         scores: `{metric: value}`, infinite where the estimate is exact.
         refused: `{metric: reason}` of metrics that could not score this clip.
         lag: Delay behind the clean in seconds; None where it cannot be told.
+        speaker: Where the pair tells.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Row:
     scores: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     lag: float | None = None
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,15 @@ def save(evaluation: Evaluation, out: Path) -> None:
         writer = csv.writer(file)
         columns = evaluation.columns
         writer.writerow(
-            ["name", "system", "snr_db", "seconds", "sample_rate", *columns, "lag_ms", "refused"]
+            ["name", "system", "speaker", "snr_db", "seconds", "sample_rate", *columns, "lag_ms",
+             "refused"]
         )
         for row in evaluation.rows:
             lag = "" if row.lag is None else round(1000 * row.lag, 3)
             reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
             writer.writerow(
-                [row.name, row.system, "" if row.snr_db is None else row.snr_db,
-                 round(row.seconds, 4), row.sample_rate,
+                [row.name, row.system, row.speaker or "",
+                 "" if row.snr_db is None else row.snr_db, round(row.seconds, 4), row.sample_rate,
                  *(row.scores.get(metric, "") for metric in columns), lag, reasons]
             )
 
@@ -214,6 +217,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             {
                 "name": row.name,
                 "system": row.system,
+                "speaker": row.speaker,
                 "snr_db": row.snr_db,
                 "seconds": row.seconds,
                 "sample_rate": row.sample_rate,

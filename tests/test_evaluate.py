@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_a_name_that_would_collide_is_refused(make_pair, name):
 
 
 def test_out_holds_waveforms_and_scores(make_pair, tmp_path, without_packages):
-    pairs, out = [make_pair("a"), make_pair("b/c")], tmp_path / "out"
+    pairs, out = [replace(make_pair("a"), speaker="ann"), make_pair("b/c")], tmp_path / "out"
     seen = []
     model = Fake("double", wave=lambda x: 2 * x)
     result = evaluate.evaluate(
@@ -189,6 +190,7 @@ def test_out_holds_waveforms_and_scores(make_pair, tmp_path, without_packages):
         (row.name, row.system) for row in result.rows
     ]
     assert float(table[0]["si_sdr"]) == result.rows[0].scores["si_sdr"]
+    assert {(row["name"], row["speaker"]) for row in table} == {("a", "ann"), ("b/c", "")}
     scores = json.loads((out / "scores.json").read_text(), parse_constant=pytest.fail)
     assert scores["files"] == 2
     assert scores["summary"]["oracle"]["psnr_mel"] == {
