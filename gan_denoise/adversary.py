@@ -191,7 +191,7 @@ class MetricAdversary(Adversary):
         settings = config.discriminator
         self.objective, self.mel = objective, mel
         self.judge = judge or Judge(config.audio.sample_rate, settings.judges)
-        self.replay = Replay(settings.replay_size, frames, config.mel.n_mels)
+        self.replay = Replay(settings.replay_size, frames, config.mel.bands)
         self._step = tf.function(self._learn)
 
     def holders(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class MelConfig(Section):
     n_fft: Positive = 512  # samples
     win_length: Positive = 512  # samples, <= n_fft
     hop_length: Positive = 128  # samples
+    filters: Literal["mel", "stft"] = "mel"  # stft: the bins themselves, n_mels = n_fft / 2 + 1
     n_mels: Positive = 80
     fmin: NonNegative = 0.0  # Hz
     fmax: float | None = None  # Hz; None: half the sample rate
@@ -57,9 +58,28 @@ class MelConfig(Section):
     # mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, 0, 1)
     offset_db: float = 100.0
     range_db: typing.Annotated[float, Field(gt=0.0)] = 110.0
+    # Cepstral coefficients of the log-mel, behind its bands; each from its range to [0, 1].
+    n_mfcc: Count = 0
+    mfcc_range: tuple[Range, ...] = ()
+
+    @property
+    def bands(self) -> int:
+        """Values of a frame that the networks see: the mel's and the MFCC's."""
+        return self.n_mels + self.n_mfcc
 
     @model_validator(mode="after")
     def _fits(self) -> MelConfig:
+        bins = self.n_fft // 2 + 1
+        if self.filters == "stft" and self.n_mels != bins:
+            raise ValueError(f"filters: stft has {bins} bands at n_fft {self.n_fft}; give n_mels "
+                             f"{bins}, not {self.n_mels}")
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc {self.n_mfcc} is more than n_mels {self.n_mels}")
+        if len(self.mfcc_range) != self.n_mfcc:
+            raise ValueError(f"mfcc_range: one (low, high) for each of {self.n_mfcc} coefficients, "
+                             f"not {len(self.mfcc_range)}; gan-denoise features measures them")
+        if any(low >= high for low, high in self.mfcc_range):
+            raise ValueError("mfcc_range: each low must lie below its high")
         if self.win_length > self.n_fft:
             raise ValueError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
         if self.hop_length > self.win_length // 2:
@@ -224,6 +244,12 @@ class Config(Section):
             raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
         if self.mel.fmin >= (self.mel.fmax or half):
             raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
+        if self.mel.n_mfcc and self.generator.head == "gain":
+            raise ValueError("generator.head: gain has no meaning for MFCC; give direct, or "
+                             "mel.n_mfcc=0")
+        if self.discriminator.kind == "metric" and (self.mel.n_mfcc or self.mel.filters != "mel"):
+            raise ValueError("discriminator.kind: the metric discriminator judges a mel alone; "
+                             "give patch, or mel.n_mfcc=0 and mel.filters=mel")
         if self.discriminator.kind == "metric" and self.losses.feature_weight:
             raise ValueError("losses.feature_weight: a metric discriminator has no features to "
                              "match; give 0, or discriminator.kind=patch")

@@ -43,8 +43,8 @@ def build_metric_discriminator(config: Config) -> keras.Model:
     hz = np.fft.rfftfreq(config.mel.n_fft, 1 / config.audio.sample_rate)
     centres = filterbank @ hz / filterbank.sum(axis=1)
     frame_rate = config.audio.sample_rate / config.mel.hop_length
-    clean = keras.Input((None, config.mel.n_mels), name="clean_mel")
-    candidate = keras.Input((None, config.mel.n_mels), name="candidate_mel")
+    clean = keras.Input((None, config.mel.bands), name="clean_mel")
+    candidate = keras.Input((None, config.mel.bands), name="candidate_mel")
     disturbance = Disturbance(centres, config.mel.range_db)
     disturbances = disturbance([clean, candidate])
     score = Verdict(disturbance.bark, frame_rate, name="score")(disturbances)
@@ -58,14 +58,14 @@ def build_patch_discriminator(config: Config) -> keras.Model:
     bounds its slope; its vectors move only when it is called with `training=True`.
 
     Args:
-        config: Settings; `discriminator` and `mel.n_mels` are used.
+        config: Settings; `discriminator` and `mel` are used.
 
     Returns:
         Model `[noisy_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
         `[logits, feature, feature, ...]`; logits are `[batch, frames', bands', 1]`, the features
         are the hidden layers, for feature matching.
     """
-    settings, bands = config.discriminator, config.mel.n_mels
+    settings, bands = config.discriminator, config.mel.bands
 
     def conv(filters: int, strides) -> layers.Layer:
         layer = layers.Conv2D(filters, (4, 4), strides, padding="same")

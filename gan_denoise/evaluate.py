@@ -248,7 +248,8 @@ def _enhance(
 
     def score(system: str, front: _Front, clean01: np.ndarray, estimate01: np.ndarray) -> None:
         wave = audio.resample(task.estimates[system], sample_rate, front.mel.sample_rate)
-        task.mels[system] = dict(mel_scores(clean01, estimate01, front.mel.mel01(wave)))
+        mels = map(front.mel.mel_part, (clean01, estimate01, front.mel.mel01(wave)))
+        task.mels[system] = dict(mel_scores(*mels))
 
     for system, model in models.items():
         front = fronts[system]

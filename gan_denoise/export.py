@@ -168,7 +168,7 @@ def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> f
     run = FORMATS[name].open(path)
     rng, worst = np.random.default_rng(0), 0.0
     for frames in PARITY_FRAMES:
-        noisy = rng.random((2, frames, config.mel.n_mels), np.float32)
+        noisy = rng.random((2, frames, config.mel.bands), np.float32)
         expected = np.asarray(generator(noisy, training=False))
         worst = float(np.maximum(worst, np.abs(run(noisy) - expected).max()))  # a NaN stays
     if not worst <= PARITY:

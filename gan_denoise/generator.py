@@ -36,7 +36,7 @@ def build_generator(config: Config) -> keras.Model:
     if settings.name not in GENERATORS:
         known = ", ".join(sorted(GENERATORS))
         raise ConfigError(f"generator.name: there is no '{settings.name}'; there are {known}")
-    noisy = keras.Input((None, config.mel.n_mels), name="noisy_mel")
+    noisy = keras.Input((None, config.mel.bands), name="noisy_mel")
     seen = noisy
     if settings.head == "gain" and settings.level_frames:
         seen = RelativeLevel(settings.level_frames, config.mel.range_db)(noisy)

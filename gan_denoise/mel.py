@@ -3,7 +3,8 @@
 Both are librosa's: periodic Hann window, frames centred on multiples of the hop, zero padding of
 `n_fft / 2` on both sides, magnitudes (power 1), `librosa.filters.mel` (Slaney scale and area
 norm). `mel01` is the log-mel mapped to [0, 1] by constants that travel with the model, so nothing
-depends on a statistic of the file.
+depends on a statistic of the file. Two settings change what a frame holds, and nothing else: the
+STFT's own magnitudes in place of mel bands, and MFCC behind the bands.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ BLOCK = 256  # frames transformed at once: what fits the processor's cache is tw
 
 
 def make_filterbank(audio: AudioConfig, mel: MelConfig) -> np.ndarray:
-    """Return librosa's mel filterbank, float32 `[n_mels, bins]` (needs the `train` extra)."""
+    """Return the filterbank, float32 `[n_mels, bins]`: librosa's (needs the `train` extra), or a
+    band for each bin."""
+    if mel.filters == "stft":
+        return np.eye(mel.n_mels, dtype=np.float32)
     import librosa
 
     return librosa.filters.mel(
@@ -55,6 +59,15 @@ def spread_matrix(filterbank: np.ndarray) -> np.ndarray:
     return (filterbank[:, nearest] / weight[nearest]).astype(np.float32)
 
 
+def cepstral_matrix(n_mels: int, n_mfcc: int) -> np.ndarray:
+    """Return the orthonormal DCT-II that turns a log-mel into MFCC (Davis & Mermelstein 1980).
+
+    Returns:
+        float32 `[n_mels, n_mfcc]`.
+    """
+    return fft.dct(np.eye(n_mels), norm="ortho", axis=1)[:, :n_mfcc].astype(np.float32)
+
+
 class Mel:
     """STFT, mel and their normalisation in NumPy, for one set of settings.
 
@@ -73,6 +86,8 @@ class Mel:
             raise ValueError(f"filterbank is {self.filterbank.shape}, the settings say {expected}")
         self.spread = spread_matrix(self.filterbank)
         self._to_bands, self._to_bins = csr_array(self.filterbank), csr_array(self.spread.T)
+        low, high = np.array(mel.mfcc_range, np.float32).reshape(-1, 2).T
+        self.mfcc_offset, self.mfcc_scale = -low, 1 / (high - low)
         self.window = analysis_window(mel)
 
     def frames(self, samples: int) -> int:
@@ -134,24 +149,48 @@ class Mel:
         """Return the filterbank's sums: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
         return _product(self._to_bands, bins)
 
+    def decibel(self, linear: np.ndarray) -> np.ndarray:
+        """Return the log-mel in dB, not below the floor, of the same shape."""
+        return 20 * np.log10(np.maximum(linear, self.config.floor))
+
+    def mfcc(self, decibel: np.ndarray) -> np.ndarray:
+        """Return the MFCC of a log-mel in dB, unscaled: `[..., n_mels]` -> `[..., n_mfcc]`."""
+        return fft.dct(decibel, norm="ortho", axis=-1)[..., : self.config.n_mfcc]
+
     def normalise(self, linear: np.ndarray) -> np.ndarray:
-        """Map a linear mel to mel01, float32 in [0, 1], of the same shape."""
+        """Map a linear mel to mel01, float32 in [0, 1], `[..., n_mels]` -> `[..., bands]`.
+
+        Where the settings have MFCC, they follow the mel, mapped to [0, 1] as well.
+        """
         c = self.config
-        decibel = 20 * np.log10(np.maximum(linear, c.floor))
-        return np.clip((decibel + c.offset_db) / c.range_db, 0, 1).astype(np.float32)
+        decibel = self.decibel(linear)
+        mel01 = np.clip((decibel + c.offset_db) / c.range_db, 0, 1).astype(np.float32)
+        if not c.n_mfcc:
+            return mel01
+        scaled = np.clip((self.mfcc(decibel) + self.mfcc_offset) * self.mfcc_scale, 0, 1)
+        return np.concatenate([mel01, scaled.astype(np.float32)], axis=-1)
 
     def denormalise(self, mel01: np.ndarray) -> np.ndarray:
-        """Map mel01 back to a linear mel; what lay below the floor comes back as the floor."""
+        """Map mel01 `[..., bands]` back to a linear mel `[..., n_mels]`.
+
+        What lay below the floor comes back as the floor; MFCC are not looked at.
+        """
         c = self.config
-        return (10 ** ((np.asarray(mel01) * c.range_db - c.offset_db) / 20)).astype(np.float32)
+        decibel = self.mel_part(np.asarray(mel01)) * c.range_db - c.offset_db
+        return (10 ** (decibel / 20)).astype(np.float32)
+
+    def mel_part(self, mel01: Any) -> Any:
+        """Leave MFCC out: `[..., bands]` -> `[..., n_mels]`."""
+        return mel01[..., : self.config.n_mels] if self.config.n_mfcc else mel01
 
     def mel01(self, audio: np.ndarray) -> np.ndarray:
-        """Return the normalised log-mel: `[..., samples]` -> float32 `[..., frames, n_mels]`."""
+        """Return the normalised log-mel: `[..., samples]` -> float32 `[..., frames, bands]`."""
         return self.normalise(self.linear(self.stft(audio)))
 
     def band_gain(self, noisy01: np.ndarray, estimate01: np.ndarray) -> np.ndarray:
         """Return the linear gain per band that turns noisy into estimate, `[..., n_mels]`."""
-        return 10 ** ((estimate01 - noisy01) * np.float32(self.config.range_db / 20))
+        change = self.mel_part(estimate01) - self.mel_part(noisy01)
+        return 10 ** (change * np.float32(self.config.range_db / 20))
 
     def bin_gain(self, band_gain: np.ndarray) -> np.ndarray:
         """Spread a gain per band to bins: `[..., frames, n_mels]` -> `[..., frames, bins]`."""
@@ -216,25 +255,32 @@ class GraphMel:
         return ops.matmul(magnitude, self.filterbank.T)
 
     def normalise(self, linear: Any) -> Any:
-        """Map a linear mel to mel01 in [0, 1], of the same shape."""
+        """Map a linear mel to mel01 in [0, 1], `[..., n_mels]` -> `[..., bands]`."""
         from keras import ops
 
         c = self.config
         decibel = ops.log(ops.maximum(linear, c.floor)) * (20 / np.log(10))
-        return ops.clip((decibel + c.offset_db) / c.range_db, 0, 1)
+        mel01 = ops.clip((decibel + c.offset_db) / c.range_db, 0, 1)
+        if not c.n_mfcc:
+            return mel01
+        mfcc = ops.matmul(decibel, cepstral_matrix(c.n_mels, c.n_mfcc))
+        scaled = ops.clip((mfcc + self.mel.mfcc_offset) * self.mel.mfcc_scale, 0, 1)
+        return ops.concatenate([mel01, scaled], axis=-1)
 
     def denormalise(self, mel01: Any) -> Any:
-        """Map mel01 back to a linear mel."""
+        """Map mel01 back to a linear mel, `[..., bands]` -> `[..., n_mels]`."""
         from keras import ops
 
         c = self.config
-        return ops.exp((mel01 * c.range_db - c.offset_db) * (np.log(10) / 20))
+        decibel = self.mel.mel_part(mel01) * c.range_db - c.offset_db
+        return ops.exp(decibel * (np.log(10) / 20))
 
     def bin_gain(self, noisy01: Any, estimate01: Any, max_gain_db: float) -> Any:
         """Return the gain per bin that `gain` inversion applies, `[batch, frames, bins]`."""
         from keras import ops
 
-        decibel = ops.minimum((estimate01 - noisy01) * self.config.range_db, max_gain_db)
+        change = self.mel.mel_part(estimate01) - self.mel.mel_part(noisy01)
+        decibel = ops.minimum(change * self.config.range_db, max_gain_db)
         return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
 
 

@@ -147,6 +147,22 @@ def write_dsp(folder: Path, config: Config, formats: Iterable[str] = ("onnx",)) 
     (Path(folder) / DSP).write_text(text + "\n", encoding="utf-8")
 
 
+def _describe_mfcc(config: Config) -> dict[str, Any]:
+    """What follows the mel in a frame; nothing where a model has no MFCC."""
+    mel = config.mel
+    if not mel.n_mfcc:
+        return {}
+    return {
+        "mfcc": {
+            "count": mel.n_mfcc, "ranges": [list(pair) for pair in mel.mfcc_range],
+            "formula": "c[t, i] = the first count values of the orthonormal DCT-II over m of "
+                       "20 log10(max(mel[t, m], floor)); mfcc01 = clip((c - low_i) / (high_i - "
+                       "low_i), 0, 1); a frame is its n_mels of mel01, then its mfcc01; of the "
+                       "estimate only the mel01 is used",
+        }
+    }
+
+
 def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str, Any]:
     """Return all that a program in another language must know to run a model.
 
@@ -163,7 +179,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
     bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2
     field, stride = receptive_field(config), time_stride(config)
     grid = mel.hop_length * stride
-    tensor = {"shape": ["batch", "frames", mel.n_mels], "dtype": "float32",
+    tensor = {"shape": ["batch", "frames", mel.bands], "dtype": "float32",
               "layout": "row-major: the bands of a frame lie together, lowest first"}
     return {
         "format_version": 1,
@@ -198,7 +214,8 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
                       "offset_bytes and read n_mels * bins floats to the end of the file",
             "n_mels": mel.n_mels, "fmin": mel.fmin,
             "fmax": rate / 2 if mel.fmax is None else mel.fmax,
-            "scale": "Slaney, area norm (librosa.filters.mel)",
+            "scale": ("Slaney, area norm (librosa.filters.mel)" if mel.filters == "mel" else
+                      "none: a band for each bin"),
             "power": 1,
             "formula": "mel[t, m] = sum over k of bank[m, k] |X[t, k]|",
         },
@@ -208,7 +225,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             "formula": "mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, low, "
                        "high)",
             "inverse": "mel = 10^((mel01 range_db - offset_db) / 20)",
-        },
+        } | _describe_mfcc(config),
         "network": {
             "input": {"name": "noisy_mel"} | tensor, "output": {"name": "estimate_mel"} | tensor,
             "values": "mel01 of the noisy recording -> mel01 of the clean estimate",

@@ -233,11 +233,10 @@ class Trainer:
         ])
         gain = bin_gain(self.mel, noisy01, estimate01, self.config.inversion.max_gain_db)
         estimate = self.mel.istft(gain * spectrum, noisy.shape[1])
+        mels = [self.mel.mel_part(mel) for mel in (clean01, estimate01)]
         values = {
-            "mse_mel": metrics.mse_mel(clean01, estimate01),
-            "psnr_mel": float(np.mean([
-                metrics.psnr_mel(c, e) for c, e in zip(clean01, estimate01, strict=True)
-            ])),
+            "mse_mel": metrics.mse_mel(*mels),
+            "psnr_mel": float(np.mean(list(map(metrics.psnr_mel, *mels)))),
         }
         values |= self._waveform_scores(clean, estimate)
         if self._noisy_scores is None:

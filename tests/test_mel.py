@@ -85,6 +85,56 @@ def test_mel_is_librosas(n_fft, n_mels, fmin, fmax):
     assert mel.linear(mel.stft(audio)).shape == (mel.frames(8000), n_mels)
 
 
+def test_stft_filters_give_the_magnitudes_of_the_bins():
+    mel = make_mel(256, hop_length=64, n_mels=129, filters="stft")
+    audio = noise(3000)
+    np.testing.assert_array_equal(mel.linear(mel.stft(audio)), np.abs(mel.stft(audio)))
+    gain = np.random.default_rng(1).random((5, 129), np.float32)
+    np.testing.assert_array_equal(mel.bin_gain(gain), gain)  # DC and Nyquist have their own
+
+
+def test_stft_filters_want_a_band_for_each_bin():
+    with pytest.raises(ValueError, match="give n_mels 257, not 80"):
+        MelConfig(filters="stft")
+
+
+# ---- MFCC --------------------------------------------------------------------------------------
+MFCC = make_mel(n_mfcc=13, mfcc_range=((-700.0, 200.0), *[(-150.0, 150.0)] * 12))
+
+
+def test_mfcc_are_librosas_of_the_same_log_mel():
+    decibel = MFCC.decibel(MFCC.linear(MFCC.stft(noise(8000))))
+    theirs = librosa.feature.mfcc(S=decibel.T, n_mfcc=13).T
+    np.testing.assert_allclose(MFCC.mfcc(decibel), theirs, atol=1e-3)
+
+
+def test_mfcc_follow_the_mel_and_leave_it_as_it_is():
+    audio = noise(8000)
+    both, alone = MFCC.mel01(audio), make_mel().mel01(audio)
+    assert both.shape == (*alone.shape[:-1], 40 + 13)
+    np.testing.assert_array_equal(MFCC.mel_part(both), alone)
+    low, high = np.array(MFCC.config.mfcc_range).T
+    decibel = MFCC.decibel(MFCC.linear(MFCC.stft(audio)))
+    np.testing.assert_allclose(both[:, 40:] * (high - low) + low, MFCC.mfcc(decibel), atol=1e-2)
+    np.testing.assert_array_equal(MFCC.denormalise(both), make_mel().denormalise(alone))
+
+
+def test_numpy_and_graph_agree_on_mfcc():
+    linear = MFCC.linear(MFCC.stft(noise(4000)))
+    graph = np.asarray(GraphMel(MFCC).normalise(linear[None]))[0]
+    np.testing.assert_allclose(graph, MFCC.normalise(linear), atol=1e-4)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"n_mfcc": 2}, "gan-denoise features measures them"),
+    ({"n_mfcc": 1, "mfcc_range": ((3.0, 3.0),)}, "below its high"),
+    ({"n_mfcc": 81, "mfcc_range": ((0.0, 1.0),) * 81}, "more than n_mels"),
+])
+def test_mfcc_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MelConfig(**settings)
+
+
 # ---- NumPy and graph ---------------------------------------------------------------------------
 @settings(max_examples=60, deadline=None)
 @given(signals())
