@@ -162,6 +162,16 @@ class GeneratorConfig(Section):
     kernel: Positive = 5  # their width in steps of the total time stride
     dilations: Channels = (1, 2, 4, 8, 16)  # repeated over the blocks
     dropout: typing.Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    frames: Count = 0  # of a network for windows of so many frames only; 0: any number
+    latent: Count = 0  # dense vector that all of a window passes through (conv_autoencoder)
+
+    @model_validator(mode="after")
+    def _fits(self) -> GeneratorConfig:
+        if self.latent and not self.frames:
+            raise ValueError("latent needs a fixed number of frames; give generator.frames")
+        if self.latent and self.name != "conv_autoencoder":
+            raise ValueError("latent is of name=conv_autoencoder")
+        return self
 
 
 class DiscriminatorConfig(Section):
@@ -237,6 +247,11 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     inversion: InversionConfig = InversionConfig()
 
+    @property
+    def crop_samples(self) -> int:
+        """Length of a training crop in samples."""
+        return round(self.training.crop_seconds * self.audio.sample_rate)
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         half = self.audio.sample_rate / 2
@@ -244,6 +259,11 @@ class Config(Section):
             raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
         if self.mel.fmin >= (self.mel.fmax or half):
             raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
+        frames = 1 + self.crop_samples // self.mel.hop_length
+        if self.generator.frames not in (0, frames):
+            fitting = (self.generator.frames - 0.5) * self.mel.hop_length / self.audio.sample_rate
+            raise ValueError(f"training.crop_seconds: a crop has {frames} frames, generator.frames "
+                             f"says {self.generator.frames}; give {fitting:.4g}")
         if self.mel.n_mfcc and self.generator.head == "gain":
             raise ValueError("generator.head: gain has no meaning for MFCC; give direct, or "
                              "mel.n_mfcc=0")

@@ -83,7 +83,7 @@ def batches(source: Source, config: Config, start: int) -> Any:
     import tensorflow as tf
 
     training = config.training
-    shape = (training.batch_size, crop_samples(config))
+    shape = (training.batch_size, config.crop_samples)
 
     def load(step: Any) -> tuple[Any, Any, Any]:
         noisy, clean = tf.numpy_function(
@@ -94,11 +94,6 @@ def batches(source: Source, config: Config, start: int) -> Any:
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
     workers = training.data_workers
     return steps.map(load, num_parallel_calls=workers, deterministic=True).prefetch(2 * workers)
-
-
-def crop_samples(config: Config) -> int:
-    """Return the length of a training crop in samples."""
-    return round(config.training.crop_seconds * config.audio.sample_rate)
 
 
 class PairSource:
@@ -168,7 +163,7 @@ def _mixed(config: Config, progress: Progress) -> Material:
     elif noise is not None and len(noise) > 1:  # a lone recording serves both
         train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
         noise, valid_noise = noise.subset(train), noise.subset(valid)
-    source = Mixer(speech, noise, data, rate, crop_samples(config), config.training.seed, rir)
+    source = Mixer(speech, noise, data, rate, config.crop_samples, config.training.seed, rir)
     valid_samples = round(data.valid_seconds * rate)
     check = Mixer(valid_speech, valid_noise, data, rate, valid_samples, VALID_SEED, rir)
     noisy, clean = check.batch(0, data.valid_clips)
@@ -194,7 +189,7 @@ def _paired(config: Config, progress: Progress) -> Material:
         clean = build_corpus([pair.clean for pair in chosen], rate, data.cache, progress)
         return PairSource(noisy, clean, data, samples, seed), [noisy.digest, clean.digest]
 
-    training, digests = source(train, crop_samples(config), config.training.seed)
+    training, digests = source(train, config.crop_samples, config.training.seed)
     checking, more = source(valid, round(data.valid_seconds * rate), VALID_SEED)
     noisy, clean = checking.batch(0, data.valid_clips)
     summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files)"

@@ -126,7 +126,7 @@ def macs_per_frame(generator: Any) -> float:
     """Return the multiply-accumulates of a generator's layers with a kernel, for one frame."""
     import keras
 
-    frames = 64  # a multiple of every time stride
+    frames = generator.input_shape[1] or 64  # a multiple of every time stride
     layers = [layer for layer in generator.layers if hasattr(layer, "kernel")]
     total = 0
     for layer in layers:
@@ -167,7 +167,8 @@ def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> f
     """Return the largest difference between Keras and a format over several lengths."""
     run = FORMATS[name].open(path)
     rng, worst = np.random.default_rng(0), 0.0
-    for frames in PARITY_FRAMES:
+    fixed = config.generator.frames
+    for frames in (fixed,) if fixed else PARITY_FRAMES:
         noisy = rng.random((2, frames, config.mel.bands), np.float32)
         expected = np.asarray(generator(noisy, training=False))
         worst = float(np.maximum(worst, np.abs(run(noisy) - expected).max()))  # a NaN stays

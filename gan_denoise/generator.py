@@ -1,7 +1,8 @@
 """The convolutional autoencoders, by name.
 
-Every generator maps a noisy mel01 `[batch, frames, n_mels]` to an estimate of the clean mel01 of
-the same shape, any number of frames. Normalisation has no statistics over time at inference (batch
+Every generator maps a noisy mel01 `[batch, frames, bands]` to an estimate of the clean mel01 of
+the same shape, any number of frames; one that is made for a fixed number is run over windows (see
+`windows`). Normalisation has no statistics over time at inference (batch
 norm with moving statistics, or layer norm within a frame) and the field of view is finite, so a
 chunk with enough context on both sides equals the whole.
 """
@@ -10,14 +11,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from gan_denoise.config import Config, ConfigError, GeneratorConfig
+from gan_denoise.windows import window_hop
 
-GENERATORS: dict[str, Callable[..., keras.KerasTensor]] = {}
+
+@dataclass(frozen=True)
+class Body:
+    """What makes a generator, but for its head.
+
+    Attributes:
+        build: (mel01, settings) -> logits, both `[batch, frames, bands]`.
+        time_strides: settings -> stride of each level over time.
+        field: settings -> frames on each side that a frame's logits can depend on.
+    """
+
+    build: Callable[[keras.KerasTensor, GeneratorConfig], keras.KerasTensor]
+    time_strides: Callable[[GeneratorConfig], tuple[int, ...]]
+    field: Callable[[GeneratorConfig], int]
+
+
+GENERATORS: dict[str, Body] = {}
 
 
 def build_generator(config: Config) -> keras.Model:
@@ -27,20 +46,18 @@ def build_generator(config: Config) -> keras.Model:
         config: Settings; `generator` and `mel` are used.
 
     Returns:
-        Functional model `noisy_mel [batch, frames, n_mels]` -> `estimate_mel` of the same shape.
+        Functional model `noisy_mel [batch, frames, bands]` -> `estimate_mel` of the same shape,
+        of any number of frames or of `generator.frames`.
 
     Raises:
         ConfigError: When no generator has that name.
     """
-    settings = config.generator
-    if settings.name not in GENERATORS:
-        known = ", ".join(sorted(GENERATORS))
-        raise ConfigError(f"generator.name: there is no '{settings.name}'; there are {known}")
-    noisy = keras.Input((None, config.mel.bands), name="noisy_mel")
+    settings, body = config.generator, _body(config)
+    noisy = keras.Input((settings.frames or None, config.mel.bands), name="noisy_mel")
     seen = noisy
     if settings.head == "gain" and settings.level_frames:
         seen = RelativeLevel(settings.level_frames, config.mel.range_db)(noisy)
-    logits = GENERATORS[settings.name](seen, settings)  # [B, T, F]
+    logits = body.build(seen, settings)  # [B, T, F]
     if settings.head == "gain":
         head = GainHead(settings.gain_floor_db, config.mel.range_db, name="estimate_mel")
         estimate = head([noisy, logits])
@@ -49,44 +66,85 @@ def build_generator(config: Config) -> keras.Model:
     return keras.Model(noisy, estimate, name=settings.name)
 
 
-def _register(function: Callable[..., keras.KerasTensor]) -> Callable[..., keras.KerasTensor]:
-    GENERATORS[function.__name__] = function
-    return function
-
-
-# ---- Time geometry -----------------------------------------------------------------------------
 def time_stride(config: Config) -> int:
     """Return the total stride over time, in frames: chunks must start at multiples of it."""
-    return math.prod(_time_strides(config.generator))
+    if config.generator.frames:
+        return window_hop(config.generator.frames)
+    return math.prod(_body(config).time_strides(config.generator))
 
 
 def receptive_field(config: Config) -> int:
     """Return how many frames on each side of a frame its estimate can depend on."""
     settings = config.generator
-    field, stride = 0, 1
-    for step in _time_strides(settings):
-        field += stride * (_time_kernel(step) - 1)  # all of it on the longer side, to be safe
-        stride *= step
-    if settings.name == "tcn_autoencoder":
-        field += stride * sum((settings.kernel // 2) * d for d in _dilations(settings))
-        for step in reversed(_time_strides(settings)):  # a 3x3 convolution before each step up
-            field += stride
-            stride //= step
-    else:  # two 3x3 convolutions in the bottleneck, one after each step up
-        field += 2 * stride
-        for step in reversed(_time_strides(settings)):
-            stride //= step
-            field += stride
+    if settings.frames:
+        return settings.frames  # all windows over a frame, whatever is in them
+    field = _body(config).field(settings)
     if settings.head == "gain":
         field += settings.level_frames // 2
     return field + time_stride(config)  # the phase of a frame within a stride
 
 
-def _time_strides(settings: GeneratorConfig) -> tuple[int, ...]:
+def _body(config: Config) -> Body:
+    name = config.generator.name
+    if name not in GENERATORS:
+        known = ", ".join(sorted(GENERATORS))
+        raise ConfigError(f"generator.name: there is no '{name}'; there are {known}")
+    return GENERATORS[name]
+
+
+def _register(
+    time_strides: Callable[[GeneratorConfig], tuple[int, ...]],
+    field: Callable[[GeneratorConfig], int],
+) -> Callable[[Callable[..., keras.KerasTensor]], Callable[..., keras.KerasTensor]]:
+    def register(build: Callable[..., keras.KerasTensor]) -> Callable[..., keras.KerasTensor]:
+        GENERATORS[build.__name__] = Body(build, time_strides, field)
+        return build
+
+    return register
+
+
+# ---- Time geometry -----------------------------------------------------------------------------
+def _halving(settings: GeneratorConfig) -> tuple[int, ...]:
+    return (2,) * len(settings.channels)
+
+
+def _chosen(settings: GeneratorConfig) -> tuple[int, ...]:
     count = len(settings.channels)
-    if settings.name == "tcn_autoencoder":
-        return (settings.time_strides + (1,) * count)[:count]
-    return (2,) * count
+    return (settings.time_strides + (1,) * count)[:count]
+
+
+def _tcn_field(settings: GeneratorConfig) -> int:
+    strides = _chosen(settings)
+    field, stride = _encoder_field(strides), math.prod(strides)
+    field += stride * sum((settings.kernel // 2) * d for d in _dilations(settings))
+    for step in reversed(strides):  # a 3x3 convolution before each step up
+        field += stride
+        stride //= step
+    return field
+
+
+def _mirrored_field(settings: GeneratorConfig) -> int:
+    strides = _halving(settings)
+    stride = math.prod(strides)
+    field = _encoder_field(strides) + 2 * stride  # two 3x3 convolutions in the bottleneck
+    return field + sum(2**level for level in range(len(strides)))  # one after each step up
+
+
+def _pooled_field(settings: GeneratorConfig) -> int:
+    # Down, a 3x3 convolution and the second frame of a pool; up, a 3x3 convolution.
+    return sum(3 * 2**level for level in range(len(settings.channels)))
+
+
+def _cnn_field(settings: GeneratorConfig) -> int:
+    return (settings.kernel // 2) * len(settings.channels) + 1
+
+
+def _encoder_field(strides: Sequence[int]) -> int:
+    field, stride = 0, 1
+    for step in strides:
+        field += stride * (_time_kernel(step) - 1)  # all of it on the longer side, to be safe
+        stride *= step
+    return field
 
 
 def _time_kernel(stride: int) -> int:
@@ -99,7 +157,7 @@ def _dilations(settings: GeneratorConfig) -> list[int]:
 
 
 # ---- Bodies: mel01 -> logits, both [B, T, F] ---------------------------------------------------
-@_register
+@_register(_chosen, _tcn_field)
 def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
     """Convolutional encoder and decoder with skips around dilated temporal convolutions.
 
@@ -110,7 +168,7 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     that the encoder kept.
     """
     bands = noisy.shape[-1]
-    strides = _time_strides(settings)
+    strides = _chosen(settings)
     x = _as_image(noisy)
     skips = [x]
     for channels, step in zip(settings.channels, strides, strict=True):
@@ -142,16 +200,59 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     return layers.Reshape((-1, bands))(x)
 
 
-@_register
+@_register(_halving, _mirrored_field)
 def unet(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
     """Convolutional encoder and decoder with skips (Ronneberger, Fischer & Brox 2015)."""
     return _mirrored(noisy, settings, with_skips=True)
 
 
-@_register
+@_register(_halving, _mirrored_field)
 def autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
     """Convolutional encoder, bottleneck and decoder, without skips."""
     return _mirrored(noisy, settings, with_skips=False)
+
+
+@_register(_halving, _pooled_field)
+def conv_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+    """The textbook denoising autoencoder: convolutions and pooling, mirrored, nothing else.
+
+    Vincent et al. 2008, with convolutions (Masci et al. 2011). Of L channels it has 2 L
+    convolutions; with `latent` all of a window passes through one dense vector.
+    """
+    bands = noisy.shape[-1]
+    x = _as_image(noisy)
+    levels = [x]
+    for channels in settings.channels:
+        x = _conv(x, channels, batch_norm=settings.batch_norm)
+        x = layers.MaxPooling2D(2, padding="same")(x)  # [B, T / 2, F / 2, C]
+        levels.append(x)
+    if settings.latent:
+        shape = x.shape[1:]
+        x = layers.Reshape((1, math.prod(shape)))(x)  # [B, 1, T * F * C]
+        x = layers.Dense(settings.latent, activation="relu")(x)
+        x = layers.Dense(math.prod(shape), activation="relu")(x)
+        x = layers.Reshape(shape)(x)
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout)(x)
+    for level in reversed(range(len(settings.channels))):
+        x = layers.UpSampling2D((2, 2), interpolation="nearest")(x)
+        x = CropLike()([x, levels[level]])
+        if level:
+            x = _conv(x, settings.channels[level - 1], batch_norm=settings.batch_norm)
+    x = layers.Conv2D(1, 3, padding="same")(x)
+    return layers.Reshape((-1, bands))(x)
+
+
+@_register(lambda settings: (1,), _cnn_field)
+def cnn(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+    """Convolutions at full resolution, no pooling (as in Park & Lee 2017, without their skips)."""
+    x = _as_image(noisy)
+    for channels in settings.channels:
+        x = _conv(x, channels, (settings.kernel, settings.kernel))
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout)(x)
+    x = layers.Conv2D(1, 3, padding="same")(x)
+    return layers.Reshape((-1, noisy.shape[-1]))(x)
 
 
 def _as_image(noisy):
@@ -202,8 +303,12 @@ def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
     return layers.Reshape((-1, bands))(x)
 
 
-def _conv(x, channels: int, kernel: Sequence[int] = (3, 3), strides: Sequence[int] = (1, 1)):
-    return _batch_norm(layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False)(x))
+def _conv(
+    x, channels: int, kernel: Sequence[int] = (3, 3), strides: Sequence[int] = (1, 1),
+    batch_norm: bool = True,
+):
+    x = layers.Conv2D(channels, kernel, strides, padding="same", **_activation(batch_norm))(x)
+    return _batch_norm(x) if batch_norm else x
 
 
 # ---- Layers ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_denoise.config import Config, ConfigError, checkpoint_folder, load_config
 from gan_denoise.mel import Mel
+from gan_denoise.windows import windowed
 
 DEFAULT_MODEL = "hush"
 PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
@@ -30,6 +31,7 @@ class Model:
         mel: Its transform.
         receptive_field: Frames on each side that a frame's estimate depends on.
         time_stride: Frames; windows of a recording begin at multiples of it.
+        frames: Length of a window of a network that takes no other; 0: any number.
         fingerprint: Hash of its parts.
         session: Of ONNX Runtime; safe to run from several threads.
     """
@@ -39,6 +41,7 @@ class Model:
     mel: Mel
     receptive_field: int
     time_stride: int
+    frames: int
     fingerprint: str
     session: Any
 
@@ -79,20 +82,24 @@ class Model:
             raise ModelError(f"{folder}: model.onnx does not say its "
                              f"{', '.join(sorted(missing))}; export the model again")
         return cls(folder, config, mel, int(geometry["receptive_field"]),
-                   int(geometry["time_stride"]), digest.hexdigest(), session)
+                   int(geometry["time_stride"]), config.generator.frames, digest.hexdigest(),
+                   session)
 
     def estimate(self, noisy01: np.ndarray) -> np.ndarray:
         """Return the network's estimate of the clean mel.
 
         Args:
-            noisy01: mel01, float32 `[frames, n_mels]` or `[batch, frames, n_mels]`.
+            noisy01: mel01, float32 `[frames, bands]` or `[batch, frames, bands]`.
 
         Returns:
             mel01 of the same shape.
         """
         batch = noisy01 if noisy01.ndim == 3 else noisy01[None]
-        estimate = self.session.run(["estimate_mel"], {"noisy_mel": batch})[0]
+        estimate = windowed(self._run, batch, self.frames)
         return estimate if noisy01.ndim == 3 else estimate[0]
+
+    def _run(self, noisy01: np.ndarray) -> np.ndarray:
+        return self.session.run(["estimate_mel"], {"noisy_mel": noisy01})[0]
 
 
 def find_model(model: str | Path) -> Path:

@@ -64,7 +64,7 @@ def write_onnx(generator: Any, path: Path, metadata: Mapping[str, Any]) -> None:
     flat = graph.constant(np.int64([0, bands, -1]))
     last = graph("Reshape", tensors[id(generator.outputs[0])], flat)
     graph("Transpose", last, output="estimate_mel", perm=[0, 2, 1])
-    axes = ["batch", "frames", bands]
+    axes = ["batch", generator.input_shape[1] or "frames", bands]
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes, generator.name,
@@ -235,8 +235,15 @@ def _batch_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
 
 
 def _reshape(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
-    """[B, T, F * C] <-> [B, T, F, C], in Keras' order of F and C."""
-    before, after = layer.input.shape[2:], layer.output.shape[2:]
+    """[B, T, F * C] <-> [B, T, F, C] <-> [B, 1, T * F * C], in Keras' order of T, F and C."""
+    before, after = layer.input.shape[1:], layer.output.shape[1:]
+    if len(before) == 3 and after[0] == 1 and before[0] not in (None, 1):
+        vector = graph.constant(np.int64([0, math.prod(before), 1, 1]))
+        return graph("Reshape", graph("Transpose", inputs[0], perm=[0, 3, 2, 1]), vector)
+    if len(after) == 3 and before[0] == 1 and after[0] not in (None, 1):
+        image = graph.constant(np.int64([0, *after]))
+        return graph("Transpose", graph("Reshape", inputs[0], image), perm=[0, 3, 2, 1])
+    before, after = before[1:], after[1:]
     height, channels = after if len(after) == 2 else before
     if len(after) == 2:
         shape = graph.constant(np.int64([0, height, channels, -1]))
@@ -254,6 +261,11 @@ def _upsampling(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     scales = graph.constant(np.float32([1, 1, *layer.size[::-1]]))
     return graph("Resize", inputs[0], "", scales, mode="nearest", nearest_mode="floor",
                  coordinate_transformation_mode="asymmetric")
+
+
+def _max_pooling(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+    return graph("MaxPool", inputs[0], kernel_shape=layer.pool_size[::-1],
+                 strides=layer.strides[::-1], auto_pad="SAME_UPPER")
 
 
 def _relative_level(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
@@ -300,7 +312,7 @@ def _time_change(layer: Any) -> tuple[int, ...]:
     """Return the stride over time of a layer, negative where it goes up; () for none."""
     if isinstance(layer, layers.UpSampling2D):
         return (-layer.size[0],)
-    if isinstance(layer, layers.Conv2D) and layer.strides[0] > 1:
+    if isinstance(layer, (layers.Conv2D, layers.MaxPooling2D)) and layer.strides[0] > 1:
         return (layer.strides[0],)
     if isinstance(layer, layers.Conv2DTranspose) and layer.strides[0] > 1:
         return (-layer.strides[0],)
@@ -317,6 +329,7 @@ WRITERS: dict[type, Callable[..., str]] = {
     layers.Reshape: _reshape,
     layers.Rescaling: _rescaling,
     layers.UpSampling2D: _upsampling,
+    layers.MaxPooling2D: _max_pooling,
     layers.Add: _simple("Add"),
     layers.Concatenate: lambda graph, layer, inputs: graph("Concat", *inputs, axis=1),
     layers.ReLU: _simple("Relu"),

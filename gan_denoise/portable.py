@@ -61,12 +61,13 @@ def write_saved_model(network: Any, path: Path) -> None:
     """Write a generator as TensorFlow's SavedModel, with named input and output."""
     import keras
 
-    network(np.zeros((1, 4, network.input_shape[-1]), np.float32))  # called once, or no export
+    _, frames, bands = network.input_shape
+    network(np.zeros((1, frames or 4, bands), np.float32))  # called once, or no export
 
     def serve(noisy_mel: Any) -> dict[str, Any]:
         return {"estimate_mel": network(noisy_mel, training=False)}
 
-    given = keras.InputSpec("float32", (None, None, network.input_shape[-1]), name="noisy_mel")
+    given = keras.InputSpec("float32", (None, frames, bands), name="noisy_mel")
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint("serve", serve, input_signature=[given])
@@ -74,7 +75,7 @@ def write_saved_model(network: Any, path: Path) -> None:
 
 
 def write_litert(network: Any, path: Path) -> None:
-    """Write a generator as LiteRT (TFLite), any batch and number of frames.
+    """Write a generator as LiteRT (TFLite), any batch and, where it takes any, number of frames.
 
     Only built-in operations are allowed: LiteRT's interpreter lacks TensorFlow's own kernels
     ("flex"), which Keras' own export would let in.
@@ -179,7 +180,8 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
     bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2
     field, stride = receptive_field(config), time_stride(config)
     grid = mel.hop_length * stride
-    tensor = {"shape": ["batch", "frames", mel.bands], "dtype": "float32",
+    frames = config.generator.frames
+    tensor = {"shape": ["batch", frames or "frames", mel.bands], "dtype": "float32",
               "layout": "row-major: the bands of a frame lie together, lowest first"}
     return {
         "format_version": 1,
@@ -230,6 +232,11 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             "input": {"name": "noisy_mel"} | tensor, "output": {"name": "estimate_mel"} | tensor,
             "values": "mel01 of the noisy recording -> mel01 of the clean estimate",
             "receptive_field": field, "time_stride": stride,
+            **({"windows": f"it takes {frames} frames: window i begins at frame i {stride}, zeros "
+                           "behind the recording's last frame; where windows overlap, the estimate "
+                           "is their mean, weighted by min(1, (j + 0.5) / "
+                           f"{frames - stride}, ({frames} - j - 0.5) / {frames - stride}) at a "
+                           "window's frame j"} if frames else {}),
             "formats": {name: {"file": FORMATS[name].file, "call": FORMATS[name].call}
                         for name in check_formats(formats)},
         },

@@ -17,12 +17,13 @@ from gan_denoise import metrics
 from gan_denoise.adversary import Adversary, Mels, make_adversary
 from gan_denoise.checkpoint import Progress
 from gan_denoise.config import Config, TrainingConfig
-from gan_denoise.dataset import Material, crop_samples
+from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import bin_gain
 from gan_denoise.mel import GraphMel, Mel
 from gan_denoise.objective import Objective
 from gan_denoise.update import make_optimizer, snapshot, update
+from gan_denoise.windows import windowed
 
 PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
 
@@ -68,7 +69,7 @@ class Trainer:
         )
         self.adversary: Adversary | None = None
         if kind == "finetune":
-            frames = self.mel.frames(crop_samples(config))
+            frames = self.mel.frames(config.crop_samples)
             self.adversary = make_adversary(config, self.objective, self.mel, frames, judge)
         self.progress = Progress(kind, material.digest)
         self._noisy_scores: dict[str, float] | None = None  # the same at every validation
@@ -216,6 +217,16 @@ class Trainer:
         return norms[0] / (norms[0] + norms[1] + 1e-12)
 
     # ---- Validation ----------------------------------------------------------------------------
+    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
+        """Return the EMA generator's estimate of mel01 `[clips, frames, bands]`, of any length."""
+        size = self.config.training.batch_size
+
+        def run(mels: np.ndarray) -> np.ndarray:
+            parts = (mels[at : at + size] for at in range(0, len(mels), size))
+            return np.concatenate([self._estimate(tf.constant(part)).numpy() for part in parts])
+
+        return windowed(run, noisy01, self.config.generator.frames)
+
     def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Score the EMA generator on the validation clips through `gain` inversion.
 
@@ -226,11 +237,7 @@ class Trainer:
         spectrum = self.mel.stft(noisy)
         noisy01 = self.mel.normalise(self.mel.linear(spectrum))
         clean01 = self.mel.mel01(clean)
-        size = self.config.training.batch_size
-        estimate01 = np.concatenate([
-            self._estimate(tf.constant(noisy01[at : at + size])).numpy()
-            for at in range(0, len(noisy01), size)
-        ])
+        estimate01 = self.estimate(noisy01)
         gain = bin_gain(self.mel, noisy01, estimate01, self.config.inversion.max_gain_db)
         estimate = self.mel.istft(gain * spectrum, noisy.shape[1])
         mels = [self.mel.mel_part(mel) for mel in (clean01, estimate01)]

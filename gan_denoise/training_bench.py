@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from gan_denoise.bench import machine
 from gan_denoise.config import Config
-from gan_denoise.dataset import Material, crop_samples
+from gan_denoise.dataset import Material
 from gan_denoise.export import macs_per_frame
 from gan_denoise.trainer import Trainer, set_up
 
@@ -35,7 +35,7 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
         part of it, GFLOP/s of each, and of the machine's matrix product (float32, all threads).
     """
     set_up(config.training)
-    shape = (config.training.batch_size, crop_samples(config))
+    shape = (config.training.batch_size, config.crop_samples)
     rng = np.random.default_rng(0)
     clean = rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)

@@ -12,7 +12,6 @@ from conftest import tiny_config
 from rich.console import Console
 
 from gan_denoise import bench, training_bench
-from gan_denoise.dataset import crop_samples
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import macs_per_frame
 from gan_denoise.generator import build_generator
@@ -99,7 +98,7 @@ def test_a_networks_work_is_three_times_its_forward_pass(monkeypatch, clock):
         config = tiny_config(training={"crop_seconds": seconds, "batch_size": 8},
                              generator={"channels": [32, 64]})
         generator = build_generator(config)
-        frames = Mel(config.audio, config.mel).frames(crop_samples(config))
+        frames = Mel(config.audio, config.mel).frames(config.crop_samples)
         expected = 6 * macs_per_frame(generator) * 8 * frames / TICK / 1e9
         found = training_bench.measure_training(config, steps=1)["network_gflops"]
         assert found == pytest.approx(expected, abs=0.051)

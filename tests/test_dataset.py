@@ -12,7 +12,7 @@ from gan_denoise import synthetic
 from gan_denoise.audio import AudioError
 from gan_denoise.config import ConfigError
 from gan_denoise.corpus import build_corpus
-from gan_denoise.dataset import PairSource, batches, crop_samples, load_material
+from gan_denoise.dataset import PairSource, batches, load_material
 from gan_denoise.pairs import PairError
 from gan_denoise.writer import write
 
@@ -67,7 +67,7 @@ def test_every_kind_gives_batches_and_validation_clips(folders, kind):
     material = material_of(**{key: folders / key for key in KINDS[kind]})
     noisy, clean = material.train.batch(3, 4)
     for part in (noisy, clean):
-        assert part.shape == (4, crop_samples(config_of()))
+        assert part.shape == (4, config_of().crop_samples)
         assert part.dtype == np.float32
         assert np.isfinite(part).all()
     assert material.valid_noisy.shape == material.valid_clean.shape == (6, 6400)

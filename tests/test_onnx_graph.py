@@ -23,6 +23,9 @@ CASES = {
     "tcn level": {"name": "tcn_autoencoder", "level_frames": 8},
     "tcn no level": {"name": "tcn_autoencoder", "level_frames": 0},
     "unet": {"name": "unet"},
+    "pooled": {"name": "conv_autoencoder", "channels": [4, 6, 8]},
+    "pooled batch norm": {"name": "conv_autoencoder", "batch_norm": True, "head": "direct"},
+    "cnn": {"name": "cnn", "kernel": 5},
     "autoencoder": {"name": "autoencoder", "channels": [4, 6, 8], "dropout": 0.1},
 }
 

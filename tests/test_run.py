@@ -28,7 +28,6 @@ from gan_denoise.checkpoint import (
     settings_of,
 )
 from gan_denoise.config import Config, ConfigError, dump_config
-from gan_denoise.dataset import crop_samples
 from gan_denoise.run import TrainingError
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
@@ -455,5 +454,5 @@ def test_the_best_state_is_chosen_by_the_score_that_is_asked_for(
 
 
 def test_a_crop_is_as_long_as_the_settings_say():
-    assert crop_samples(light()) == 4096
-    assert crop_samples(tiny_config(training={"crop_seconds": 0.5})) == RATE // 2
+    assert light().crop_samples == 4096
+    assert tiny_config(training={"crop_seconds": 0.5}).crop_samples == RATE // 2

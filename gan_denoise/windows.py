@@ -1,0 +1,46 @@
+"""A network of a fixed number of frames, run over a mel of any length.
+
+Windows begin at multiples of half their length from the beginning of the mel, and neighbours are
+faded over linearly, which keeps the level. So chunks that begin at such a multiple and bring a
+window of context on both sides equal the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def window_hop(frames: int) -> int:
+    """Return the frames from window to window."""
+    return max(frames // 2, 1)
+
+
+def windowed(run: Callable[[np.ndarray], np.ndarray], mel01: np.ndarray, frames: int) -> np.ndarray:
+    """Return the estimate of a whole mel.
+
+    Args:
+        run: Network, `[windows, frames, bands]` to the same shape.
+        mel01: `[batch, any frames, bands]`; behind its end a window sees silence.
+        frames: Length of a window; 0 for a network that takes any number of frames at once.
+
+    Returns:
+        Of mel01's shape and type.
+    """
+    if not frames:
+        return run(mel01)
+    _, total, bands = mel01.shape
+    hop = window_hop(frames)
+    count = max(-(-(total - frames) // hop), 0) + 1
+    padded = np.pad(mel01, ((0, 0), (0, (count - 1) * hop + frames - total), (0, 0)))
+    starts = range(0, count * hop, hop)
+    windows = np.stack([padded[:, start : start + frames] for start in starts], axis=1)
+    estimates = run(windows.reshape(-1, frames, bands)).reshape(windows.shape)
+    rise = np.minimum((np.arange(frames) + 0.5) / max(frames - hop, 1), 1.0)
+    weight = np.minimum(rise, rise[::-1]).astype(mel01.dtype)[:, None]  # [frames, 1]
+    out, weights = np.zeros_like(padded), np.zeros((padded.shape[1], 1), mel01.dtype)
+    for number, start in enumerate(starts):
+        out[:, start : start + frames] += weight * estimates[:, number]
+        weights[start : start + frames] += weight
+    return out[:, :total] / weights[:total]
