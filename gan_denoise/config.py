@@ -75,9 +75,9 @@ class MelConfig(Section):
                              f"{bins}, not {self.n_mels}")
         if self.n_mfcc > self.n_mels:
             raise ValueError(f"n_mfcc {self.n_mfcc} is more than n_mels {self.n_mels}")
-        if len(self.mfcc_range) != self.n_mfcc:
+        if len(self.mfcc_range) not in (0, self.n_mfcc):
             raise ValueError(f"mfcc_range: one (low, high) for each of {self.n_mfcc} coefficients, "
-                             f"not {len(self.mfcc_range)}; gan-denoise features measures them")
+                             f"not {len(self.mfcc_range)}; none: gan-denoise features measures it")
         if any(low >= high for low, high in self.mfcc_range):
             raise ValueError("mfcc_range: each low must lie below its high")
         if self.win_length > self.n_fft:
@@ -96,12 +96,15 @@ class DataConfig(Section):
     noisy: str | None = None
     clean: str | None = None
     pairs: str | None = None
+    # ... or no sound at all: features from `gan-denoise features`, or `synthetic` spectrograms.
+    features: str | None = None
     # Validation material; left out, speakers are held out of the training material.
     valid_speech: tuple[str, ...] = ()
     valid_noise: tuple[str, ...] = ()
     valid_noisy: str | None = None
     valid_clean: str | None = None
     valid_fraction: typing.Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    merge_validation: bool = False  # train on the validation material too, for a final score
     valid_clips: Positive = 32
     valid_seconds: typing.Annotated[float, Field(gt=0.0)] = 4.0
     cache: str | None = None  # folder of decoded audio; None: the user's cache folder
@@ -146,6 +149,11 @@ class DataConfig(Section):
             raise ValueError("valid_noisy and valid_clean belong together; give both")
         if (self.noisy or self.pairs) and (self.valid_speech or self.valid_noise):
             raise ValueError("paired recordings are validated on valid_noisy and valid_clean")
+        others = ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech",
+                  "valid_noise", "valid_noisy", "valid_clean")
+        given = [key for key in others if getattr(self, key)]
+        if self.features and given:
+            raise ValueError(f"features hold noisy and clean already; leave out {', '.join(given)}")
         return self
 
 
@@ -216,7 +224,7 @@ class TrainingConfig(Section):
     ema_decay: Unit = 0.998
     deterministic: bool = False  # bit-equal repetition, slower
     max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
-    select_by: Literal["si_sdr", "pesq_wb"] = "si_sdr"
+    select_by: Literal["si_sdr", "pesq_wb", "snr_mel"] = "si_sdr"
     # When, where, how wide: free to change on resume.
     validate_every: Positive = 500  # steps
     checkpoint_every: Positive = 200  # steps
@@ -252,6 +260,18 @@ class Config(Section):
         """Length of a training crop in samples."""
         return round(self.training.crop_seconds * self.audio.sample_rate)
 
+    @property
+    def crop_frames(self) -> int:
+        """Length of a training crop in frames."""
+        return 1 + self.crop_samples // self.mel.hop_length
+
+    @property
+    def crop_shape(self) -> tuple[int, ...]:
+        """Shape of a training crop: `[samples]`, or `[frames, bands]` of features."""
+        if self.data.features is not None:
+            return (self.crop_frames, self.mel.bands)
+        return (self.crop_samples,)
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         half = self.audio.sample_rate / 2
@@ -259,11 +279,13 @@ class Config(Section):
             raise ValueError(f"mel.fmax {self.mel.fmax} Hz is above half of audio.sample_rate")
         if self.mel.fmin >= (self.mel.fmax or half):
             raise ValueError(f"mel.fmin {self.mel.fmin} Hz is not below fmax")
-        frames = 1 + self.crop_samples // self.mel.hop_length
+        frames = self.crop_frames
         if self.generator.frames not in (0, frames):
             fitting = (self.generator.frames - 0.5) * self.mel.hop_length / self.audio.sample_rate
             raise ValueError(f"training.crop_seconds: a crop has {frames} frames, generator.frames "
                              f"says {self.generator.frames}; give {fitting:.4g}")
+        if self.data.features is not None:
+            self._check_features()
         if self.mel.n_mfcc and self.generator.head == "gain":
             raise ValueError("generator.head: gain has no meaning for MFCC; give direct, or "
                              "mel.n_mfcc=0")
@@ -276,6 +298,20 @@ class Config(Section):
         return self
 
 
+    def _check_features(self) -> None:
+        """Features have no phase: nothing that listens to a waveform can be asked of them."""
+        heard = [f"losses.{key}" for key in ("magnitude_weight", "complex_weight", "snr_weight")
+                 if getattr(self.losses, key)]
+        if self.discriminator.kind == "metric":
+            heard.append("discriminator.kind=metric")
+        if self.training.select_by != "snr_mel":
+            heard.append(f"training.select_by={self.training.select_by}")
+        if heard:
+            raise ValueError(f"data.features has no waveform, which {', '.join(heard)} "
+                             f"need{'s' if len(heard) == 1 else ''}; take mse_weight, a patch "
+                             "discriminator and select_by=snr_mel")
+
+
 # What only says when, where or how wide to run may change between a run and its resumption.
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
@@ -286,7 +322,7 @@ FREE_ON_RESUME = frozenset(
 PATHS = frozenset(
     f"data.{key}"
     for key in ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
-                "valid_noisy", "valid_clean")
+                "valid_noisy", "valid_clean", "features")
 )
 
 

@@ -12,11 +12,14 @@ import numpy as np
 
 from gan_denoise.config import Config, ConfigError, DataConfig
 from gan_denoise.corpus import Corpus, build_corpus
+from gan_denoise.features import FeatureFolder
 from gan_denoise.layouts import read_layout
 from gan_denoise.mixing import Mixer, random_stream
 from gan_denoise.pairs import Pair, PairError, hold_out, match_folders, split_by_speaker
+from gan_denoise.spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed
+SYNTHETIC = "synthetic"  # as data.features: made-up spectrograms
 Progress = Callable[[int, int], None] | None
 
 
@@ -24,7 +27,7 @@ class Source(Protocol):
     """Where batches come from; the same arguments give the same batch."""
 
     def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, samples]` each."""
+        """Return (noisy, clean), float32 `[batch, *config.crop_shape]` each."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Material:
 
     Attributes:
         train: Batches of `training.crop_seconds`.
-        valid_noisy: The fixed validation clips, float32 `[clips, samples]`.
+        valid_noisy: The fixed validation clips, float32 `[clips, samples]`, or `[clips, frames,
+            bands]` of features.
         valid_clean: Their clean versions.
         digest: Hash of the content, to prove on resume that it is the same.
         summary: One line for people.
@@ -54,6 +58,8 @@ def load_material(config: Config, progress: Progress = None) -> Material:
         AudioError, PairError: When the material cannot be used.
     """
     data = config.data
+    if data.features is not None:
+        return _features(config)
     paired = data.pairs is not None or data.noisy is not None
     if data.noisy is not None and data.clean is None:
         raise ConfigError("data.noisy needs data.clean beside it")
@@ -71,7 +77,8 @@ def load_material(config: Config, progress: Progress = None) -> Material:
         return _mixed(config, progress)
     raise ConfigError(
         "data: nothing to train on. Give data.speech=DIR data.noise=DIR (mixed on the fly), or "
-        "data.noisy=DIR data.clean=DIR (paired), or data.pairs=DIR (a known layout)"
+        "data.noisy=DIR data.clean=DIR (paired), or data.pairs=DIR (a known layout), or "
+        "data.features=DIR (from gan-denoise features)"
     )
 
 
@@ -83,7 +90,7 @@ def batches(source: Source, config: Config, start: int) -> Any:
     import tensorflow as tf
 
     training = config.training
-    shape = (training.batch_size, config.crop_samples)
+    shape = (training.batch_size, *config.crop_shape)
 
     def load(step: Any) -> tuple[Any, Any, Any]:
         noisy, clean = tf.numpy_function(
@@ -149,20 +156,27 @@ def _mixed(config: Config, progress: Progress) -> Material:
     noise = corpus(data.noise) if data.speech else None
     rir = corpus(data.rir) if data.rir and data.speech else None
     digests = [c.digest for c in (speech, noise, rir) if c is not None]
+    merge = data.merge_validation
     valid_folders = data.valid_speech or ((data.valid_clean,) if data.valid_clean else ())
     if valid_folders:
         valid_speech = corpus(valid_folders)
         digests.append(valid_speech.digest)
+        if merge:
+            speech = corpus((*(data.speech or (data.clean,)), *valid_folders))
     else:
         train, valid = split_by_speaker(speech.groups, data.valid_fraction, seed=0)
-        speech, valid_speech = speech.subset(train), speech.subset(valid)
+        valid_speech = speech.subset(valid)
+        speech = speech if merge else speech.subset(train)
     valid_noise = noise
     if noise is not None and data.valid_noise:
         valid_noise = corpus(data.valid_noise)
         digests.append(valid_noise.digest)
+        if merge:
+            noise = corpus((*data.noise, *data.valid_noise))
     elif noise is not None and len(noise) > 1:  # a lone recording serves both
         train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
-        noise, valid_noise = noise.subset(train), noise.subset(valid)
+        valid_noise = noise.subset(valid)
+        noise = noise if merge else noise.subset(train)
     source = Mixer(speech, noise, data, rate, config.crop_samples, config.training.seed, rir)
     valid_samples = round(data.valid_seconds * rate)
     check = Mixer(valid_speech, valid_noise, data, rate, valid_samples, VALID_SEED, rir)
@@ -184,6 +198,9 @@ def _paired(config: Config, progress: Progress) -> Material:
     else:
         train, valid = hold_out(pairs, data.valid_fraction, seed=0)
 
+    if data.merge_validation:
+        train = [*train, *valid]
+
     def source(chosen: Sequence[Pair], samples: int, seed: int) -> tuple[PairSource, list[str]]:
         noisy = build_corpus([pair.noisy for pair in chosen], rate, data.cache, progress)
         clean = build_corpus([pair.clean for pair in chosen], rate, data.cache, progress)
@@ -194,6 +211,21 @@ def _paired(config: Config, progress: Progress) -> Material:
     noisy, clean = checking.batch(0, data.valid_clips)
     summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files)"
     return Material(training, noisy, clean, _digest(digests + more), summary)
+
+
+def _features(config: Config) -> Material:
+    data, seed = config.data, config.training.seed
+    if data.features == SYNTHETIC:
+        train = SpectrogramSource(config.crop_shape, data, seed)
+        valid = SpectrogramSource(config.crop_shape, data, VALID_SEED)
+        digest, summary = _digest([SYNTHETIC]), "made-up spectrograms"
+    else:
+        folder = FeatureFolder(data.features, config)
+        splits = ("train", "validation") if data.merge_validation else ("train",)
+        train, valid = folder.source(splits, seed), folder.source(("validation",), VALID_SEED)
+        digest, summary = folder.digest, f"features of {len(train.clips)} clips"
+    noisy, clean = valid.batch(0, data.valid_clips)
+    return Material(train, noisy, clean, digest, summary)
 
 
 def _digest(parts: Sequence[str]) -> str:

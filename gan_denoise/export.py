@@ -22,7 +22,7 @@ import numpy as np
 
 from gan_denoise import __version__
 from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
-from gan_denoise.config import Config, DataConfig, dump_config
+from gan_denoise.config import PATHS, Config, DataConfig, dump_config
 from gan_denoise.mel import make_filterbank
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
 
@@ -188,8 +188,7 @@ def _look_ahead(config: Config, field: int) -> float:
 def _without_paths(data: DataConfig) -> DataConfig:
     """Paths of the machine that trained mean nothing to others."""
     blank = DataConfig()
-    paths = ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
-             "valid_noisy", "valid_clean", "cache")
+    paths = [key.removeprefix("data.") for key in (*PATHS, "data.cache")]
     return data.model_copy(update={key: getattr(blank, key) for key in paths})
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import fft
 from scipy.sparse import csr_array
 
-from gan_denoise.config import AudioConfig, MelConfig
+from gan_denoise.config import AudioConfig, ConfigError, MelConfig
 
 BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
 
@@ -86,8 +86,8 @@ class Mel:
             raise ValueError(f"filterbank is {self.filterbank.shape}, the settings say {expected}")
         self.spread = spread_matrix(self.filterbank)
         self._to_bands, self._to_bins = csr_array(self.filterbank), csr_array(self.spread.T)
-        low, high = np.array(mel.mfcc_range, np.float32).reshape(-1, 2).T
-        self.mfcc_offset, self.mfcc_scale = -low, 1 / (high - low)
+        self.mfcc_low, high = np.array(mel.mfcc_range, np.float32).reshape(-1, 2).T
+        self.mfcc_width = high - self.mfcc_low
         self.window = analysis_window(mel)
 
     def frames(self, samples: int) -> int:
@@ -149,26 +149,48 @@ class Mel:
         """Return the filterbank's sums: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
         return _product(self._to_bands, bins)
 
-    def decibel(self, linear: np.ndarray) -> np.ndarray:
-        """Return the log-mel in dB, not below the floor, of the same shape."""
-        return 20 * np.log10(np.maximum(linear, self.config.floor))
+    def features(self, linear: np.ndarray) -> np.ndarray:
+        """Return what a frame holds: the log-mel in dB, and the MFCC where the settings have some.
 
-    def mfcc(self, decibel: np.ndarray) -> np.ndarray:
-        """Return the MFCC of a log-mel in dB, unscaled: `[..., n_mels]` -> `[..., n_mfcc]`."""
-        return fft.dct(decibel, norm="ortho", axis=-1)[..., : self.config.n_mfcc]
+        Args:
+            linear: Linear mel, `[..., n_mels]`.
+
+        Returns:
+            `[..., bands]`; no level is below the floor.
+        """
+        decibel = 20 * np.log10(np.maximum(linear, self.config.floor))
+        if not self.config.n_mfcc:
+            return decibel
+        mfcc = fft.dct(decibel, norm="ortho", axis=-1)[..., : self.config.n_mfcc]
+        return np.concatenate([decibel, mfcc], axis=-1)
+
+    def scale(self, features: np.ndarray) -> np.ndarray:
+        """Map features to mel01, float32 in [0, 1], of the same shape.
+
+        Raises:
+            ConfigError: When the settings have MFCC and not their ranges.
+        """
+        c = self.config
+        mel01 = np.clip((self.mel_part(features) + c.offset_db) / c.range_db, 0, 1)
+        if not c.n_mfcc:
+            return mel01.astype(np.float32)
+        self.check_ranges()
+        mfcc = features[..., c.n_mels :]
+        mfcc01 = np.clip((mfcc - self.mfcc_low) / self.mfcc_width, 0, 1)
+        return np.concatenate([mel01, mfcc01], axis=-1).astype(np.float32)
+
+    def check_ranges(self) -> None:
+        """Raise where the ranges of the MFCC are not known yet."""
+        if len(self.config.mfcc_range) != self.config.n_mfcc:
+            raise ConfigError("mel.mfcc_range: not measured yet; gan-denoise features measures it "
+                              "and writes the settings to train with")
 
     def normalise(self, linear: np.ndarray) -> np.ndarray:
         """Map a linear mel to mel01, float32 in [0, 1], `[..., n_mels]` -> `[..., bands]`.
 
         Where the settings have MFCC, they follow the mel, mapped to [0, 1] as well.
         """
-        c = self.config
-        decibel = self.decibel(linear)
-        mel01 = np.clip((decibel + c.offset_db) / c.range_db, 0, 1).astype(np.float32)
-        if not c.n_mfcc:
-            return mel01
-        scaled = np.clip((self.mfcc(decibel) + self.mfcc_offset) * self.mfcc_scale, 0, 1)
-        return np.concatenate([mel01, scaled.astype(np.float32)], axis=-1)
+        return self.scale(self.features(linear))
 
     def denormalise(self, mel01: np.ndarray) -> np.ndarray:
         """Map mel01 `[..., bands]` back to a linear mel `[..., n_mels]`.
@@ -263,9 +285,10 @@ class GraphMel:
         mel01 = ops.clip((decibel + c.offset_db) / c.range_db, 0, 1)
         if not c.n_mfcc:
             return mel01
+        self.mel.check_ranges()
         mfcc = ops.matmul(decibel, cepstral_matrix(c.n_mels, c.n_mfcc))
-        scaled = ops.clip((mfcc + self.mel.mfcc_offset) * self.mel.mfcc_scale, 0, 1)
-        return ops.concatenate([mel01, scaled], axis=-1)
+        mfcc01 = ops.clip((mfcc - self.mel.mfcc_low) / self.mel.mfcc_width, 0, 1)
+        return ops.concatenate([mel01, mfcc01], axis=-1)
 
     def denormalise(self, mel01: Any) -> Any:
         """Map mel01 back to a linear mel, `[..., bands]` -> `[..., n_mels]`."""

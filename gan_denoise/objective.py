@@ -22,6 +22,7 @@ class Objective:
 
     def __init__(self, config: Config, mel: GraphMel):
         self.weights, self.max_gain_db, self.mel = config.losses, config.inversion.max_gain_db, mel
+        self.features = config.data.features is not None
 
     def mel01(self, waveform: Any) -> Any:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
@@ -30,10 +31,14 @@ class Objective:
     def spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
         """Return what the losses need of two waveforms `[batch, samples]`.
 
+        Features `[batch, frames, bands]` are mel01 already, and all that there is.
+
         Returns:
             Of each, under `noisy` and `clean`: the STFT as (real, imaginary), `_magnitude`, both
             `[batch, frames, bins]`, and mel01 as `noisy01` and `clean01`.
         """
+        if self.features:
+            return {"noisy01": noisy, "clean01": clean}
         spectra: dict[str, Any] = {}
         for name, waveform in (("noisy", noisy), ("clean", clean)):
             spectrum = self.mel.stft(waveform)

@@ -256,7 +256,9 @@ class _Loop:
             {"step": step} | {k: v for k, v in values.items() if math.isfinite(v)}
         )
         score = self._rank(self.progress.history[-1])
-        better = self.progress.best is None or score > self.progress.best
+        # What was trained on chooses nothing: then the last state is taken.
+        better = (self.progress.best is None or score > self.progress.best
+                  or self.trainer.config.data.merge_validation)
         if better:
             self.progress.best = score if math.isfinite(score) else None
             self._save(BEST)

@@ -228,24 +228,26 @@ class Trainer:
         return windowed(run, noisy01, self.config.generator.frames)
 
     def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """Score the EMA generator on the validation clips through `gain` inversion.
+        """Score the EMA generator on the validation clips, through `gain` inversion.
 
         Returns:
-            Mean metrics by name, and the mels and waveforms behind them, batch first.
+            Mean metrics by name, and the mels and waveforms behind them, batch first; features
+            have no waveforms.
         """
         noisy, clean = self.material.valid_noisy, self.material.valid_clean
+        if self.config.data.features is not None:
+            mels = {"noisy": noisy, "estimate": self.estimate(noisy), "clean": clean}
+            before = self._mel_scores(clean, noisy)
+            values = self._mel_scores(clean, mels["estimate"])
+            values |= {f"{name}_noisy": value for name, value in before.items()}
+            return values, {"mels": mels, "audio": {}}
         spectrum = self.mel.stft(noisy)
         noisy01 = self.mel.normalise(self.mel.linear(spectrum))
         clean01 = self.mel.mel01(clean)
         estimate01 = self.estimate(noisy01)
         gain = bin_gain(self.mel, noisy01, estimate01, self.config.inversion.max_gain_db)
         estimate = self.mel.istft(gain * spectrum, noisy.shape[1])
-        mels = [self.mel.mel_part(mel) for mel in (clean01, estimate01)]
-        values = {
-            "mse_mel": metrics.mse_mel(*mels),
-            "psnr_mel": float(np.mean(list(map(metrics.psnr_mel, *mels)))),
-        }
-        values |= self._waveform_scores(clean, estimate)
+        values = self._mel_scores(clean01, estimate01) | self._waveform_scores(clean, estimate)
         if self._noisy_scores is None:
             noisy_scores = self._waveform_scores(clean, noisy)
             self._noisy_scores = {f"{k}_noisy": v for k, v in noisy_scores.items()}
@@ -255,6 +257,15 @@ class Trainer:
             "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
         }
         return values, shown
+
+    def _mel_scores(self, clean01: np.ndarray, estimate01: np.ndarray) -> dict[str, float]:
+        """Return mean scores of `[clips, frames, bands]`; MFCC are left out."""
+        clean01, estimate01 = map(self.mel.mel_part, (clean01, estimate01))
+        return {
+            "mse_mel": metrics.mse_mel(clean01, estimate01),
+            "psnr_mel": float(np.mean(list(map(metrics.psnr_mel, clean01, estimate01)))),
+            "snr_mel": _mean_score(metrics.snr_mel, clean01, estimate01),
+        }
 
     def _waveform_scores(self, clean: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
         """Return mean scores of `[clips, samples]`; PESQ where it is defined and installed."""
