@@ -182,6 +182,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for scores.csv, scores.json and waveforms.")
     ] = None,
     inversion: InversionName = None,
+    trivial: Annotated[
+        bool, typer.Option("--trivial", help="Score silence and the best constant gain too.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scoring processes.")] = 2,
 ) -> None:
     """Measure models on paired recordings, beside the noisy input and the oracle."""
@@ -198,7 +201,7 @@ def evaluate(
     if len(models) < len(loaded):
         raise typer.BadParameter("two models of one name: copy one to a folder of another name")
     with FileBar("files") as bar:
-        evaluation = measure(pairs, models, jobs=jobs, out=out, progress=bar)
+        evaluation = measure(pairs, models, trivial=trivial, jobs=jobs, out=out, progress=bar)
     render(evaluation, console())
     if out is not None:
         console(stderr=True).print(f"scores and waveforms in {out}", highlight=False)

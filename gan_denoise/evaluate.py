@@ -25,7 +25,18 @@ import numpy as np
 from gan_denoise import audio, metrics
 from gan_denoise.inversion import invert
 from gan_denoise.metrics import METRICS, Refused
-from gan_denoise.scores import NOISY, ORACLE, RESAMPLER, Evaluation, Row, render, save
+from gan_denoise.scores import (
+    BEST_GAIN,
+    NOISY,
+    ORACLE,
+    RESAMPLER,
+    SILENCE,
+    Evaluation,
+    Row,
+    render,
+    save,
+)
+from gan_denoise.trivial import trivial_estimates
 from gan_denoise.writer import write
 
 if TYPE_CHECKING:
@@ -71,6 +82,7 @@ def evaluate(
     pairs: Sequence[Pair],
     enhancer: Enhancer | Mapping[str, Enhancer] | None = None,
     *,
+    trivial: bool = False,
     jobs: int = 2,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -83,6 +95,8 @@ def evaluate(
     Args:
         pairs: Noisy and clean files, of equal rate and length.
         enhancer: A model, several by the name to show, or None to score the noisy input alone.
+        trivial: Score silence too, and the noisy input at the gain that is best for its SNR,
+            which only who knows the clean can tell: what a model must beat.
         jobs: Processes that score; 1 scores in this one.
         out: Folder for `SYSTEM/NAME.wav` (32-bit float), `scores.csv` and `scores.json`.
         progress: Called with (files done, files in all).
@@ -93,7 +107,8 @@ def evaluate(
     """
     models = _by_name(enhancer)
     fronts = _fronts(models)
-    systems = (NOISY, *models, *dict.fromkeys(front.oracle for front in fronts.values()))
+    systems = (NOISY, *models, *((SILENCE, BEST_GAIN) if trivial else ()),
+               *dict.fromkeys(front.oracle for front in fronts.values()))
     infos = _check_material(pairs)
     if out is not None:
         _check_out(Path(out), systems, pairs)
@@ -103,6 +118,8 @@ def evaluate(
     def tasks() -> Iterator[_Task]:
         for pair in pairs:
             task = _enhance(pair, infos[pair.name].sample_rate, models, fronts, packages)
+            if trivial:
+                _add_trivial(task, next(iter(fronts.values()), None))
             for system, estimate in task.estimates.items() if out is not None else ():
                 path = Path(out, system, f"{pair.name}.wav")
                 write(path, estimate, task.sample_rate, format="WAV", subtype="FLOAT")
@@ -173,8 +190,9 @@ def _by_name(enhancer: Enhancer | Mapping[str, Enhancer] | None) -> dict[str, En
     if enhancer is None:
         return {}
     models = dict(enhancer) if isinstance(enhancer, Mapping) else {enhancer.name: enhancer}
+    taken = ("", ".", "..", NOISY, SILENCE, BEST_GAIN)
     for name in models:
-        if name in ("", ".", "..", NOISY) or name.startswith(ORACLE) or set(name) & set("/\\"):
+        if name in taken or name.startswith(ORACLE) or set(name) & set("/\\"):
             raise EvaluationError(f"'{name}' cannot name a model here; give it another name")
     return models
 
@@ -273,6 +291,19 @@ def _enhance(
     return task
 
 
+def _add_trivial(task: _Task, front: _Front | None) -> None:
+    for system, wave in trivial_estimates(task.clean, task.estimates[NOISY]).items():
+        task.estimates[system] = wave
+        if front is not None:
+            clean01, mel01 = (
+                front.mel.mel_part(front.mel.mel01(
+                    audio.resample(signal, task.sample_rate, front.mel.sample_rate)
+                ))
+                for signal in (task.clean, wave)
+            )
+            task.mels[system] = dict(mel_scores(clean01, mel01, mel01))
+
+
 def _checked(output: np.ndarray, given: np.ndarray, pair: Pair, system: str) -> np.ndarray:
     if output.shape != given.shape:
         raise EvaluationError(f"{pair.noisy}: {system} made {output.shape} of {given.shape}")
@@ -358,7 +389,8 @@ def _row_notices(systems: Sequence[str], rows: Sequence[Row]) -> list[str]:
     notices = []
     files = len({row.name for row in rows})
     for metric in METRICS:
-        refusing = {row.name: row for row in reversed(rows) if metric in row.refused}
+        refusing = {row.name: row for row in reversed(rows)
+                    if metric in row.refused and row.system != SILENCE}
         if refusing:
             row = next(reversed(refusing.values()))
             notices.append(

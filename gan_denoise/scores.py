@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+from scipy.special import stdtrit
 
 from gan_denoise.metrics import METRICS
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 NOISY, ORACLE = "noisy", "oracle"
+SILENCE, BEST_GAIN = "silence", "best gain"  # the trivial systems
+CONFIDENCE = 0.95  # of the margins
 RESAMPLER = "soxr HQ"
 FORMAT_VERSION = 1  # of scores.json
 _SNR_VALUES = 8  # more distinct SNRs than this are binned ...
@@ -42,7 +45,7 @@ class Row:
 
     Attributes:
         name: Of the pair.
-        system: `noisy`, a model's name, or `oracle`.
+        system: `noisy`, a model's name, a trivial system, or `oracle`.
         snr_db: Of the mixture in dB, where it is known.
         seconds: Length of the clip.
         sample_rate: Of the files in Hz; SNR, SI-SDR and LSD are taken at this rate.
@@ -93,9 +96,10 @@ class Evaluation:
     def common(self, metric: str, names: Iterable[str] | None = None) -> list[str]:
         """Return the files that count in this metric's means (of `names`, or of all).
 
-        Those that it scored for every system, and whose noisy input has no infinite score.
+        Those that it scored for every system, and whose noisy input has no infinite score. Silence
+        is refused by most metrics, and that takes no file from the others.
         """
-        tables = [self._scores[system] for system in self.systems]
+        tables = [self._scores[system] for system in self.systems if system != SILENCE]
         names = self.names if names is None else names
         scored = [name for name in names if all(metric in table.get(name, ()) for table in tables)]
         return [name for name in scored if self._scores[NOISY][name][metric] != math.inf]
@@ -103,7 +107,8 @@ class Evaluation:
     def values(self, system: str, metric: str, names: Iterable[str] | None = None) -> np.ndarray:
         """Return a system's scores over `common(metric, names)`, `[files]`."""
         table = self._scores[system]
-        return np.array([table[name][metric] for name in self.common(metric, names)], np.float64)
+        scored = [table[name] for name in self.common(metric, names)]
+        return np.array([row[metric] for row in scored if metric in row], np.float64)
 
     def mean(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
         """Return the mean over `common(metric, names)`; None where there is no such file."""
@@ -113,10 +118,29 @@ class Evaluation:
         """Return the median over `common(metric, names)`; None where there is no such file."""
         return _average(self.values(system, metric, names), np.median)
 
-    def improvement(self, system: str, metric: str) -> float | None:
+    def improvement(
+        self, system: str, metric: str, names: Iterable[str] | None = None
+    ) -> float | None:
         """Return the system's mean less the noisy input's; of LSD and MSE, less is better."""
-        pair = self.mean(system, metric), self.mean(NOISY, metric)
+        pair = self.mean(system, metric, names), self.mean(NOISY, metric, names)
         return None if None in pair else pair[0] - pair[1]
+
+    def margin(
+        self, system: str, metric: str, names: Iterable[str] | None = None
+    ) -> float | None:
+        """Return half of the 95 % confidence interval of the improvement.
+
+        Student's t over the files' changes: of files like these, by speakers like these. None for
+        fewer than two files, or where a change is infinite.
+        """
+        scores, noisy = (self.values(s, metric, names) for s in (system, NOISY))
+        if len(scores) != len(noisy) or len(scores) < 2:
+            return None
+        if not (np.isfinite(scores).all() and np.isfinite(noisy).all()):
+            return None
+        changes = scores - noisy
+        quantile = stdtrit(len(changes) - 1, (1 + CONFIDENCE) / 2)
+        return float(quantile * np.std(changes, ddof=1) / math.sqrt(len(changes)))
 
     def by_snr(self) -> dict[str, list[str]]:
         """Return `{label: names}` from low to high SNR; empty where no pair has one."""
@@ -194,6 +218,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
                     "mean": _number(evaluation.mean(system, name)),
                     "median": _number(evaluation.median(system, name)),
                     "improvement": _number(evaluation.improvement(system, name)),
+                    "margin": _number(evaluation.margin(system, name)),
                 }
                 | _note(evaluation.mean(system, name))
                 for name in columns
@@ -206,6 +231,13 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
                 "mean": {
                     system: {
                         metric: _number(evaluation.mean(system, metric, names))
+                        for metric in columns
+                    }
+                    for system in evaluation.systems
+                },
+                "margin": {
+                    system: {
+                        metric: _number(evaluation.margin(system, metric, names))
                         for metric in columns
                     }
                     for system in evaluation.systems
@@ -267,7 +299,10 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
 
     block("mean", evaluation.systems, lambda s, m: _cell(evaluation.mean(s, m), m))
     if len(evaluation.systems) > 1:
-        block("vs noisy", [s for s in evaluation.systems if s != NOISY], change)
+        others = [system for system in evaluation.systems if system != NOISY]
+        block("vs noisy", others, change)
+        if not brief and len(evaluation.names) > 1:
+            block("± 95 % of it", others, lambda s, m: _cell(evaluation.margin(s, m), m))
     if brief:
         console.print(table)
         return

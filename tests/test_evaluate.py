@@ -164,10 +164,21 @@ def test_faults_of_a_model_name_it_and_the_file(make_pair, without_packages, cha
             evaluate.evaluate([pair], model, jobs=1)
 
 
-@pytest.mark.parametrize("name", ["noisy", "oracle", "a/b", ""])
+@pytest.mark.parametrize("name", ["noisy", "oracle", "silence", "best gain", "a/b", ""])
 def test_a_name_that_would_collide_is_refused(make_pair, name):
     with pytest.raises(EvaluationError, match="cannot name a model"):
         evaluate.evaluate([make_pair("a")], {name: Fake()}, jobs=1)
+
+
+def test_trivial_systems_are_scored_as_any_other(make_pair):
+    result = evaluate.evaluate([make_pair("a", snr_db=-8.0)], Fake(), trivial=True, jobs=1)
+    assert result.systems == ("noisy", "fake", "silence", "best gain", "oracle")
+    assert result.mean("silence", "snr") == 0
+    assert result.mean("best gain", "snr") == pytest.approx(10 * np.log10(1 + 10**-0.8), abs=0.1)
+    assert result.mean("best gain", "si_sdr") == pytest.approx(result.mean("noisy", "si_sdr"))
+    assert result.mean("silence", "snr_mel") == 0
+    assert result.common("si_sdr") == ["a"]
+    assert not [notice for notice in result.notices if "silence" in notice]
 
 
 def test_out_holds_waveforms_and_scores(make_pair, tmp_path, without_packages):
@@ -194,7 +205,8 @@ def test_out_holds_waveforms_and_scores(make_pair, tmp_path, without_packages):
     scores = json.loads((out / "scores.json").read_text(), parse_constant=pytest.fail)
     assert scores["files"] == 2
     assert scores["summary"]["oracle"]["psnr_mel"] == {
-        "mean": None, "median": None, "improvement": None, "note": "infinite: equal to the clean"
+        "mean": None, "median": None, "improvement": None, "margin": None,
+        "note": "infinite: equal to the clean",
     }
     assert scores["rows"][2]["notes"]["psnr_mel"].startswith("infinite")
     assert scores["versions"]["numpy"] == np.__version__

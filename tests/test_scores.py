@@ -42,6 +42,33 @@ def test_means_are_over_files_that_no_system_refused(refusing):
     assert refusing.mean("noisy", "stoi") is None
 
 
+def test_silence_takes_no_file_from_the_others():
+    result = table(
+        {
+            "noisy": {"a": {"snr": 1.0, "stoi": 0.5}, "b": {"snr": 3.0, "stoi": 0.7}},
+            "model": {"a": {"snr": 5.0, "stoi": 0.6}, "b": {"snr": 9.0, "stoi": 0.8}},
+            "silence": {"a": {"snr": 0.0, "stoi": "silent"}, "b": {"snr": 0.0, "stoi": "silent"}},
+        }
+    )
+    assert result.common("stoi") == ["a", "b"]
+    assert result.improvement("silence", "snr") == -2.0
+    assert result.mean("silence", "stoi") is None
+    assert result.margin("silence", "stoi") is None
+
+
+def test_the_margin_is_students_of_the_changes():
+    """Changes 4 and 6: deviation sqrt 2, t of one degree of freedom 12.706."""
+    result = table(
+        {
+            "noisy": {"a": {"snr": 1.0}, "b": {"snr": 3.0}},
+            "model": {"a": {"snr": 5.0}, "b": {"snr": 9.0}},
+        }
+    )
+    assert result.margin("model", "snr") == pytest.approx(12.706, abs=1e-3)
+    assert result.margin("noisy", "snr") == 0
+    assert result.margin("model", "snr", ["a"]) is None
+
+
 def test_a_noisy_input_that_is_clean_already_does_not_make_the_mean_infinite():
     result = table(
         {
@@ -91,7 +118,9 @@ def test_json_counts_what_was_refused(refusing):
     found = scores.to_json(refusing)
     assert found["metrics"]["snr"]["files_in_mean"] == 2
     assert found["metrics"]["snr"]["files_refused"] == {"noisy": 0, "model": 1}
-    assert found["summary"]["model"]["snr"] == {"mean": 7.5, "median": 7.5, "improvement": 3.0}
+    assert found["summary"]["model"]["snr"] == {
+        "mean": 7.5, "median": 7.5, "improvement": 3.0, "margin": pytest.approx(12.706, abs=0.01)
+    }
     (row,) = (row for row in found["rows"] if row["refused"])
     assert (row["name"], row["system"], row["refused"]) == ("b", "model", {"snr": "too short"})
 
