@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gan_denoise import studies
 from gan_denoise.terminal import AudioBar, FileBar, console, intention, shown, summary
 
 app = typer.Typer(
@@ -440,6 +441,9 @@ def info(
     if not card.is_file():
         raise FileNotFoundError(f"{folder}: has no model_card.md; export it again")
     typer.echo(card.read_text(encoding="utf-8"))
+
+
+studies.register(app)
 
 
 @app.callback(invoke_without_command=True)

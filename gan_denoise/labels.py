@@ -21,7 +21,7 @@ _SNR = re.compile(r"_snr(?:db_)?(-?\d+(?:\.\d+)?)(?=_|$)", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _VCTK = re.compile(r"([ps]\d{3})_\d{3}(?:_mic\d)?")
 _LIBRISPEECH = re.compile(r"(\d+)-\d+-\d{4,}")
-_DIGITS = re.compile(r"\d_([^\W_]+)_\d+")
+_DIGITS = re.compile(r"(?P<digit>\d)_(?P<speaker>[^\W_]+)_\d+")
 # Folders that sort files by something else than the speaker.
 _GENERIC = frozenset(SPLITS) | {
     "clean", "noisy", "wav", "wavs", "flac", "audio", "speech", "data", "recordings", "clips",
@@ -68,17 +68,18 @@ def _speaker(path: Path, root: Path, is_divided: Callable[[Path], bool]) -> str 
         match = pattern.fullmatch(stem)
         if match:
             return match.group(1)
+    digits = _DIGITS.fullmatch(stem)
     folder = path.parent
     if (
         folder != root
+        and not (digits and folder.name == digits["digit"])
         and folder.is_relative_to(root)
         and folder.name.lower() not in _GENERIC
         and not SET_FOLDER.fullmatch(folder.name.lower())
         and is_divided(folder.parent)
     ):
         return folder.name
-    match = _DIGITS.fullmatch(stem)
-    return match.group(1) if match else None
+    return digits["speaker"] if digits else None
 
 
 def _is_divided(folder: Path) -> bool:

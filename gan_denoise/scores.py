@@ -37,6 +37,11 @@ _SNR_BIN = 5.0  # ... by so many dB
 _BY_SNR = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel")
 _BRIEF = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "psnr_mel", "mse_mel")
 _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
+_EXACT, _ORTHOGONAL = "infinite: equal to the clean", "minus infinite"  # notes of scores.json
+
+
+class ScoresError(ValueError):
+    """A file holds no scores of an evaluation: one line with the reason and the way out."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,31 @@ def save(evaluation: Evaluation, out: Path) -> None:
             )
 
     _replace(out / "scores.csv", write_csv)
+
+
+def read_scores(path: str | Path) -> Evaluation:
+    """Read an evaluation back from its `scores.json`, or from the folder that holds it.
+
+    Raises:
+        ScoresError: When it is no such file, or of another version.
+        OSError: When it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "scores.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}; evaluate "
+                              "again")
+        evaluation = Evaluation(tuple(content["systems"]), tuple(map(_row, content["rows"])),
+                                tuple(content["notices"]), content["versions"])
+    except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
+        raise ScoresError(
+            f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
+        ) from error
+    return evaluation
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -367,7 +397,20 @@ def _number(value: float | None) -> float | None:
 def _note(value: float | None) -> dict[str, str]:
     if value is None or math.isfinite(value):
         return {}
-    return {"note": "infinite: equal to the clean" if value > 0 else "minus infinite"}
+    return {"note": _EXACT if value > 0 else _ORTHOGONAL}
+
+
+def _row(content: dict[str, Any]) -> Row:
+    """A row of `to_json`; where it has no number, the note beside it tells which infinity."""
+    infinite = {_EXACT: math.inf, _ORTHOGONAL: -math.inf}
+    lag = content["lag_ms"]
+    return Row(
+        content["name"], content["system"], content["snr_db"], content["seconds"],
+        content["sample_rate"],
+        {metric: infinite[content["notes"][metric]] if value is None else value
+         for metric, value in content["scores"].items()},
+        content["refused"], None if lag is None else lag / 1000, content.get("speaker"),
+    )
 
 
 def _replace(path: Path, write: Callable[[TextIO], object]) -> None:

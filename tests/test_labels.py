@@ -22,6 +22,13 @@ def touch(root: Path, *names: str) -> None:
     [
         ("p226_001.wav", "p226"),
         ("3_jackson_12.flac", "jackson"),
+        ("recordings/3_jackson_12.wav", "jackson"),
+        ("jackson/3_jackson_12.wav", "jackson"),
+        ("3/3_jackson_12.wav", "jackson"),  # the folder is the digit
+        ("data/01/3_01_49.wav", "01"),
+        ("1/1_1_49.wav", "1"),
+        ("1/3_1_49.wav", "1"),
+        ("anna/1_take_2.wav", "anna"),
         ("19/198/19-198-0001.flac", "19"),  # the folder is a chapter
         ("an4/fcaw/an406-fcaw-b.flac", "fcaw"),
         ("an4/00e09cf0-a01d-453e-9b89-dc6e6d31d362.flac", None),

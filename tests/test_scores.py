@@ -170,3 +170,31 @@ def test_the_table_of_the_noisy_input_alone():
     scores.render(table({"noisy": {"a": {"snr": 5.0, "stoi": "silent"}}}), console)
     assert "vs noisy" not in console.file.getvalue()
     assert "5.0" in console.file.getvalue()
+
+
+def test_scores_come_back_from_their_file(refusing, tmp_path):
+    rows = (Row("a", "noisy", -8.0, 2.0, 8000, {"snr": -8.0, "lsd": 3.0}, lag=0.001, speaker="01"),
+            Row("a", "model", -8.0, 2.0, 8000, {"snr": math.inf, "lsd": 0.0}, speaker="01"),
+            Row("a", "oracle", -8.0, 2.0, 8000, {"lsd": -0.0}, {"snr": "silent"}, speaker="01"),
+            Row("b", "noisy", None, 1.0, 8000, {"snr": -math.inf}))
+    evaluation = Evaluation(("noisy", "model", "oracle"), rows, ("a line",), {"pesq": None})
+    scores.save(evaluation, tmp_path)
+    assert scores.read_scores(tmp_path) == evaluation
+    assert scores.read_scores(tmp_path / "scores.json") == evaluation
+
+
+def test_what_is_no_file_of_scores_is_told(refusing, tmp_path):
+    path = tmp_path / "scores.json"
+    scores.save(refusing, tmp_path)
+    whole = json.loads(path.read_text())
+    for text, reason in [
+        ("name,system\n", "no scores.json"), ("[]", "no scores.json"), ("{}", "format_version"),
+        (json.dumps(whole | {"format_version": 99}), "of version 99, expected 1"),
+        (json.dumps(whole | {"rows": [{"name": "a"}]}), "no scores.json"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(scores.ScoresError, match=reason) as error:
+            scores.read_scores(path)
+        assert str(path) in str(error.value)
+    with pytest.raises(FileNotFoundError):
+        scores.read_scores(tmp_path / "nowhere")
