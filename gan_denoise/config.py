@@ -9,7 +9,6 @@ nearest valid key.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import types
 import typing
@@ -400,13 +399,14 @@ def check_resume(old: Config, new: Config) -> None:
 
 def find_config(source: str | Path) -> Path:
     """Return the path of a settings file given as a path or as the name of a shipped config."""
-    path = Path(source)
+    path, folder = Path(source), config_folder()
     if path.is_file():
         return path
-    shipped = config_folder() / f"{path.stem}.yaml"
-    if os.sep not in str(source) and shipped.is_file():
+    shipped = (folder / path).with_suffix(".yaml")
+    if not path.is_absolute() and ".." not in path.parts and shipped.is_file():
         return shipped
-    names = ", ".join(sorted(p.stem for p in config_folder().glob("*.yaml")))
+    files = sorted(folder.rglob("*.yaml"))
+    names = ", ".join(p.relative_to(folder).with_suffix("").as_posix() for p in files)
     raise FileNotFoundError(f"{source}: no such settings file; shipped ones are {names}")
 
 

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gan_denoise.terminal import console
+from gan_denoise.options import ConfigFile, Settings, require_training
+from gan_denoise.terminal import FileBar, console
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    app.command()(analyze)
+    for verb in (features, analyze, seeds):
+        app.command()(verb)
 
 
 def analyze(
@@ -71,3 +73,42 @@ def analyze(
     page = write_analysis(analysis, out)
     render(analysis, console())
     console(stderr=True).print(f"page and tables: {page}", highlight=False, soft_wrap=True)
+
+
+def features(
+    out: Annotated[Path, typer.Option(help="Folder to write; its config.yaml trains on it.")],
+    settings: Settings = None,
+    config: ConfigFile = "base",
+) -> None:
+    """Write the features of paired (or clean) recordings as files, to train on them.
+
+    data.noisy and data.clean, or data.pairs, say what of; data.clean alone: noise is added to the
+    features in training.
+    """
+    require_training("features")
+    from gan_denoise.config import load_config
+    from gan_denoise.features import SETTINGS, FeatureFolder, write_features
+
+    with FileBar("recordings") as bar:
+        made = write_features(load_config(config, settings or ()), out, bar)
+    clips = FeatureFolder(out, made).clips
+    counts = ", ".join(f"{len(clips[split])} {split}" for split in clips)
+    console().print(f"{counts} clips in {out}; train with --config {out / SETTINGS}",
+                    highlight=False, soft_wrap=True)
+
+
+def seeds(
+    system: Annotated[str, typer.Argument(help="spectrograms, audio-mnist, hybrid, ae-gan.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything; what is there is kept.")],
+    settings: Settings = None,
+    speech: Annotated[list[Path] | None, typer.Option(help="Speech to train on.")] = None,
+    noise: Annotated[list[Path] | None, typer.Option(help="Noise to train on.")] = None,
+    test_speech: Annotated[list[Path] | None, typer.Option(help="Other speakers.")] = None,
+    test_noise: Annotated[list[Path] | None, typer.Option(help="Other noise.")] = None,
+) -> None:
+    """Reproduce a system that this project grew from: train it, score it."""
+    require_training("seeds")
+    from gan_denoise.seeds import Recordings, reproduce
+
+    recordings = Recordings(speech or (), noise or (), test_speech or (), test_noise or ())
+    reproduce(system, out, recordings, settings or (), console(), console(stderr=True))

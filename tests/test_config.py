@@ -21,7 +21,8 @@ from gan_denoise.config import (
     make_config,
 )
 
-SHIPPED = sorted(path.stem for path in config_folder().glob("*.yaml"))
+SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
+                 for path in config_folder().rglob("*.yaml"))
 
 
 # ---- Strictness --------------------------------------------------------------------------------
@@ -218,14 +219,21 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     import tensorflow as tf
 
     from gan_denoise.dataset import Material
+    from gan_denoise.mel import Mel
     from gan_denoise.trainer import Trainer
 
     config = load_config(name)
+    crop = {} if config.generator.frames else {"crop_seconds": 0.5}
+    ranges = ((-900.0, 900.0),) * config.mel.n_mfcc  # as gan-denoise features would measure them
     config = config.model_copy(update={
-        "training": config.training.model_copy(update={"crop_seconds": 0.5, "batch_size": 2}),
+        "training": config.training.model_copy(update={"batch_size": 2, **crop}),
+        "mel": config.mel.model_copy(update={"mfcc_range": ranges}),
     })
-    source = TinySource(config.audio.sample_rate // 2)
+    source = TinySource(config.crop_samples)
     noisy, clean = source.batch(0, 2)
+    if config.data.features is not None:
+        mel = Mel(config.audio, config.mel)
+        noisy, clean = mel.mel01(noisy), mel.mel01(clean)
     keras.utils.set_random_seed(0)
     trainer = Trainer(config, Material(source, noisy, clean, "", ""), "finetune")
     before = trainer.generator.get_weights()

@@ -1,0 +1,96 @@
+"""The systems that this project grew from, in miniature: every stage, and none of them twice."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from gan_denoise import seeds
+from gan_denoise.seeds import Recordings, SeedError, reproduce
+
+SMALL = ("training.steps=2", "training.batch_size=2", "training.validate_every=2",
+         "generator.channels=[2, 3]", "discriminator.channels=[3, 4]", "data.valid_clips=2",
+         "losses.discriminator_warmup=1")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few clips, and 8 kHz throughout."""
+    monkeypatch.setattr(seeds, "TEST_CLIPS", 2)
+    monkeypatch.setattr(seeds, "TRAIN_CLIPS", 8)
+    monkeypatch.setattr(seeds, "TEST_SECONDS", 1.0)
+    monkeypatch.setattr(seeds, "SPEECH_SNRS", (5.0,))
+
+
+@pytest.fixture
+def recordings(folders):
+    voices = [folders / "speech" / f"speaker{number}" for number in range(4)]
+    return Recordings(voices[:3], [folders / "noise"], voices[3:], [folders / "noise"])
+
+
+def consoles():
+    return [Console(file=io.StringIO(), width=160) for _ in range(2)]
+
+
+def scored(folder):
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
+    results, log = consoles()
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    assert scored(tmp_path / "scores")["systems"] == ["noisy", "autoencoder", "silence",
+                                                      "best gain"]
+    by_snr = scored(tmp_path / "scores-by-snr")["by_snr"]
+    assert list(by_snr) == [f"{snr:g} dB" for snr in seeds.TEST_SNRS]
+    for group in by_snr.values():
+        assert group["files"] == 2
+        assert group["margin"]["autoencoder"]["snr_mel"] > 0
+    assert "autoencoder" in results.file.getvalue()
+
+
+@pytest.mark.parametrize(("system", "systems", "settings"), [
+    ("audio-mnist", {"autoencoder"}, ("training.crop_seconds=0.5", "generator.channels=[2,3,4]")),
+    ("hybrid", {"autoencoder"}, ("generator.latent=4",)),
+    ("ae-gan", {f"{name}, {how}" for name in ("pretrained", "fine-tuned")
+                for how in ("griffinlim", "gain")} | {"default"},
+     ("inversion.griffinlim_steps=2",)),
+])
+def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, system, systems,
+                                                settings):
+    results, log = consoles()
+    out = tmp_path / system
+    reproduce(system, out, recordings, (*SMALL, *settings), results, log)
+    name = "scores-audio-level" if system == "hybrid" else "scores"
+    found = scored(out / name)
+    others = {"noisy", "silence", "best gain"}
+    assert {s for s in found["systems"] if not s.startswith("oracle")} == systems | others
+    assert found["files"] == 2
+    assert found["summary"]["silence"]["snr"]["mean"] == 0
+    for model in systems:
+        assert found["summary"][model]["si_sdr"]["mean"] is not None
+    if system == "hybrid":
+        for level in ("audio", "feature"):
+            mel = scored(out / f"scores-{level}-level-mel")
+            assert mel["summary"]["autoencoder"]["psnr_mel"]["mean"] > 0
+
+
+def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
+    results, log = consoles()
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    first = scored(tmp_path / "scores")
+    for stage in ("train", "export"):
+        monkeypatch.setattr(seeds, stage, lambda *_: pytest.fail("done before"))
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    assert scored(tmp_path / "scores") == first
+
+
+def test_a_system_without_its_recordings_says_which(tmp_path, recordings):
+    results, log = consoles()
+    with pytest.raises(SeedError, match="give --speech DIR, --noise DIR, --test-speech DIR"):
+        reproduce("hybrid", tmp_path, Recordings(), (), results, log)
+    with pytest.raises(SeedError, match="there are spectrograms, audio-mnist"):
+        reproduce("dae", tmp_path, recordings, (), results, log)
