@@ -164,8 +164,17 @@ def finetune(
 
 @app.command()
 def evaluate(
-    noisy: Annotated[Path, typer.Option(help="Folder of noisy recordings.")],
-    clean: Annotated[Path, typer.Option(help="Folder of their clean versions.")],
+    noisy: Annotated[
+        Path | None, typer.Option(help="Folder of noisy recordings.", show_default=False)
+    ] = None,
+    clean: Annotated[
+        Path | None, typer.Option(help="Folder of their clean versions.", show_default=False)
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="In their place the test clips of a folder from `features`.",
+                     show_default=False),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="Model folder or shipped model; may be repeated."),
@@ -182,18 +191,29 @@ def evaluate(
     """Measure models on paired recordings, beside the noisy input and the oracle."""
     from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
     from gan_denoise.evaluate import evaluate as measure
-    from gan_denoise.evaluate import render
+    from gan_denoise.evaluate import render, save
     from gan_denoise.pairs import match_folders
 
-    pairs = match_folders(noisy, clean)
+    if (features is None) == (noisy is None) or (noisy is None) != (clean is None):
+        raise _refused("give --noisy and --clean, or --features")
+    pairs = match_folders(noisy, clean) if features is None else []
     loaded = [Enhancer.load(name) for name in model or [DEFAULT_MODEL]]
     if inversion is not None:
         loaded = [enhancer.with_inversion(inversion.value) for enhancer in loaded]
     models = {enhancer.name: enhancer for enhancer in loaded}
     if len(models) < len(loaded):
         raise typer.BadParameter("two models of one name: copy one to a folder of another name")
-    with FileBar("files") as bar:
-        evaluation = measure(pairs, models, trivial=trivial, jobs=jobs, out=out, progress=bar)
+    if features is not None:
+        from gan_denoise.feature_scores import evaluate_features, stored_examples
+        from gan_denoise.features import FeatureFolder
+
+        folder = FeatureFolder(features, loaded[0].config)
+        evaluation = evaluate_features(stored_examples(folder), models)
+        if out is not None:
+            save(evaluation, out)
+    else:
+        with FileBar("files") as bar:
+            evaluation = measure(pairs, models, trivial=trivial, jobs=jobs, out=out, progress=bar)
     render(evaluation, console())
     if out is not None:
         console(stderr=True).print(f"scores and waveforms in {out}", highlight=False)

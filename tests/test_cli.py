@@ -50,7 +50,8 @@ def recordings(tmp_path_factory):
 
 
 @pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
-                                  "denoise", "export", "info", "bench", "analyze"])
+                                  "denoise", "export", "info", "bench", "analyze", "features",
+                                  "seeds"])
 def test_help_fits_the_terminal(verb):
     done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
     assert done.returncode == 0
@@ -435,3 +436,23 @@ def test_the_time_under_way_changes_nothing(recordings, tmp_path):
                            "--chunk-seconds", seconds)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "1" / "a.wav").read_bytes() == (tmp_path / "500" / "a.wav").read_bytes()
+
+
+# ---- Features ----------------------------------------------------------------------------------
+def test_features_are_written_and_a_model_of_their_transform_is_scored_on_them(
+    folders, tiny_model, tmp_path
+):
+    done = gan_denoise("features", "--config", tiny_model / "config.yaml", "--out",
+                       tmp_path / "features", f"data.clean={folders / 'clean'}",
+                       "data.valid_fraction=0.25", "training.select_by=snr_mel")
+    assert done.returncode == 0, done.stderr
+    assert "10 validation" in " ".join(done.stdout.split())
+    done = gan_denoise("evaluate", "--features", tmp_path / "features", "-m", tiny_model, "--out",
+                       tmp_path / "scores")
+    assert done.returncode == 0, done.stderr
+    assert "best gain" in done.stdout
+    rows = json.loads((tmp_path / "scores/scores.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["speaker"] for row in rows} == {rows[0]["speaker"]} != {None}
+    refused = refusal(gan_denoise("evaluate", "--features", tmp_path / "features"))
+    assert "made with" in refused  # the default model has another transform
+    assert "or --features" in refusal(gan_denoise("evaluate", "--noisy", folders / "noisy"))
