@@ -7,14 +7,32 @@ from typing import Annotated
 
 import typer
 
-from gan_denoise.options import ConfigFile, Settings, require_training
+from gan_denoise.options import ConfigFile, Settings, require, require_training
 from gan_denoise.terminal import FileBar, console
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (features, analyze, seeds):
+    for verb in (rooms, features, analyze, seeds):
         app.command()(verb)
+
+
+def rooms(
+    out: Annotated[Path, typer.Option(help="Folder to write; for mix --rir and data.rir.")],
+    count: Annotated[int, typer.Option(min=1, help="Rooms.")] = 100,
+    rt60: Annotated[
+        tuple[float, float], typer.Option(metavar="S S", help="Range of reverberation times.")
+    ] = (0.15, 0.7),
+    sample_rate: Annotated[int, typer.Option(min=1, help="Hz.")] = 16000,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+) -> None:
+    """Write impulse responses of made-up rooms."""
+    require("rooms", "pyroomacoustics", extra="rooms")
+    from gan_denoise.rooms import write_rooms
+
+    with FileBar("rooms") as bar:
+        write_rooms(out, count, sample_rate, rt60, seed, bar)
+    console().print(f"{count} rooms in {out}", highlight=False, soft_wrap=True)
 
 
 def analyze(
