@@ -118,17 +118,25 @@ def mix(
     seconds: Annotated[
         float | None, typer.Option(help="Length; that of the utterance if not given.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Config whose data section says how noises are made: several at once, "
+                          "babble, coloured ones. One recorded noise each if not given.",
+                     show_default=False),
+    ] = None,
     sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
+    from gan_denoise.config import load_config
     from gan_denoise.mixdown import write_pairs
 
     try:
         snrs = [float(value) for value in snr.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--snr {snr}: expected numbers such as -5,0,5") from None
-    rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds)
+    rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds,
+                       data=None if recipe is None else load_config(recipe).data)
     hours = sum(row["seconds"] for row in rows) / 3600
     console().print(f"{len(rows)} pairs, {hours:.2f} h, in {out}", highlight=False)
 

@@ -20,11 +20,13 @@ from gan_denoise.audio import peak
 from gan_denoise.config import DataConfig
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.crops import TRIES, NoiseCrops, SpeechCrops
-from gan_denoise.filters import reverberate
-from gan_denoise.mixing import energy, random_stream, snr_gain
+from gan_denoise.filters import RandomFilter, reverberate
+from gan_denoise.mixing import Noises, energy, random_stream, snr_gain
 from gan_denoise.writer import write
 
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
+# (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
+_Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
 QUIETEST_NOISE = 10 ** (-78 / 20)  # RMS; below, rounding to 16 bits would change the SNR
 
 
@@ -65,7 +67,7 @@ def write_pairs(
 
     Args:
         speech_folders: Clean utterances; sub-folders are kept in the names.
-        noise_folders: Recorded noises; one is in each mixture, cropped or looped to its length.
+        noise_folders: Recorded noises, cropped or looped to the length of a mixture.
         out: Folder to write; what it holds of `noisy/` and `clean/` must be empty.
         sample_rate: Hz of the files written.
         snrs: SNRs in dB, taken in turn.
@@ -76,7 +78,8 @@ def write_pairs(
         seconds: Length of a mixture; None: that of its utterance.
         progress: Called with (mixtures done, mixtures in all).
         cache: Folder of decoded audio, as in `build_corpus`.
-        data: Recipe of pauses and rooms; None: the default one.
+        data: Recipe of noises (several at once, coloured, babble), pauses and rooms, as for
+            training; None: one recorded noise in each mixture.
 
     Returns:
         The rows of the manifest: file, speech, speaker, noise, noise_file, rir, snr_db, seconds,
@@ -93,9 +96,10 @@ def write_pairs(
             raise FileExistsError(f"{side}: is there already; give another folder or remove it")
     if not snrs:
         raise ValueError("no SNR given; for instance -5, 0, 5")
-    data = (data or DataConfig()).model_copy(update={"loop_noise": 1.0, "resample_noise": 0.0})
+    recipe, data = data, data or DataConfig(loop_noise=1.0, resample_noise=0.0)
     speech = SpeechCrops(build_corpus(speech_folders, sample_rate, cache), data)
     noise = NoiseCrops(build_corpus(noise_folders, sample_rate, cache), data)
+    draw = _one_of(noise) if recipe is None else _by_recipe(noise, speech, recipe)
     rir = build_corpus(rir_folders, sample_rate, cache) if rir_folders else None
     utterances = np.arange(len(speech.corpus))
     total = len(utterances) if count is None else count
@@ -109,7 +113,7 @@ def write_pairs(
             index = int(utterances[number % len(utterances)])
             rng = random_stream(seed, 1, number)
             noisy, clean, row = _pair(index, float(snrs[number % len(snrs)]), rng, speech, noise,
-                                      rir, data, seconds)
+                                      draw, rir, data, seconds)
             row = {"file": _unique(speech.corpus.names[index], used), **row}
             write(Path(build, "noisy", row["file"]), noisy, sample_rate, subtype="PCM_16")
             write(Path(build, "clean", row["file"]), clean, sample_rate, subtype="PCM_16")
@@ -124,8 +128,8 @@ def write_pairs(
 
 
 def _pair(index: int, snr_db: float, rng: np.random.Generator, speech: SpeechCrops,
-          noise: NoiseCrops, rir: Corpus | None, data: DataConfig, seconds: float | None
-          ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+          noise: NoiseCrops, draw: _Draw, rir: Corpus | None, data: DataConfig,
+          seconds: float | None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return (noisy, clean, row of the manifest) of one utterance."""
     corpus = speech.corpus
     if seconds is None:
@@ -137,18 +141,35 @@ def _pair(index: int, snr_db: float, rng: np.random.Generator, speech: SpeechCro
         room = int(rng.integers(len(rir)))
         early = round(data.early_ms / 1000 * corpus.sample_rate)
         heard, clean = reverberate(clean, rir.clip(room), early)
-    drawn = noise.draw(rng, len(clean))
-    if drawn is None:
-        raise ValueError(f"only silence in {TRIES} draws of noise; remove silent recordings")
-    noisy, clean, gain = _add(heard, clean, drawn[0], snr_db, QUIETEST_NOISE)
-    name = noise.corpus.names[drawn[1]]
+    added, parts = draw(rng, speech.voices[index], len(clean))
+    noisy, clean, gain = _add(heard, clean, added, snr_db, QUIETEST_NOISE)
+    files = [noise.corpus.names[part] for part in parts if not isinstance(part, str)]
+    kinds = [part if isinstance(part, str) else
+             noise.corpus.kinds[part][1] or Path(noise.corpus.names[part]).stem for part in parts]
     row = {
         "speech": corpus.names[index], "speaker": corpus.groups[index],
-        "noise": noise.corpus.kinds[drawn[1]][1] or Path(name).stem, "noise_file": name,
+        "noise": " + ".join(kinds), "noise_file": " + ".join(files),
         "rir": None if room is None else rir.names[room], "snr_db": snr_db,
         "seconds": round(len(clean) / corpus.sample_rate, 4), "gain": round(gain, 6),
     }
     return noisy, clean, row
+
+
+def _one_of(noise: NoiseCrops) -> _Draw:
+    def draw(rng: np.random.Generator, voice: int, samples: int) -> tuple[np.ndarray, list]:
+        drawn = noise.draw(rng, samples)
+        if drawn is None:
+            raise ValueError(f"only silence in {TRIES} draws of noise; remove silent recordings")
+        return drawn[0], [drawn[1]]
+
+    return draw
+
+
+def _by_recipe(noise: NoiseCrops, speech: SpeechCrops, data: DataConfig) -> _Draw:
+    rate = noise.corpus.sample_rate
+    return lambda rng, voice, samples: Noises(
+        noise, speech, data, RandomFilter(samples, rate, data.equalise_db)
+    ).draw(rng, voice)
 
 
 def _unique(name: str, used: set[str]) -> str:

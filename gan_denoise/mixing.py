@@ -73,10 +73,12 @@ class Mixer:
                 raise ValueError(f"a corpus of {corpus.sample_rate} Hz, mixed at {sample_rate} Hz")
         self.data, self.sample_rate, self.samples, self.seed = data, sample_rate, samples, seed
         self._speech = SpeechCrops(speech, data)
-        self._noise = None if noise is None else NoiseCrops(noise, data)
         self._rir = rir
         self._early = round(data.early_ms / 1000 * sample_rate)
         self._filter = RandomFilter(samples, sample_rate, data.equalise_db)
+        self._noises = None
+        if noise is not None:
+            self._noises = Noises(NoiseCrops(noise, data), self._speech, data, self._filter)
 
     def item(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mixture `index` of a step: (noisy, clean), float32 [samples] each."""
@@ -86,11 +88,11 @@ class Mixer:
         if rng.random() < data.equalise:
             clean = self._filter.equalise(clean, rng)
         noisy = clean
-        if self._noise is not None:
+        if self._noises is not None:
             if self._rir is not None and rng.random() < data.reverberate:
                 response = self._rir.clip(int(rng.integers(len(self._rir))))
                 noisy, clean = reverberate(clean, response, self._early)
-            noise = self._noises(rng, voice)
+            noise, _ = self._noises.draw(rng, voice)
             snr = float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
             noisy = noisy + noise * np.float32(snr_gain(clean, noise, snr))
         top = 10 ** (rng.uniform(*data.peak_range) / 20)
@@ -105,25 +107,51 @@ class Mixer:
             noisy[index], clean[index] = self.item(step, index)
         return noisy, clean
 
-    def _noises(self, rng: np.random.Generator, voice: int) -> np.ndarray:
-        """Return the sum of recorded, coloured and babble noise, float32 [samples], not silent."""
-        data = self.data
-        total = np.zeros(self.samples, dtype=np.float32)
+
+class Noises:
+    """Sums of recorded, coloured and babble noise, as the recipe says.
+
+    Args:
+        recorded: Recorded noises.
+        speech: What babble is made of.
+        data: The recipe.
+        shape: Random filters of the length to draw.
+    """
+
+    def __init__(self, recorded: NoiseCrops, speech: SpeechCrops, data: DataConfig,
+                 shape: RandomFilter) -> None:
+        self._recorded, self._speech, self._data, self._filter = recorded, speech, data, shape
+
+    def draw(self, rng: np.random.Generator, voice: int) -> tuple[np.ndarray, list[int | str]]:
+        """Return (noise, parts): float32 [samples], not silent, and what it is the sum of.
+
+        Args:
+            rng: Of all draws.
+            voice: Of the speech, which is not in the babble.
+
+        Returns:
+            Parts are numbers of recordings, `coloured`, and `babble`.
+        """
+        data, samples = self._data, self._filter.samples
+        total, parts = np.zeros(samples, dtype=np.float32), []
         for _ in range(_count(rng, data.noises)):
-            drawn = self._noise.draw(rng, self.samples)
+            drawn = self._recorded.draw(rng, samples)
             if drawn is not None:
                 total += _levelled(drawn[0], rng)
+                parts.append(drawn[1])
         if rng.random() < data.equalise and energy(total) > 0.0:
             total = self._filter.equalise(total, rng)
         if rng.random() < data.coloured or energy(total) <= 0.0:
             total += _levelled(self._filter.coloured(rng), rng)
+            parts.append("coloured")
         if rng.random() < data.babble:
-            voices = [self._speech.draw(rng, self.samples, other_than=voice)[0]
+            voices = [self._speech.draw(rng, samples, other_than=voice)[0]
                       for _ in range(_count(rng, data.babble_voices))]
             babble = np.sum([_levelled(crop, rng) for crop in voices if crop is not None], axis=0)
             if np.ndim(babble):  # a lone speaker has no others
                 total += _levelled(babble, rng)
-        return total
+                parts.append("babble")
+        return total, parts
 
 
 def _count(rng: np.random.Generator, low_high: tuple[int, int]) -> int:

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from gan_denoise.audio import read_mono
+from gan_denoise.config import DataConfig
 from gan_denoise.mixdown import mix_at_snr, write_pairs
 from gan_denoise.mixing import snr_gain
 
@@ -116,6 +117,18 @@ class TestWritePairs:
         soundfile.write(tmp_path / "rir" / "hall.wav", response, RATE, subtype="FLOAT")
         rows = self._write(folders, tmp_path / "out", rir_folders=[tmp_path / "rir"], count=12)
         assert {row["rir"] for row in rows} == {None, "hall.wav"}
+
+    def test_a_recipe_sums_noises_and_keeps_the_snr(self, folders, tmp_path):
+        data = DataConfig(noises=(2, 2), babble=1.0, coloured=0.5)
+        rows = self._write(folders, tmp_path / "out", snrs=(3.0,), data=data, count=8)
+        parts = [row["noise"].split(" + ") for row in rows]
+        assert all("babble" in part and len(part) >= 3 for part in parts)
+        assert len({"coloured" in part for part in parts}) == 2
+        assert all(len(row["noise_file"].split(" + ")) == 2 for row in rows)
+        for row in rows:
+            clean, noisy = (read_mono(tmp_path / "out" / side / row["file"], RATE)
+                            for side in ("clean", "noisy"))
+            assert _snr(clean, noisy) == pytest.approx(3.0, abs=0.05)
 
     def test_refuses_what_is_there_and_leaves_nothing_after_an_error(self, folders, tmp_path):
         out = tmp_path / "out"
