@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.config import Config, load_config
+from gan_denoise.config import Config, DataConfig, load_config
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
 from gan_denoise.export import export
@@ -21,6 +21,7 @@ from gan_denoise.feature_scores import evaluate_features, made_up_examples, stor
 from gan_denoise.features import SETTINGS, FeatureFolder, write_features
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
+from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
 
@@ -28,6 +29,8 @@ TEST_SNR = 2.5  # dB, of the made-up spectrograms
 TEST_SNRS = (-5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
 DIGITS_SNR = -8.0
 SPEECH_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
+STFT_SNRS, NEAR_ZERO_SNRS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 0.2, 0.3, 0.4, 0.5)
+STFT_CLIPS, ROOMS = 600, 60  # clips of 8 seconds: 80 minutes
 TEST_CLIPS, TRAIN_CLIPS = 100, 2000  # that are written as files; of each SNR for TEST_SNRS
 TEST_SECONDS = 3.0  # enough for PESQ and STOI; shorter utterances of a speaker are joined
 
@@ -92,7 +95,8 @@ class Study:
         return Enhancer.load(folder)
 
     def pairs(self, name: str, rate: int, snrs: Sequence[float], count: int, test: bool = True,
-              seconds: float | None = None) -> Path:
+              seconds: float | None = None, recipe: DataConfig | None = None,
+              rooms: Sequence[Path] = ()) -> Path:
         """Return a folder of mixtures, of the test material or of the training material."""
         folder, given = self.out / name, self.recordings
         if not (folder / "manifest.json").is_file():
@@ -100,7 +104,8 @@ class Study:
             noise = given.test_noise if test else given.noise
             self.log.print(f"mixing {count} clips into {folder}", highlight=False, soft_wrap=True)
             write_pairs(speech, noise, folder, rate, snrs, count, seed=1 if test else 0,
-                        seconds=TEST_SECONDS if seconds is None else seconds)
+                        seconds=TEST_SECONDS if seconds is None else seconds, data=recipe,
+                        rir_folders=rooms)
         return folder
 
     def score(self, folder: Path, models: Mapping[str, Enhancer], name: str = "scores") -> None:
@@ -168,11 +173,40 @@ def ae_gan(study: Study) -> None:
     study.score(test, models | {"default": Enhancer.load()})
 
 
+def stft(study: Study) -> None:
+    """A CNN and a U-Net on files of STFT magnitudes, of mixtures in rooms; trained twice.
+
+    The second time validation is trained on too, for the final score.
+    """
+    base = study.config("seeds/stft-cnn")
+    rate, seconds = base.audio.sample_rate, base.training.crop_seconds
+    rooms = study.out / "rooms"
+    if not rooms.is_dir():
+        write_rooms(rooms, ROOMS, rate)
+    mixed = {"seconds": seconds, "recipe": base.data, "rooms": [rooms]}
+    material = study.pairs("train", rate, STFT_SNRS, STFT_CLIPS, test=False, **mixed)
+    features = study.out / "features"
+    if not features.is_dir():
+        sides = [f"data.{side}={material / side}" for side in ("noisy", "clean")]
+        write_features(study.config("seeds/stft-cnn", *sides), features)
+    models = {}
+    for network in ("cnn", "unet"):
+        for merged in (False, True):
+            name = f"{network}, merged" if merged else network
+            config = study.config(f"seeds/stft-{network}", f"data.features={features}",
+                                  f"data.merge_validation={str(merged).lower()}")
+            models[name] = study.model(config, name.replace(", ", "-"))
+    for name, snrs in (("near-zero", NEAR_ZERO_SNRS), ("scores", STFT_SNRS)):
+        test = study.pairs(f"test-{name}", rate, snrs, TEST_CLIPS, **mixed)
+        study.score(test, models, name)
+
+
 SYSTEMS: dict[str, Callable[[Study], None]] = {
     "spectrograms": spectrograms,
     "audio-mnist": audio_mnist,
     "hybrid": hybrid,
     "ae-gan": ae_gan,
+    "stft": stft,
 }
 WITHOUT_RECORDINGS = ("spectrograms",)
 

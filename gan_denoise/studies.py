@@ -116,7 +116,7 @@ def features(
 
 
 def seeds(
-    system: Annotated[str, typer.Argument(help="spectrograms, audio-mnist, hybrid, ae-gan.")],
+    system: Annotated[str, typer.Argument(help="spectrograms, audio-mnist, hybrid, ae-gan, stft.")],
     out: Annotated[Path, typer.Option(help="Folder for everything; what is there is kept.")],
     settings: Settings = None,
     speech: Annotated[list[Path] | None, typer.Option(help="Speech to train on.")] = None,

@@ -23,6 +23,8 @@ def few(monkeypatch):
     monkeypatch.setattr(seeds, "TRAIN_CLIPS", 8)
     monkeypatch.setattr(seeds, "TEST_SECONDS", 1.0)
     monkeypatch.setattr(seeds, "SPEECH_SNRS", (5.0,))
+    monkeypatch.setattr(seeds, "STFT_CLIPS", 6)
+    monkeypatch.setattr(seeds, "ROOMS", 2)
 
 
 @pytest.fixture
@@ -58,9 +60,12 @@ def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
     ("ae-gan", {f"{name}, {how}" for name in ("pretrained", "fine-tuned")
                 for how in ("griffinlim", "gain")} | {"default"},
      ("inversion.griffinlim_steps=2",)),
+    ("stft", {"cnn", "cnn, merged", "unet", "unet, merged"}, ("training.crop_seconds=1.0",)),
 ])
 def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, system, systems,
                                                 settings):
+    if system == "stft":
+        pytest.importorskip("pyroomacoustics")
     results, log = consoles()
     out = tmp_path / system
     reproduce(system, out, recordings, (*SMALL, *settings), results, log)
