@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from gan_denoise.mel import Mel
 RANGE_DB = 80.0  # below the loudest band of all signals: what a picture shows
 WIDTH, PANEL_HEIGHT, HEAD_HEIGHT = 1000, 190, 60  # pixels
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
+GRID = 2  # pixels between the mels of a grid
 COLOURS = 256  # of the palette that keeps a PNG small
 
 # Dark to bright through violet, red and orange, of evenly rising luminance: close to magma.
@@ -85,6 +86,18 @@ def mel_image(mel01: np.ndarray) -> np.ndarray:
     """
     level = np.clip(np.asarray(mel01, np.float32), 0, 1).T[::-1] * 255  # [n_mels, frames]
     return _palette()[np.rint(level).astype(np.uint8)]
+
+
+def mel_picture(rows: Sequence[Sequence[np.ndarray]], path: str | Path) -> Path:
+    """Write mels as a PNG of a grid, for instance clips to the right, noisy over estimate.
+
+    Args:
+        rows: mel01 `[frames, n_mels]` of equal shape, as many in each row.
+        path: The PNG to write; missing folders are made, the file appears whole or not at all.
+    """
+    edge = ((GRID, 0), (GRID, 0), (0, 0))
+    lines = [np.concatenate([np.pad(mel_image(mel), edge) for mel in row], axis=1) for row in rows]
+    return _write_png(np.concatenate(lines), Path(path))
 
 
 def _palette() -> np.ndarray:

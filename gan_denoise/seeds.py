@@ -13,14 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.audio import read_mono
 from gan_denoise.config import Config, DataConfig, load_config
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
 from gan_denoise.export import export
-from gan_denoise.feature_scores import evaluate_features, made_up_examples, stored_examples
+from gan_denoise.feature_scores import (
+    Example,
+    evaluate_features,
+    made_up_examples,
+    stored_examples,
+)
 from gan_denoise.features import SETTINGS, FeatureFolder, write_features
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
+from gan_denoise.report import mel_picture, spectrogram_figure
 from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
@@ -32,6 +39,7 @@ SPEECH_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 STFT_SNRS, NEAR_ZERO_SNRS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 0.2, 0.3, 0.4, 0.5)
 STFT_CLIPS, ROOMS = 600, 60  # clips of 8 seconds: 80 minutes
 TEST_CLIPS, TRAIN_CLIPS = 100, 2000  # that are written as files; of each SNR for TEST_SNRS
+SHOWN = 6  # clips of a picture of features
 TEST_SECONDS = 3.0  # enough for PESQ and STOI; shorter utterances of a speaker are joined
 
 
@@ -109,9 +117,29 @@ class Study:
         return folder
 
     def score(self, folder: Path, models: Mapping[str, Enhancer], name: str = "scores") -> None:
-        """Evaluate models on a folder of pairs beside noisy, the trivial systems and the oracle."""
-        found = evaluate(match_folders(folder / "noisy", folder / "clean"), models, trivial=True)
-        self.report(found, name)
+        """Evaluate models on a folder of pairs beside noisy, the trivial systems and the oracle.
+
+        And draw the first pair, by the first model.
+        """
+        pairs = match_folders(folder / "noisy", folder / "clean")
+        self.report(evaluate(pairs, models, trivial=True), name)
+        enhancer = next(iter(models.values()))
+        rate = enhancer.mel.sample_rate
+        noisy, clean = (read_mono(path, rate) for path in (pairs[0].noisy, pairs[0].clean))
+        shown = {"noisy": noisy, "denoised": enhancer.enhance(noisy, rate), "clean": clean}
+        spectrogram_figure(shown, rate, self.out / name / "spectrograms.png", enhancer.mel)
+
+    def score_features(
+        self, examples: Sequence[Example], models: Mapping[str, Enhancer], name: str = "scores"
+    ) -> None:
+        """Evaluate models on features, and draw the first of them: noisy, denoised, clean."""
+        self.report(evaluate_features(iter(examples), models), name)
+        enhancer = next(iter(models.values()))
+        drawn = examples[:SHOWN]
+        rows = [[clip.noisy for clip in drawn],
+                [enhancer.estimate(clip.noisy) for clip in drawn],
+                [clip.clean for clip in drawn]]
+        mel_picture(rows, self.out / name / "mels.png")
 
     def report(self, evaluation: Evaluation, name: str = "scores") -> None:
         """Save an evaluation and show it."""
@@ -125,8 +153,8 @@ def spectrograms(study: Study) -> None:
     config = study.config("seeds/spectrograms")
     models = {"autoencoder": study.model(config, "autoencoder")}
     for name, snrs in (("scores", (TEST_SNR,) * 5), ("scores-by-snr", TEST_SNRS)):
-        examples = made_up_examples(config, TEST_CLIPS * len(snrs), snrs)
-        study.report(evaluate_features(examples, models), name)
+        examples = list(made_up_examples(config, TEST_CLIPS * len(snrs), snrs))
+        study.score_features(examples, models, name)
 
 
 def audio_mnist(study: Study) -> None:
@@ -151,8 +179,8 @@ def hybrid(study: Study) -> None:
             write_features(study.config("seeds/hybrid", clean, *noisy), folder)
         config = study.config(folder / SETTINGS)
         models = {"autoencoder": study.model(config, name)}
-        examples = stored_examples(FeatureFolder(folder, config))
-        study.report(evaluate_features(examples, models), f"scores-{name}-mel")
+        examples = list(stored_examples(FeatureFolder(folder, config)))
+        study.score_features(examples, models, f"scores-{name}-mel")
         if noisy:
             test = study.pairs("test", rate, SPEECH_SNRS, TEST_CLIPS)
             study.score(test, models, f"scores-{name}")

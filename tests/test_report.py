@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from gan_denoise import report
 from gan_denoise.config import Config
@@ -89,3 +90,14 @@ def test_mel_image_grows_brighter_and_clips():
     ends = report.mel_image(np.array([[-1.0, 0.0, 1.0, 2.0]]))[::-1, 0]
     np.testing.assert_array_equal(ends[0], ends[1])
     np.testing.assert_array_equal(ends[2], ends[3])
+
+
+def test_a_grid_of_mels_holds_each_where_it_belongs(tmp_path):
+    dark, bright = np.zeros((5, 4), np.float32), np.ones((5, 4), np.float32)
+    path = report.mel_picture([[dark, bright], [bright, dark]], tmp_path / "new" / "grid.png")
+    pixels = np.asarray(Image.open(path).convert("RGB"), np.float64).mean(axis=-1)
+    assert pixels.shape == (2 * (4 + report.GRID), 2 * (5 + report.GRID))
+    tiles = [[pixels[row * 6 + 2 : row * 6 + 6, column * 7 + 2 : column * 7 + 7]
+              for column in range(2)] for row in range(2)]
+    assert tiles[0][0].max() < 10 < 240 < tiles[0][1].min()
+    assert tiles[1][1].max() < 10 < 240 < tiles[1][0].min()

@@ -52,6 +52,7 @@ def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
         assert group["files"] == 2
         assert group["margin"]["autoencoder"]["snr_mel"] > 0
     assert "autoencoder" in results.file.getvalue()
+    assert (tmp_path / "scores" / "mels.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("system", "systems", "settings"), [
@@ -74,6 +75,7 @@ def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, syste
     others = {"noisy", "silence", "best gain"}
     assert {s for s in found["systems"] if not s.startswith("oracle")} == systems | others
     assert found["files"] == 2
+    assert (out / name / "spectrograms.png").read_bytes().startswith(b"\x89PNG")
     assert found["summary"]["silence"]["snr"]["mean"] == 0
     for model in systems:
         assert found["summary"][model]["si_sdr"]["mean"] is not None
