@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import unicodedata
 from collections import Counter
@@ -20,6 +21,23 @@ def console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def require(verb: str, *packages: str) -> None:
+    """End a command that needs the `train` extra where some of its packages are missing.
+
+    Raises:
+        typer.Exit: After a line that says what is missing and how to get it.
+    """
+    import typer
+
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        typer.echo(
+            f"error: {verb} needs {', '.join(missing)}: pip install 'gan-denoise[train]', or "
+            "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU", err=True,
+        )
+        raise typer.Exit(2)
 
 
 def intention(result: FileResult) -> str:
