@@ -6,7 +6,6 @@ usage or nothing found. Modules are imported by the verbs that need them, so tha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from enum import StrEnum
@@ -15,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gan_denoise.terminal import AudioBar, FileBar, console, intention, shown, summary
+from gan_denoise import studies
+from gan_denoise.terminal import AudioBar, FileBar, console, intention, require, shown, summary
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -499,15 +499,10 @@ def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
 
 
 def _require_training(verb: str) -> None:
-    needed = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        typer.echo(
-            f"error: {verb} needs {', '.join(missing)}: pip install 'gan-denoise[train]', or "
-            "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU", err=True,
-        )
-        raise typer.Exit(USAGE)
+    require(verb, "tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
 
+
+studies.register(app)
 
 if __name__ == "__main__":
     main()

@@ -50,7 +50,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
-                                  "denoise", "export", "info", "bench"])
+                                  "denoise", "export", "info", "bench", "explore"])
 def test_help_fits_the_terminal(verb):
     done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
     assert done.returncode == 0
