@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,9 @@ from typing import Any, Literal
 from gan_denoise.audio import AudioError, find_audio
 from gan_denoise.faults import Measured, about_file, about_pair, measure, snr_db_of
 from gan_denoise.findings import Finding, Report, Summary
-from gan_denoise.labels import speakers_of, split_of
+from gan_denoise.labels import is_noise, speakers_of, split_of
 from gan_denoise.layouts import LayoutError, read_layout
 from gan_denoise.pairs import MANIFEST_SUFFIXES, Pair, PairError
-
-# The folders of noise are kinds of noise, no speakers, and may well be in every split.
-_NOISE = re.compile(r"(?<![a-z])(noises?|rirs?|music)(?![a-z])", re.IGNORECASE)
 
 LAG_SAMPLE = 200  # pairs whose lag is measured when not deep
 SNR_STEP_DB = 5  # of the histogram
@@ -123,8 +119,7 @@ def _open(number: int, root: Path, findings: list[Finding]) -> tuple[Path, list[
         speakers = speakers_of((path, root) for path in paths)
         for path, speaker in zip(paths, speakers, strict=True):
             place = (number, split_of(path, root))
-            is_noise = any(map(_NOISE.search, path.parts))
-            items.append(_Item(path, "audio", place, None if is_noise else speaker))
+            items.append(_Item(path, "audio", place, None if is_noise(path) else speaker))
     return root, items, pairs
 
 

@@ -38,7 +38,7 @@ class Judge:
             # Not forked: a fork of a process with TensorFlow's threads may hang.
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=spawn, initializer=_depend_on_the_parent
+                self._workers, mp_context=spawn, initializer=depend_on_the_parent
             )
         rates = [self._sample_rate] * len(clean)
         return np.float32(list(self._pool.map(_score, clean, estimate, rates)))
@@ -50,7 +50,7 @@ class Judge:
             self._pool = None
 
 
-def _depend_on_the_parent() -> None:
+def depend_on_the_parent() -> None:
     """Leave Ctrl-C to the parent, and end with it, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

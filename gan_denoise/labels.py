@@ -22,6 +22,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECA
 _VCTK = re.compile(r"([ps]\d{3})_\d{3}(?:_mic\d)?")
 _LIBRISPEECH = re.compile(r"(\d+)-\d+-\d{4,}")
 _DIGITS = re.compile(r"(?P<digit>\d)_(?P<speaker>[^\W_]+)_\d+")
+# The folders of noise are kinds of noise, no speakers, and may well be in every split.
+_NOISE = re.compile(r"(?<![a-z])(noises?|rirs?|music)(?![a-z])", re.IGNORECASE)
 # Folders that sort files by something else than the speaker.
 _GENERIC = frozenset(SPLITS) | {
     "clean", "noisy", "wav", "wavs", "flac", "audio", "speech", "data", "recordings", "clips",
@@ -52,6 +54,11 @@ def speakers_of(files: Iterable[tuple[Path, Path]]) -> list[str | None]:
     # The cache ends with the call: by the next one the folders may have changed.
     is_divided = functools.cache(_is_divided)
     return [_speaker(path, root, is_divided) for path, root in files]
+
+
+def is_noise(path: Path) -> bool:
+    """Return whether a folder or name on the way to a file says noise, music or room."""
+    return any(map(_NOISE.search, path.parts))
 
 
 def snr_of(path: Path) -> float | None:

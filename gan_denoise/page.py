@@ -1,4 +1,4 @@
-"""A page for people: one HTML file with text, tables and figures, that needs nothing beside it."""
+"""A page for people: one HTML file of text, tables, figures and sounds that needs nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gan_denoise.checkpoint import write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 _STYLE = """
@@ -78,6 +79,16 @@ class Page:
         words = html.escape(caption, quote=True)
         self._parts.append(f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
                            f"<figcaption>{words}</figcaption></figure>")
+
+    def sound(self, audio: np.ndarray, sample_rate: int) -> None:
+        """Add a player of a waveform, float `[samples]` or `[samples, channels]`, as FLAC."""
+        import soundfile
+
+        stream = io.BytesIO()
+        soundfile.write(stream, audio, sample_rate, format="FLAC", subtype="PCM_16")
+        data = base64.b64encode(stream.getvalue()).decode()
+        self._parts.append(f'<audio controls preload="none" src="data:audio/flac;base64,{data}">'
+                           "</audio>")
 
     def write(self, path: str | Path) -> Path:
         """Write the page; it appears whole or not at all."""

@@ -56,7 +56,7 @@ def spectrogram_figure(
     figure = Figure(figsize=(WIDTH / 100, height / 100), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(images), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    ticks = [(_band_of(hertz, mel), hertz) for hertz in TICKS if hertz < mel.sample_rate / 2]
+    ticks = mel_ticks(mel)
     for panel, (title, image), signal in zip(panels, images.items(), signals.values(), strict=True):
         drawn = panel.imshow(
             image.T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma",
@@ -64,7 +64,7 @@ def spectrogram_figure(
             extent=(0, len(signal) / sample_rate, -0.5, image.shape[1] - 0.5),
         )
         panel.set_title(title, loc="left", fontsize=11, pad=4)
-        panel.set_yticks([band for band, _ in ticks], [_hertz(hertz) for _, hertz in ticks])
+        panel.set_yticks(*ticks)
         panel.tick_params(labelsize=8)
     figure.supylabel("frequency (Hz)", fontsize=9)
     panels[-1].set_xlabel("time (s)", fontsize=9)
@@ -73,6 +73,12 @@ def spectrogram_figure(
     bar.ax.tick_params(labelsize=8)
     canvas.draw()
     return _write_png(np.asarray(canvas.buffer_rgba())[..., :3], Path(path))
+
+
+def mel_ticks(mel: Mel) -> tuple[list[float], list[str]]:
+    """Return where round frequencies lie on an axis of mel bands, and how to write them."""
+    inside = [hertz for hertz in TICKS if hertz < mel.sample_rate / 2]
+    return [_band_of(hertz, mel) for hertz in inside], [_hertz(hertz) for hertz in inside]
 
 
 def mel_image(mel01: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def recordings(tmp_path_factory):
 
 @pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
                                   "denoise", "export", "info", "bench", "analyze", "features",
-                                  "seeds"])
+                                  "seeds", "explore", "rooms"])
 def test_help_fits_the_terminal(verb):
     done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
     assert done.returncode == 0

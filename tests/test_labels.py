@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_denoise.labels import snr_of, speaker_of, speakers_of, split_of
+from gan_denoise.labels import is_noise, snr_of, speaker_of, speakers_of, split_of
 
 
 def touch(root: Path, *names: str) -> None:
@@ -82,3 +82,12 @@ def test_folders_that_change_between_calls(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_snr_of(name: str, snr_db: float | None) -> None:
     assert snr_of(Path(name)) == snr_db
+
+
+@pytest.mark.parametrize(("path", "noise"), [
+    ("data/noise/train/rain/1.wav", True), ("Noises/1.wav", True), ("rirs/room.wav", True),
+    ("MS-SNSD/noise_train/a.wav", True), ("set/music/song.flac", True),
+    ("speech/anna/1.wav", False), ("denoised/1.wav", False), ("noisy/1.wav", False),
+])  # fmt: skip
+def test_noise_is_told_by_its_folder(path: str, noise: bool) -> None:
+    assert is_noise(Path(path)) == noise

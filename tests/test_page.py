@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import soundfile
 
 from gan_denoise.page import Page, new_figure
 
@@ -70,3 +73,14 @@ def test_a_figure_is_a_picture_inside_the_page(tmp_path):
     assert base64.b64decode(data).startswith(b"\x89PNG")
     assert 'alt="a &quot;line&quot;"' in text
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)  # it needs nothing from elsewhere
+
+
+def test_a_sound_is_heard_again_as_it_was(tmp_path):
+    audio = np.random.default_rng(0).uniform(-1.2, 1.2, 500)
+    page = Page("p")
+    page.sound(audio, 44100)
+    text = page.write(tmp_path / "p.html").read_text(encoding="utf-8")
+    data = re.search(r'src="data:audio/flac;base64,([^"]+)"', text)[1]
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert rate == 44100
+    np.testing.assert_allclose(heard, np.clip(audio, -1, 1), atol=1e-4)

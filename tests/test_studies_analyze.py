@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 import sys
 
@@ -143,8 +144,8 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(folder, capsys, argu
 
 
 def test_without_matplotlib_nothing_is_written(folder, capsys, monkeypatch):
-    find = cli.importlib.util.find_spec
-    monkeypatch.setattr(cli.importlib.util, "find_spec",
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
                         lambda name: None if name == "matplotlib" else find(name))
     assert analyze(folder, *PATTERNS) == cli.USAGE
     assert "pip install matplotlib" in capsys.readouterr().err
