@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import time
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from gan_denoise.enhance import FileResult
     from gan_denoise.folder import Tally
+
+
+FAILED, USAGE = 1, 2  # exit codes: some failed; usage, or nothing found
 
 
 def console(stderr: bool = False) -> Any:
@@ -20,6 +27,31 @@ def console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def require_training(verb: str) -> None:
+    """End the command with one line where the packages that train are missing."""
+    needed = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        typer.echo(
+            f"error: {verb} needs {', '.join(missing)}: pip install 'gan-denoise[train]', or "
+            "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU", err=True,
+        )
+        raise typer.Exit(USAGE)
+
+
+def decoding(console: Any) -> Callable[[int, int], None]:
+    """Return a callback that says on a console, now and then, how far decoding is."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            console.print(f"decoding: {done} of {total} files", highlight=False)
+
+    return progress
 
 
 def intention(result: FileResult) -> str:
