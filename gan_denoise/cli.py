@@ -6,7 +6,6 @@ usage or nothing found. Modules are imported by the verbs that need them, so tha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from enum import StrEnum
@@ -15,7 +14,18 @@ from typing import Annotated, Any
 
 import typer
 
-from gan_denoise.terminal import AudioBar, FileBar, console, intention, shown, summary
+from gan_denoise import studies
+from gan_denoise.terminal import (
+    FAILED,
+    USAGE,
+    AudioBar,
+    FileBar,
+    console,
+    intention,
+    require_training,
+    shown,
+    summary,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -24,7 +34,7 @@ app = typer.Typer(
          "folders of audio.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+INTERRUPTED = 130
 
 
 class Inversion(StrEnum):
@@ -85,7 +95,7 @@ def demo(
     ),
 ) -> None:
     """Make voices and noises, pretrain, fine-tune, evaluate, denoise, report. Minutes."""
-    _require_training("demo")
+    require_training("demo")
     from gan_denoise import demo as demonstration
 
     demonstration.run(out, console(), console(stderr=True))
@@ -146,7 +156,7 @@ def pretrain(
     run: RunDir, settings: Settings = None, config: ConfigFile = "pretrain"
 ) -> None:
     """Train the autoencoder on pairs, or on speech + noise mixed on the fly."""
-    _require_training("pretrain")
+    require_training("pretrain")
     from gan_denoise.config import load_config
 
     _train(load_config(config, settings or ()), run, "pretrain", None)
@@ -162,7 +172,7 @@ def finetune(
     config: ConfigFile = "finetune",
 ) -> None:
     """Fine-tune a pretrained autoencoder against a discriminator."""
-    _require_training("finetune")
+    require_training("finetune")
     from gan_denoise.checkpoint import finetune_config
     from gan_denoise.enhance import find_model
 
@@ -369,7 +379,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the best state of a run as a model folder (ONNX + settings + card)."""
-    _require_training("export")
+    require_training("export")
     import yaml
 
     from gan_denoise.export import export as write
@@ -399,7 +409,7 @@ def bench(
 ) -> None:
     """Measure speed, memory and start-up on this machine."""
     if training is not None:
-        _require_training("bench --training")
+        require_training("bench --training")
         from gan_denoise.config import load_config
         from gan_denoise.training_bench import measure_training, render_training
 
@@ -437,6 +447,9 @@ def info(
     if not card.is_file():
         raise FileNotFoundError(f"{folder}: has no model_card.md; export it again")
     typer.echo(card.read_text(encoding="utf-8"))
+
+
+studies.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -496,17 +509,6 @@ def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
         f"{result.wait_share:.1%} of the time waiting for data\nbest validation: {best}",
         highlight=False, soft_wrap=True,
     )
-
-
-def _require_training(verb: str) -> None:
-    needed = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        typer.echo(
-            f"error: {verb} needs {', '.join(missing)}: pip install 'gan-denoise[train]', or "
-            "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU", err=True,
-        )
-        raise typer.Exit(USAGE)
 
 
 if __name__ == "__main__":
