@@ -35,6 +35,22 @@ class ConfigError(ValueError):
     """A setting is unknown, of the wrong type, or changed where it may not change."""
 
 
+class FrozenDict(dict):
+    """A mapping that, like all settings, can be hashed and is not changed."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type, tuple[dict]]:
+        return FrozenDict, (dict(self),)
+
+    def _refuse(self, *_: Any, **__: Any) -> typing.NoReturn:
+        raise TypeError("settings are frozen")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and silent conversions."""
 
@@ -230,6 +246,7 @@ class TrainingConfig(Section):
     log_every: Positive = 25  # steps
     threads: Count = 0  # 0: all cores
     data_workers: Positive = 2
+    tracker: Literal["tensorboard", "wandb"] = "tensorboard"  # wandb: W&B beside TensorBoard
 
 
 class InversionConfig(Section):
@@ -239,6 +256,26 @@ class InversionConfig(Section):
     griffinlim_steps: Count = 60
     griffinlim_momentum: Unit = 0.99
     seed: Count = 0  # of Griffin-Lim's random phase
+
+
+class TuneConfig(Section):
+    """What `tune` tries, and how; neither a run nor a model depends on it."""
+
+    space: dict[str, Any] = FrozenDict()  # the values of a setting, by its key: see `space`
+    trials: Positive = 30  # finished ones, after which the study ends
+    timeout_minutes: typing.Annotated[float, Field(gt=0.0)] | None = None  # no trial begins later
+    # What is searched for; None: training.select_by.
+    metric: Literal["si_sdr", "pesq_wb", "snr_mel", "psnr_mel", "mse_mel"] | None = None
+    startup_trials: Count = 8  # drawn at random; none is stopped early before so many are whole
+    prune: bool = True  # stop a trial that stays below the median of the others
+    warmup_validations: Count = 2  # of a trial, after which it may be stopped
+    seed: Count = 0  # of what is drawn
+    workers: Positive = 1  # trials at a time, which share the cores
+
+    @field_validator("space")
+    @classmethod
+    def _frozen(cls, value: Any) -> Any:
+        return _freeze(value)
 
 
 class Config(Section):
@@ -253,6 +290,7 @@ class Config(Section):
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     inversion: InversionConfig = InversionConfig()
+    tune: TuneConfig = TuneConfig()
 
     @property
     def crop_samples(self) -> int:
@@ -315,8 +353,8 @@ class Config(Section):
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
     for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
-                "data_workers", "max_bad_steps")
-) | {"data.cache"}
+                "data_workers", "max_bad_steps", "tracker")
+) | {"data.cache"} | {f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
 PATHS = frozenset(
     f"data.{key}"
@@ -364,8 +402,22 @@ def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """Return the resolved settings as YAML, every key written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+    """Return the resolved settings as YAML, every key written out; of `tune` where it is used."""
+    left_out = {"tune"} if config.tune == TuneConfig() else set()
+    values = config.model_dump(mode="json", exclude=left_out)
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+
+
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return settings in which some have other values, by `section.key`.
+
+    Raises:
+        ConfigError: For an unknown key, a wrong type, or values that do not fit each other.
+    """
+    values = config.model_dump()
+    for key, value in settings.items():
+        _set(values, key, value)
+    return make_config(values)
 
 
 def flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
@@ -388,12 +440,17 @@ def check_resume(old: Config, new: Config) -> None:
     """
     before, after = flatten(old), flatten(new)
     fixed = [key for key in before if key not in FREE_ON_RESUME | PATHS]
-    changed = [f"{key}: the run has {before[key]!r}, now {after[key]!r}" for key in fixed
-               if before[key] != after[key]]
+    refuse_changes("run", {key: before[key] for key in fixed}, after)
+
+
+def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a ConfigError that names what differs; `what` is the command's option, too."""
+    changed = [f"{key}: the {what} has {value!r}, now {now.get(key)!r}"
+               for key, value in before.items() if now.get(key) != value]
     if changed:
         raise ConfigError(
-            "this run was started with other settings: " + "; ".join(changed)
-            + ". Take these back, or give another --run folder."
+            f"this {what} was started with other settings: " + "; ".join(changed)
+            + f". Take these back, or give another --{what} folder."
         )
 
 
@@ -457,7 +514,7 @@ def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     if not dotted or dotted not in _valid_keys():
-        raise ConfigError(f"unknown key '{dotted}'{_nearest(dotted)}")
+        raise ConfigError(f"unknown key '{dotted}'{nearest_key(dotted)}")
     *sections, key = dotted.split(".")
     for section in sections:
         values[section] = dict(values.get(section) or {})
@@ -484,11 +541,18 @@ def _tuples(value: Any) -> Any:
     return value
 
 
+def _freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return FrozenDict({key: _freeze(item) for key, item in value.items()})
+    return tuple(_freeze(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
 def _valid_keys() -> list[str]:
     return list(flatten(Config()))
 
 
-def _nearest(key: str) -> str:
+def nearest_key(key: str) -> str:
+    """Return the end of a message on an unknown key: the valid one that it may be meant to be."""
     valid = _valid_keys()
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or difflib.get_close_matches(
         key.rsplit(".", 1)[-1], [name.rsplit(".", 1)[-1] for name in valid], n=1, cutoff=0.6
@@ -504,7 +568,7 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key '{key}'{_nearest(key)}")
+            lines.append(f"unknown key '{key}'{nearest_key(key)}")
             continue
         expected = item["msg"].removeprefix("Value error, ")
         given = item["input"]

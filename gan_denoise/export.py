@@ -22,7 +22,7 @@ import numpy as np
 
 from gan_denoise import __version__
 from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
-from gan_denoise.config import PATHS, Config, DataConfig, dump_config
+from gan_denoise.config import PATHS, Config, DataConfig, TuneConfig, dump_config
 from gan_denoise.mel import make_filterbank
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
 
@@ -83,8 +83,10 @@ def export(
         bank = make_filterbank(config.audio, config.mel)
         np.save(build / "mel_filterbank.npy", np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
         write_dsp(build, config, formats)
-        # The recordings' paths stay at home.
-        public = config.model_copy(update={"data": _without_paths(config.data)})
+        # The recordings' paths stay at home, as does what led to these settings.
+        public = config.model_copy(update={
+            "data": _without_paths(config.data), "tune": TuneConfig(),
+        })
         (build / "config.yaml").write_text(dump_config(public), encoding="utf-8")
         _save_weights(generator, build / "generator.weights.h5")
         judged = read_variables(run_dir / BEST, "discriminator.")

@@ -51,8 +51,13 @@ class Judge:
 
 
 def depend_on_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, also where it is killed."""
+    """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_the_parent()
+
+
+def end_with_the_parent() -> None:
+    """Let this process of `multiprocessing` end with the one that started it, even if killed."""
 
     def watch() -> None:
         multiprocessing.parent_process().join()

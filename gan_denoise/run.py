@@ -9,14 +9,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_denoise import metrics
+from gan_denoise import terminal
 from gan_denoise.checkpoint import (
     BEST,
     LATEST,
@@ -32,14 +32,16 @@ from gan_denoise.checkpoint import (
 from gan_denoise.config import Config, dump_config
 from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
-from gan_denoise.tracking import ConsoleReport, TensorBoard
-from gan_denoise.trainer import PESQ_RATE, Trainer, set_up
+from gan_denoise.readiness import check_readiness
+from gan_denoise.tracking import ConsoleReport, open_trackers
+from gan_denoise.trainer import Trainer, set_up
 from gan_denoise.weights import load_weights
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
 MAX_ROLLBACKS = 3  # this one ends the run
-SHOWN_CLIPS = 3  # in TensorBoard
+SHOWN_CLIPS = 3  # by trackers
+OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class TrainingError(RuntimeError):
@@ -74,6 +76,7 @@ def train(
     init: Path | None = None,
     console: Any = None,
     material: Material | None = None,
+    on_validation: OnValidation | None = None,
 ) -> Result:
     """Train until `training.steps` or `training.minutes`, whichever ends first.
 
@@ -86,26 +89,24 @@ def train(
         init: Run or model folder whose weights a new run starts from.
         console: Rich console for progress; None: stderr.
         material: Training material; None: what `config.data` names.
+        on_validation: Called with the step and its values after each validation; what it raises
+            ends the run, which the same call resumes from its last checkpoint.
 
     Raises:
-        ConfigError, CheckpointError, AudioError, PairError: Before the first step.
-        TrainingError: When losses stay non-finite, or nothing says when to stop.
+        ReadinessError, ConfigError, CheckpointError, AudioError, PairError, TrackingError: Before
+            the first step.
+        TrainingError: When losses stay non-finite.
     """
-    if config.training.steps is None and config.training.minutes is None:
-        raise TrainingError("give training.steps or training.minutes: nothing says when to stop")
-    if config.training.select_by == "pesq_wb":
-        _require_pesq(config, "training.select_by=pesq_wb", "training.select_by=si_sdr")
-    if kind == "finetune" and config.discriminator.kind == "metric":
-        _require_pesq(config, "discriminator.kind=metric", "discriminator.kind=patch")
+    check_readiness(config, kind)
     run_dir = Path(run_dir)
-    console = console or _stderr()
+    console = console or terminal.console(stderr=True)
     resuming = can_resume(run_dir, config, kind)
     if not resuming and init is not None:
         settings_of(Path(init))  # an error now, not after minutes of decoding
     set_up(config.training)
     build_generator(config)  # the same
     if material is None:
-        material = load_material(config, _decoding(console))
+        material = load_material(config, terminal.decoding(console))
     trainer = Trainer(config, material, kind)
     if resuming:
         _resume(trainer, run_dir, console)
@@ -117,17 +118,7 @@ def train(
     write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
-    return _Loop(trainer, run_dir, console).fit()
-
-
-def _require_pesq(config: Config, setting: str, instead: str) -> None:
-    if config.audio.sample_rate != PESQ_RATE:
-        raise TrainingError(
-            f"{setting}: wide-band PESQ is of {PESQ_RATE} Hz, this run is of "
-            f"{config.audio.sample_rate} Hz; take {instead}"
-        )
-    if not metrics.available()["pesq"]:
-        raise TrainingError(f"{setting}: {metrics.install_hint('pesq')}")
+    return _Loop(trainer, run_dir, console, on_validation).fit()
 
 
 def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:
@@ -148,8 +139,10 @@ def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:
 class _Loop:
     """The loop over steps, and what happens between them."""
 
-    def __init__(self, trainer: Trainer, run_dir: Path, console: Any):
-        self.trainer, self.run_dir = trainer, run_dir
+    def __init__(
+        self, trainer: Trainer, run_dir: Path, console: Any, on_validation: OnValidation | None
+    ):
+        self.trainer, self.run_dir, self.on_validation = trainer, run_dir, on_validation
         self.training = trainer.config.training
         self.progress = trainer.progress
         self.sitting = time.monotonic()
@@ -161,7 +154,7 @@ class _Loop:
             self.progress.total_steps = self.training.steps
         elif self.training.steps is not None and self.progress.total_steps is not None:
             self.progress.total_steps = min(self.progress.total_steps, self.training.steps)
-        self.board = TensorBoard(run_dir, trainer.mel.sample_rate)
+        self.trackers = open_trackers(trainer.config, run_dir)
         self.report = ConsoleReport(console, self.training.batch_size * self.training.crop_seconds)
         self.step_times: list[float] = []
         self.validation_seconds = 0.0
@@ -178,7 +171,8 @@ class _Loop:
                 )
                 raise KeyboardInterrupt
         finally:
-            self.board.close()
+            for tracker in self.trackers:
+                tracker.close()
         best = max(self.progress.history, key=self._rank, default={})
         return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed,
                       self.report.wait_share)
@@ -202,10 +196,12 @@ class _Loop:
             self.report.step(step + 1, self.progress.total_steps, values,
                              time.monotonic() - before, begun - before)
             if (step + 1) % self.training.log_every == 0:
-                self.board.scalars(step + 1, values | {
+                shown = values | {
                     "speed/audio_seconds_per_second": self.report.audio_speed,
                     "speed/waiting_for_data": self.report.wait_share,
-                })
+                }
+                for tracker in self.trackers:
+                    tracker.scalars(step + 1, shown)
             if (step + 1) % self.training.validate_every == 0 or self._finished():
                 self._validate(noisy, clean)
             # Never amid failing steps: a roll-back must go behind the first of them.
@@ -262,12 +258,16 @@ class _Loop:
         if better:
             self.progress.best = score if math.isfinite(score) else None
             self._save(BEST)
-        self.board.scalars(step, {f"valid/{name}": value for name, value in values.items()})
-        self.board.clips(step, *({name: part[:SHOWN_CLIPS] for name, part in shown[what].items()}
-                                 for what in ("mels", "audio")))
+        mels, audio = ({name: part[:SHOWN_CLIPS] for name, part in shown[what].items()}
+                       for what in ("mels", "audio"))
+        for tracker in self.trackers:
+            tracker.scalars(step, {f"valid/{name}": value for name, value in values.items()})
+            tracker.clips(step, mels, audio)
         text = " · ".join(f"{name} {value:.4g}" for name, value in values.items()
                           if not name.endswith("_noisy"))
         self.report.say(f"step {step} validation: {text}{' · best' if better else ''}")
+        if self.on_validation is not None:
+            self.on_validation(step, values)
 
     def _save(self, name: str) -> None:
         self.progress.seconds += time.monotonic() - self.sitting
@@ -321,22 +321,3 @@ class _Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _decoding(console: Any) -> Any:
-    """Return a callback that says now and then how far decoding is."""
-    said = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
-            console.print(f"decoding: {done} of {total} files", highlight=False)
-
-    return progress

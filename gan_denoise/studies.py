@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from gan_denoise.terminal import FileBar, console, shown
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (explore, rooms, features, analyze, seeds):
+    for verb in (explore, rooms, features, tune, analyze, seeds):
         app.command()(verb)
 
 
@@ -159,6 +161,39 @@ def features(
     counts = ", ".join(f"{len(clips[split])} {split}" for split in clips)
     console().print(f"{counts} clips in {out}; train with --config {out / SETTINGS}",
                     highlight=False, soft_wrap=True)
+
+
+def tune(
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="YAML file with a tune section, or the name of a "
+                                                 "shipped config.")
+    ],
+    study: Annotated[
+        Path, typer.Option(help="Folder of the study; one that is there goes on.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings: section.key=value.", show_default=False)
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Fine-tune from this run or model, not pretrain.", show_default=False),
+    ] = None,
+) -> None:
+    """Search settings: many short runs, those that lag behind stopped early (Optuna)."""
+    require_training("tune")
+    from gan_denoise.checkpoint import finetune_config
+    from gan_denoise.config import load_config
+    from gan_denoise.enhance import find_model
+    from gan_denoise.tuning import tune as search
+
+    source = init if init is None or init.is_dir() else find_model(str(init))
+    values = (load_config(config, settings or ()) if source is None
+              else finetune_config(config, settings or (), source))
+    command = shlex.join(["gan-denoise", *sys.argv[1:]])
+    outcome = search(values, study, source, console(stderr=True), command)
+    outcome.render(console())
+    if outcome.best is None:
+        raise typer.Exit(FAILED)
 
 
 def seeds(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,19 @@ def console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def decoding(console: Any) -> Callable[[int, int], None]:
+    """Return a callback that says on a console, now and then, how far decoding is."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            console.print(f"decoding: {done} of {total} files", highlight=False)
+
+    return progress
 
 
 def intention(result: FileResult) -> str:

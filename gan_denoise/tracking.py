@@ -1,14 +1,77 @@
-"""What a run shows while it trains: TensorBoard, and progress on the terminal."""
+"""What a run shows while it trains: TensorBoard, Weights & Biases, progress on the terminal."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from gan_denoise.checkpoint import write_atomically
+from gan_denoise.config import Config
+
+PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
+RUN_ID = "wandb/run-id.txt"  # in a run directory
+
+
+class TrackingError(RuntimeError):
+    """A tracker cannot be used; says what is missing and the way out."""
+
+
+class Tracker(Protocol):
+    """What a run shows itself to."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write named numbers."""
+
+    def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
+        """Write the fixed clips.
+
+        Args:
+            step: Number of the step.
+            mels: mel01 `[clips, frames, n_mels]` by name; they are stacked into one picture a clip.
+            audio: float32 `[clips, samples]` by name.
+        """
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def check_tracker(tracker: str) -> None:
+    """See to it that a tracker can be used, before anything is written.
+
+    Raises:
+        TrackingError: When the package or the login is missing.
+    """
+    if tracker != "wandb":
+        return
+    try:
+        import wandb
+    except ImportError:
+        raise TrackingError("training.tracker=wandb needs the package wandb: pip install "
+                            "'gan-denoise[wandb]', or take training.tracker=tensorboard") from None
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return
+    try:
+        wandb.login()
+    except wandb.Error as error:
+        raise _not_reached(error) from error
+
+
+def open_trackers(config: Config, run_dir: Path) -> list[Tracker]:
+    """Return TensorBoard, and what `training.tracker` adds to it.
+
+    Raises:
+        TrackingError: When a tracker cannot be reached.
+    """
+    trackers: list[Tracker] = [TensorBoard(run_dir, config.audio.sample_rate)]
+    if config.training.tracker == "wandb":
+        trackers.append(WeightsAndBiases(run_dir, config))
+    return trackers
 
 
 class TensorBoard:
@@ -22,37 +85,87 @@ class TensorBoard:
         self._sample_rate = sample_rate
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write named numbers."""
+        """See `Tracker`."""
         with self._writer.as_default(step):
             for name, value in values.items():
                 self._summary.scalar(name, value)
 
     def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
-        """Write the fixed clips.
-
-        Args:
-            step: Number of the step.
-            mels: mel01 `[clips, frames, n_mels]` by name; they are stacked into one picture a clip.
-            audio: float32 `[clips, samples]` by name.
-        """
-        from gan_denoise.report import mel_image
-
+        """See `Tracker`."""
+        title, pictures = _pictures(mels)
         with self._writer.as_default(step):
-            pictures = [
-                np.concatenate([mel_image(mel) for mel in clip], axis=0)
-                for clip in zip(*mels.values(), strict=True)
-            ]
-            title = "mel: " + ", ".join(mels) + " from the top"
-            self._summary.image(title, np.stack(pictures), max_outputs=len(pictures))
+            self._summary.image(title, pictures, max_outputs=len(pictures))
             for name, waveform in audio.items():
-                peak = np.maximum(np.abs(waveform).max(axis=1, keepdims=True), 1e-6)
-                self._summary.audio(f"audio/{name}", (waveform / peak * 0.9)[..., None],
+                self._summary.audio(f"audio/{name}", _audible(waveform)[..., None],
                                     self._sample_rate, max_outputs=len(waveform))
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """See `Tracker`."""
         self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run on Weights & Biases, or, with `WANDB_MODE=offline`, files that are synced later.
+
+    Names are TensorBoard's. Its files lie under `run_dir/wandb`, with the id by which a resumed run
+    goes on in the same one.
+    """
+
+    def __init__(self, run_dir: Path, config: Config):
+        import wandb
+
+        self._wandb, self._sample_rate = wandb, config.audio.sample_rate
+        known = run_dir / RUN_ID
+        former = known.read_text(encoding="utf-8") if known.is_file() else None
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT), name=run_dir.name, id=former,
+                resume="allow", dir=run_dir, allow_val_change=True,
+                config=config.model_dump(mode="json", exclude={"tune"}),
+                settings=wandb.Settings(console="off", quiet=True),
+            )
+        except wandb.Error as error:
+            raise _not_reached(error) from error
+        write_atomically(known, lambda file: file.write(self._run.id.encode()))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        self._run.log(dict(values), step=step)
+
+    def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
+        """See `Tracker`."""
+        title, pictures = _pictures(mels)
+        media: dict[str, list[Any]] = {title: [self._wandb.Image(picture) for picture in pictures]}
+        for name, waveform in audio.items():
+            media[f"audio/{name}"] = [self._wandb.Audio(clip, self._sample_rate)
+                                      for clip in _audible(waveform)]
+        self._run.log(media, step=step)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._run.finish()
+
+
+def _pictures(mels: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """Return a title and uint8 `[clips, height, frames, 3]`: the mels of a clip, stacked."""
+    from gan_denoise.report import mel_image
+
+    pictures = [np.concatenate([mel_image(mel) for mel in clip], axis=0)
+                for clip in zip(*mels.values(), strict=True)]
+    return "mel: " + ", ".join(mels) + " from the top", np.stack(pictures)
+
+
+def _audible(waveform: np.ndarray) -> np.ndarray:
+    """Return clips `[clips, samples]`, each at a peak of 0.9."""
+    peak = np.maximum(np.abs(waveform).max(axis=1, keepdims=True), 1e-6)
+    return waveform / peak * 0.9
+
+
+def _not_reached(error: Exception) -> TrackingError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return TrackingError(f"Weights & Biases: {reason}. Log in (wandb login), or set "
+                         "WANDB_MODE=offline, or take training.tracker=tensorboard")
 
 
 class ConsoleReport:

@@ -17,7 +17,7 @@ from gan_denoise.config import checkpoint_folder
 from gan_denoise.model import DEFAULT_MODEL
 
 RATE = 16000
-HEAVY = ("tensorflow", "keras", "librosa", "torch", "matplotlib", "sklearn")
+HEAVY = ("tensorflow", "keras", "librosa", "torch", "matplotlib", "sklearn", "optuna", "wandb")
 
 
 def gan_denoise(*arguments, **environment):
@@ -51,7 +51,7 @@ def recordings(tmp_path_factory):
 
 @pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
                                   "denoise", "export", "info", "bench", "analyze", "features",
-                                  "seeds", "explore", "rooms"])
+                                  "seeds", "explore", "rooms", "tune"])
 def test_help_fits_the_terminal(verb):
     done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
     assert done.returncode == 0
@@ -350,7 +350,8 @@ def test_the_main_job_through_the_scripts(tmp_path):
     assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
 
 
-@pytest.mark.parametrize("verb", [["pretrain", "--run", "r"], ["export", "r", "-o", "m"], ["demo"]])
+@pytest.mark.parametrize("verb", [["pretrain", "--run", "r"], ["export", "r", "-o", "m"], ["demo"],
+                                  ["tune", "-c", "tune-example", "--study", "s"]])
 def test_training_without_its_packages_says_what_to_install(verb, monkeypatch):
     import importlib.util
 

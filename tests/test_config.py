@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from gan_denoise.config import (
     flatten,
     load_config,
     make_config,
+    with_settings,
 )
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
@@ -186,13 +189,43 @@ def test_resolved_settings_come_back_from_their_yaml(tmp_path):
     assert load_config(path) == config
 
 
+def test_a_space_is_as_frozen_as_all_settings_and_comes_back_from_yaml(tmp_path):
+    space = {"mel": [{"n_fft": 256, "hop_length": 64}, {"n_fft": 512}],
+             "generator.channels": [[4], [4, 8]], "losses.mse_weight": {"low": 0.5, "high": 1}}
+    config = tiny_config(tune={"space": space, "trials": 3})
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    for same in (load_config(path), pickle.loads(pickle.dumps(config))):
+        assert same == config
+        assert hash(same) == hash(config)
+    assert hash(config) != hash(tiny_config())
+    for change in (lambda: config.tune.space.update(mel=1),
+                   lambda: config.tune.space["mel"][0].pop("n_fft")):
+        with pytest.raises(TypeError, match="frozen"):
+            change()
+    assert config.tune.space["generator.channels"] == ((4,), (4, 8))
+    check_resume(config, tiny_config())
+    assert "tune" not in dump_config(tiny_config())
+
+
+def test_some_settings_are_changed_and_checked_anew():
+    config = with_settings(tiny_config(), {"training.batch_size": 3, "mel.fmax": 4000.0})
+    assert (config.training.batch_size, config.mel.fmax) == (3, 4000.0)
+    assert config.generator == tiny_config().generator
+    with pytest.raises(ConfigError, match=r"did you mean 'mel\.fmax'"):
+        with_settings(config, {"mel.fmx": 1.0})
+    with pytest.raises(ConfigError, match="above half"):
+        with_settings(config, {"audio.sample_rate": 7000})
+
+
 # ---- Resume ------------------------------------------------------------------------------------
 def test_only_what_says_when_where_and_how_wide_may_change_on_resume():
     keys = set(flatten(Config()))
     assert keys >= FREE_ON_RESUME | PATHS
     free = tiny_config(
         training={"steps": 9, "minutes": 3.0, "validate_every": 1, "checkpoint_every": 2,
-                  "log_every": 3, "threads": 1, "data_workers": 5, "max_bad_steps": 7},
+                  "log_every": 3, "threads": 1, "data_workers": 5, "max_bad_steps": 7,
+                  "tracker": "wandb"},
         data={"speech": "moved", "noise": "moved too", "cache": "elsewhere"},
     )
     check_resume(tiny_config(), free)

@@ -12,7 +12,7 @@ from conftest import shake, tiny_config, tiny_material, tiny_run
 
 from gan_denoise import export as exporting
 from gan_denoise.checkpoint import BEST, CheckpointError, settings_of
-from gan_denoise.config import DataConfig
+from gan_denoise.config import DataConfig, TuneConfig
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, receptive_field, time_stride
 from gan_denoise.trainer import Trainer
@@ -27,6 +27,7 @@ def config_of(name, **generator):
         generator={"name": name, "dropout": 0.2, **generator},
         data={"speech": ["/home/me/voices"], "noise": ["/home/me/noises"], "cache": "/home/me/c",
               "snr_mean": 3.0},
+        tune={"space": {"data.noise": [["/home/me/noises"], []]}},
     )
 
 
@@ -94,6 +95,7 @@ def test_the_folder_is_whole_and_names_no_path_of_the_machine(exported):
     assert sorted(path.name for path in model.iterdir()) == expected
     settings = settings_of(model)
     assert settings.data == DataConfig(snr_mean=3.0)
+    assert settings.tune == TuneConfig()
     assert (settings.audio, settings.mel, settings.generator) == (
         trainer.config.audio, trainer.config.mel, trainer.config.generator)
     for path in model.iterdir():

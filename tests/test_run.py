@@ -258,6 +258,29 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path):
     assert result.step == progress_of(run_dir).step == step + 2
 
 
+def test_what_is_called_after_a_validation_may_end_the_run(tmp_path):
+    class Enough(Exception):
+        pass
+
+    seen = []
+
+    def on_validation(step, values):
+        seen.append((step, values["si_sdr"]))
+        if step == 4:
+            raise Enough
+
+    config, run_dir = light(steps=6, validate_every=2, checkpoint_every=3), tmp_path / "run"
+    with pytest.raises(Enough):
+        run.train(config, run_dir, console=Console(file=io.StringIO()), material=tiny_material(),
+                  on_validation=on_validation)
+    assert [step for step, _ in seen] == [2, 4]
+    assert progress_of(run_dir).step == 3  # the last checkpoint
+    result, said = train(config, run_dir)
+    assert "at step 3" in said
+    assert result.step == 6
+    assert progress_of(run_dir).history[0]["si_sdr"] == seen[0][1]
+
+
 def test_a_finished_run_stays_as_it_is_and_more_steps_go_on(tmp_path):
     run_dir = tmp_path / "run"
     train(light(steps=3), run_dir)

@@ -1,0 +1,286 @@
+"""The space that a study searches: settings, each with the values that it may take.
+
+In `tune.space` a key is that of a setting; its value is a list of choices, or an interval such as
+`{low: 1.0e-4, high: 1.0e-2, log: true}` or `{low: 4, high: 12, step: 2}`, of whole numbers where
+both ends are. Settings that belong together are a group, a list of mappings: under the name of
+their section (`mel: [{n_fft: 512, hop_length: 128}, {n_fft: 1024, hop_length: 256}]`) or, with full
+keys, under any other name.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gan_denoise.config import Config, ConfigError, flatten, nearest_key, with_settings
+
+COMBINATIONS = 64  # of the other settings that a refused value is tried with
+_INTERVAL = ("low", "high", "step", "log")
+
+
+class SpaceError(ValueError):
+    """A space cannot be searched; names the key and the way out."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A setting, or a group of them, with a few values.
+
+    Attributes:
+        key: Of the setting, or the name of the group.
+        options: What each choice sets, `{"section.key": value}`, by the words that name it.
+    """
+
+    key: str
+    options: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Settings that it decides."""
+        return frozenset(key for settings in self.options.values() for key in settings)
+
+    @property
+    def probes(self) -> list[str]:
+        """Values that show whether it can be searched: all of them."""
+        return list(self.options)
+
+    def draw(self, trial: Any) -> str:
+        """Return the value that an Optuna trial has, or is given."""
+        return trial.suggest_categorical(self.key, list(self.options))
+
+    def settings(self, value: str) -> Mapping[str, Any]:
+        """Return what a value means, by `section.key`."""
+        return self.options[value]
+
+    def value_in(self, settings: Mapping[str, Any]) -> str | None:
+        """Return the value that these settings have, None where it is not among the choices."""
+        return next((name for name, option in self.options.items()
+                     if all(settings[key] == value for key, value in option.items())), None)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A setting with the values from `low` to `high`, whole numbers where both are.
+
+    Attributes:
+        key: Of the setting.
+        low: Smallest value.
+        high: Largest value.
+        step: Between two values; None: 1, or any value where they are no whole numbers.
+        log: Whether each factor is as likely as any other, not each difference.
+    """
+
+    key: str
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """See `Choices`."""
+        return frozenset({self.key})
+
+    @property
+    def probes(self) -> list[float]:
+        """See `Choices`: the ends."""
+        return [self.low, self.high] if self.whole else [float(self.low), float(self.high)]
+
+    def draw(self, trial: Any) -> float:
+        """See `Choices`."""
+        if self.whole:
+            return trial.suggest_int(self.key, self.low, self.high, step=self.step or 1,
+                                     log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+
+    def settings(self, value: float) -> Mapping[str, Any]:
+        """See `Choices`."""
+        return {self.key: value}
+
+    def value_in(self, settings: Mapping[str, Any]) -> float | None:
+        """See `Choices`."""
+        value = settings[self.key]
+        number = isinstance(value, int if self.whole else (int, float))
+        if not number or isinstance(value, bool) or not self.low <= value <= self.high:
+            return None
+        steps = (value - self.low) / (self.step or value or 1)
+        return value if self.step is None or abs(steps - round(steps)) < 1e-9 else None
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a study draws for each trial.
+
+    Attributes:
+        dimensions: What is drawn independently; no setting is decided by two of them.
+    """
+
+    dimensions: tuple[Choices | Interval, ...]
+
+    @classmethod
+    def read(cls, specs: Mapping[str, Any]) -> Space:
+        """Read `tune.space`.
+
+        Raises:
+            SpaceError: For an unknown key, or values that say nothing.
+        """
+        if not specs:
+            raise SpaceError("tune.space is empty: name settings with their values, for instance "
+                             "'tune.space={losses.mel_weight: [0.0, 0.5, 1.0]}'")
+        dimensions = tuple(_dimension(key, spec) for key, spec in specs.items())
+        decided: dict[str, str] = {}
+        for dimension in dimensions:
+            for key in sorted(dimension.keys):
+                if key in decided:
+                    raise SpaceError(f"tune.space: '{decided[key]}' and '{dimension.key}' both "
+                                     f"decide {key}; leave one out")
+                decided[key] = dimension.key
+        return cls(dimensions)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """All settings that are decided."""
+        return frozenset().union(*(dimension.keys for dimension in self.dimensions))
+
+    def draw(self, trial: Any) -> dict[str, Any]:
+        """Return the values that an Optuna trial has or is given, by the dimensions' keys."""
+        return {dimension.key: dimension.draw(trial) for dimension in self.dimensions}
+
+    def describe(self, drawn: Mapping[str, Any]) -> str:
+        """Return what was drawn as a line for people."""
+        return " · ".join(f"{dimension.key}={words(drawn[dimension.key])}"
+                          for dimension in self.dimensions if dimension.key in drawn)
+
+    def apply(self, config: Config, drawn: Mapping[str, Any]) -> Config:
+        """Return settings with those that were drawn.
+
+        Raises:
+            ConfigError: When they do not fit each other.
+        """
+        chosen: dict[str, Any] = {}
+        for dimension in self.dimensions:
+            chosen |= dimension.settings(drawn[dimension.key])
+        return with_settings(config, chosen)
+
+    def values_in(self, config: Config) -> dict[str, Any] | None:
+        """Return what would have to be drawn for the settings as they are; None: it cannot be."""
+        settings = flatten(config)
+        drawn = {dimension.key: dimension.value_in(settings) for dimension in self.dimensions}
+        return None if None in drawn.values() else drawn
+
+    def check(self, config: Config) -> list[str]:
+        """Build the settings with each value, beside the others as they are and as they may be.
+
+        Returns:
+            A line for each value that was refused each time.
+
+        Raises:
+            SpaceError: When that is so of every value of a key.
+        """
+        lines = []
+        for dimension in self.dimensions:
+            refusals = {value: self._refusal(config, dimension, value)
+                        for value in dimension.probes}
+            refused = {value: reason for value, reason in refusals.items() if reason}
+            if len(refused) == len(refusals):
+                raise SpaceError(f"tune.space: no value of '{dimension.key}' is accepted: "
+                                 f"{next(iter(refused.values()))}")
+            lines += [f"tune.space: {dimension.key}={value} was refused beside all else that was "
+                      f"tried: {reason}" for value, reason in refused.items()]
+        return lines
+
+    def _refusal(self, config: Config, dimension: Choices | Interval, value: Any) -> str | None:
+        """Return why a value is refused, None where some combination has it."""
+        rng, reason = random.Random(0), None
+        others = [other for other in self.dimensions if other is not dimension]
+        for attempt in range(COMBINATIONS if others else 1):
+            chosen = dict(dimension.settings(value))
+            for other in others if attempt else ():
+                chosen |= other.settings(rng.choice(other.probes))
+            try:
+                with_settings(config, chosen)
+            except ConfigError as error:
+                reason = reason or str(error).removeprefix("settings: ")
+            else:
+                return None
+        return reason
+
+
+def _dimension(key: str, spec: Any) -> Choices | Interval:
+    sections = {name.partition(".")[0] for name in flatten(Config()) if "." in name} - {"tune"}
+    grouped = isinstance(spec, tuple) and all(isinstance(choice, Mapping) for choice in spec)
+    if isinstance(spec, tuple) and not spec:
+        raise SpaceError(f"tune.space: '{key}' has no values")
+    if grouped and "." not in key:
+        prefix = f"{key}." if key in sections else ""
+        groups = [{_known(f"{prefix}{name}"): value for name, value in group.items()}
+                  for group in spec]
+        names = [", ".join(f"{name}={_name(value)}" for name, value in group.items())
+                 for group in spec]
+        return Choices(key, _distinct(key, names, groups))
+    if key in sections:
+        raise SpaceError(f"tune.space: '{key}' is a section; give a list of mappings of its "
+                         f"settings, or single ones as '{key}.NAME'")
+    _known(key)
+    if isinstance(spec, tuple):
+        names = [_name(value) for value in spec]
+        return Choices(key, _distinct(key, names, [{key: value} for value in spec]))
+    if isinstance(spec, Mapping):
+        return _interval(key, spec)
+    raise SpaceError(f"tune.space: '{key}' needs a list of values, or an interval such as "
+                     f"{{low: 1, high: 8}}; not {spec!r}")
+
+
+def _interval(key: str, spec: Mapping[str, Any]) -> Interval:
+    shown = ", ".join(f"{name}: {_name(value)}" for name, value in spec.items())
+    refusal = f"tune.space: '{key}: {{{shown}}}'"
+    numbers = {name: spec[name] for name in _INTERVAL[:3] if spec.get(name) is not None}
+    log = spec.get("log", False)
+    if set(spec) - set(_INTERVAL) or not {"low", "high"} <= set(numbers):
+        raise SpaceError(f"{refusal}: expected low and high, and step or log where wanted")
+    if any(isinstance(value, bool) or not isinstance(value, (int, float))
+           for value in numbers.values()) or not isinstance(log, bool):
+        raise SpaceError(f"{refusal}: low, high and step are numbers, log is true or false")
+    low, high, step = numbers["low"], numbers["high"], numbers.get("step")
+    if not low < high:
+        raise SpaceError(f"{refusal}: low is not below high")
+    if log and (low <= 0 or step is not None):
+        raise SpaceError(f"{refusal}: with log, low is above 0 and there is no step")
+    interval = Interval(key, low, high, step, log)
+    if step is not None and (step <= 0 or (interval.whole and not isinstance(step, int))):
+        raise SpaceError(f"{refusal}: step is above 0, and whole where low and high are")
+    return interval
+
+
+def _known(key: str) -> str:
+    if key.startswith("tune.") or key == "format_version":
+        raise SpaceError(f"tune.space: '{key}' is not for a study to change")
+    if key not in flatten(Config()):
+        raise SpaceError(f"tune.space: unknown key '{key}'{nearest_key(key)}")
+    return key
+
+
+def _distinct(
+    key: str, names: list[str], options: list[dict[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SpaceError(f"tune.space: '{key}' has {twice[0]} twice")
+    return dict(zip(names, options, strict=True))
+
+
+def words(value: Any) -> str:
+    """Return a value for people, numbers with the digits that matter."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _name(value: Any) -> str:
+    """Return a choice as people write it: by this it is known in databases and tables."""
+    return value if isinstance(value, str) else json.dumps(value)
