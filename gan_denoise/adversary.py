@@ -75,6 +75,9 @@ class Adversary(ABC):
         """Return what holds the variables of a checkpoint, by name."""
         return {"discriminator": self.network, "d_optimizer": self.optimizer}
 
+    def close(self) -> None:  # noqa: B027 (most have nothing to end)
+        """End the processes that it has started, if any."""
+
     @abstractmethod
     def reference(self, mels: Mels) -> Any:
         """Return the mel that a candidate is judged beside."""
@@ -197,6 +200,10 @@ class MetricAdversary(Adversary):
     def holders(self) -> dict[str, Any]:
         """Return what holds the variables of a checkpoint, by name: past estimates too."""
         return super().holders() | {"replay": self.replay}
+
+    def close(self) -> None:
+        """End the judge's processes."""
+        self.judge.close()
 
     def reference(self, mels: Mels) -> Any:
         """Return the clean mel."""

@@ -173,6 +173,8 @@ class _Loop:
         finally:
             for tracker in self.trackers:
                 tracker.close()
+            if self.trainer.adversary is not None:
+                self.trainer.adversary.close()
         best = max(self.progress.history, key=self._rank, default={})
         return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed,
                       self.report.wait_share)

@@ -34,7 +34,7 @@ from gan_denoise.writer import lock
 
 DATABASE, TRIALS = "study.db", "trials"
 NAME = "tune"  # of the study in its database
-STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C
+STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
 REPORT_SECONDS = 60.0  # between reports while the study runs; tables are always up to date
 # What the training material is made of: trials share it where the space leaves these alone.
 MATERIAL = ("data.", "audio.", "training.crop_seconds", "training.seed")
@@ -205,6 +205,8 @@ class _Sitting:
             with contextlib.suppress(OSError):  # it died meanwhile, which the next one tells
                 connection.send(self._goes_on(running, *content))
             return
+        running.process.join(STOP_SECONDS)
+        running.process.kill()  # it has said its last word
         running.process.join()
         connection.close()
         del self.running[connection]

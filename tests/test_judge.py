@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TinySource, tiny_config, tiny_material
+from rich.console import Console
 
-from gan_denoise import losses, metrics, synthetic
+from gan_denoise import losses, metrics, run, synthetic
 from gan_denoise.checkpoint import Progress, load_state, save_state
 from gan_denoise.config import load_config
 from gan_denoise.discriminator import build_discriminator
@@ -83,6 +87,21 @@ def test_scores_are_pesq_between_0_and_1():
     assert same == pytest.approx(1.0, abs=0.01)
     assert worse == pytest.approx((metrics.pesq_wb(clean, noisy, 16000) - 1) / 3.64, abs=1e-4)
     assert np.isnan(silent)
+
+
+@pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
+def test_a_run_ends_its_judges(tmp_path):
+    """Else a process of `multiprocessing` that trains, a trial of a study, would never end."""
+    config = tiny_config(
+        generator={"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]},
+        discriminator=METRIC | {"judges": 1}, training={"steps": 3},
+    )
+    before = set(multiprocessing.active_children())
+    seen = []
+    run.train(config, tmp_path, "finetune", None, Console(file=io.StringIO()), tiny_material(),
+              lambda *_: seen.extend(multiprocessing.active_children()))
+    assert set(seen) - before  # one was at work
+    assert not set(multiprocessing.active_children()) - before
 
 
 # ---- The discriminator -------------------------------------------------------------------------
