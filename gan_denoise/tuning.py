@@ -90,7 +90,8 @@ def tune(
     if train is None:
         _check(config, kind)
     _check_folder(folder, config)
-    shared = not any(key.startswith(MATERIAL) for key in space.keys)
+    made_of = MATERIAL if config.data.features is None else (*MATERIAL, "mel.")
+    shared = not any(key.startswith(made_of) for key in space.keys)
     if shared and material is None:
         material = load_material(base, terminal.decoding(console))
     facts = {"init": init and str(init.resolve()), "material": material and material.digest}
