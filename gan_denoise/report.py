@@ -102,7 +102,8 @@ def mel_picture(rows: Sequence[Sequence[np.ndarray]], path: str | Path) -> Path:
         path: The PNG to write; missing folders are made, the file appears whole or not at all.
     """
     edge = ((GRID, 0), (GRID, 0), (0, 0))
-    lines = [np.concatenate([np.pad(mel_image(mel), edge) for mel in row], axis=1) for row in rows]
+    tiles = [[np.pad(mel_image(mel), edge, constant_values=255) for mel in row] for row in rows]
+    lines = [np.concatenate(row, axis=1) for row in tiles]
     return _write_png(np.concatenate(lines), Path(path))
 
 

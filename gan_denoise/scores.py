@@ -34,7 +34,7 @@ RESAMPLER = "soxr HQ"
 FORMAT_VERSION = 1  # of scores.json
 _SNR_VALUES = 8  # more distinct SNRs than this are binned ...
 _SNR_BIN = 5.0  # ... by so many dB
-_BY_SNR = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel")
+_BY_SNR = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel", "snr_mel")
 _BRIEF = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "psnr_mel", "mse_mel")
 _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
 _EXACT, _ORTHOGONAL = "infinite: equal to the clean", "minus infinite"  # notes of scores.json
@@ -332,7 +332,10 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
         others = [system for system in evaluation.systems if system != NOISY]
         block("vs noisy", others, change)
         if not brief and len(evaluation.names) > 1:
-            block("± 95 % of it", others, lambda s, m: _cell(evaluation.margin(s, m), m))
+            block("± 95 % of it", others, lambda s, m: _share(
+                _cell(evaluation.margin(s, m), m), evaluation.margin(s, m), m,
+                evaluation.mean(NOISY, m),
+            ))
     if brief:
         console.print(table)
         return
@@ -373,12 +376,18 @@ def _cell(value: float | None, metric: str, sign: str = "") -> Text:
 
 
 def _change(value: float | None, metric: str, noisy: float | None) -> Text:
-    """A change in green or red; of an MSE in percent, which says more than its digits."""
-    cell = _cell(value, metric, sign="+")
-    if value and METRICS[metric].unit == "" and noisy:
-        cell.plain = f"{100 * value / noisy:+.0f} %"
+    """A change in green or red."""
+    cell = _share(_cell(value, metric, sign="+"), value, metric, noisy, sign="+")
     if value:
         cell.stylize("green" if (value > 0) == METRICS[metric].higher_is_better else "red")
+    return cell
+
+
+def _share(cell: Text, value: float | None, metric: str, noisy: float | None, sign: str = ""
+           ) -> Text:
+    """Of a change of an MSE show percent, which say more than its digits."""
+    if value and METRICS[metric].unit == "" and noisy:
+        cell.plain = f"{100 * value / noisy:{sign}.0f} %"
     return cell
 
 
