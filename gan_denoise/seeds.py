@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio import read_mono
+from gan_denoise.checkpoint import write_atomically
 from gan_denoise.config import Config, DataConfig, load_config
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
@@ -39,6 +40,7 @@ SPEECH_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 STFT_SNRS, NEAR_ZERO_SNRS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 0.2, 0.3, 0.4, 0.5)
 STFT_CLIPS, ROOMS = 600, 60  # clips of 8 seconds: 80 minutes
 TEST_CLIPS, TRAIN_CLIPS = 100, 2000  # that are written as files; of each SNR for TEST_SNRS
+NOTE = "study.json"  # what a folder is made of
 SHOWN = 6  # clips of a picture of features
 TEST_SECONDS = 3.0  # enough for PESQ and STOI; shorter utterances of a speaker are joined
 
@@ -258,7 +260,7 @@ def reproduce(
         log: Rich console for progress.
 
     Raises:
-        SeedError: When there is no such system, or it lacks recordings.
+        SeedError: When there is no such system, it lacks recordings, or `out` is of another one.
     """
     if system not in SYSTEMS:
         raise SeedError(f"there is no system '{system}'; there are {', '.join(SYSTEMS)}")
@@ -266,4 +268,21 @@ def reproduce(
     if missing and system not in WITHOUT_RECORDINGS:
         options = ", ".join(f"--{name.replace('_', '-')} DIR" for name in missing)
         raise SeedError(f"{system} is made of recordings; give {options}")
+    _claim(Path(out), system, recordings, settings)
     SYSTEMS[system](Study(Path(out), recordings, settings, results, log))
+
+
+def _claim(out: Path, system: str, recordings: Recordings, settings: Sequence[str]) -> None:
+    """Note what a folder is made of, and refuse one that is made of something else."""
+    folders = {name: [str(path.resolve()) for path in paths]
+               for name, paths in vars(recordings).items()}
+    ours = {"system": system, **folders, "settings": list(settings)}
+    note = out / NOTE
+    if note.is_file():
+        theirs = json.loads(note.read_text(encoding="utf-8"))
+        other = [name for name in ours if ours[name] != theirs.get(name)]
+        if other:
+            raise SeedError(f"{out}: was made with other {', '.join(other)} (see {note}); give "
+                            "these, or another --out")
+        return
+    write_atomically(note, lambda file: file.write(json.dumps(ours, indent=1).encode()))

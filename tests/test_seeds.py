@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from gan_denoise import seeds
+from gan_denoise import seeds, studies
 from gan_denoise.seeds import Recordings, SeedError, reproduce
 
 SMALL = ("training.steps=2", "training.batch_size=2", "training.validate_every=2",
@@ -95,9 +95,22 @@ def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
     assert scored(tmp_path / "scores") == first
 
 
+def test_a_folder_of_another_study_is_refused(few, tmp_path, monkeypatch):
+    results, log = consoles()
+    monkeypatch.setitem(seeds.SYSTEMS, "spectrograms", lambda study: None)
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    with pytest.raises(SeedError, match="made with other settings"):
+        reproduce("spectrograms", tmp_path, Recordings(), (), results, log)
+
+
 def test_a_system_without_its_recordings_says_which(tmp_path, recordings):
     results, log = consoles()
     with pytest.raises(SeedError, match="give --speech DIR, --noise DIR, --test-speech DIR"):
         reproduce("hybrid", tmp_path, Recordings(), (), results, log)
     with pytest.raises(SeedError, match="there are spectrograms, audio-mnist"):
         reproduce("dae", tmp_path, recordings, (), results, log)
+
+
+def test_the_help_names_every_system():
+    assert all(name in studies.seeds.__annotations__["system"] for name in seeds.SYSTEMS)
