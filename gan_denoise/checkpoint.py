@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from gan_denoise.config import Config, ConfigError, check_resume, load_config
+from gan_denoise.config import ConfigError, check_resume, load_config
+from gan_denoise.settings import Config
 
 LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
 META = "meta.json"

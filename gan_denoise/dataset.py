@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gan_denoise.config import Config, ConfigError, DataConfig
+from gan_denoise.config import ConfigError
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.features import FeatureFolder
 from gan_denoise.layouts import read_layout
 from gan_denoise.mixing import Mixer, random_stream
 from gan_denoise.pairs import Pair, PairError, hold_out, match_folders, split_by_speaker
+from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed

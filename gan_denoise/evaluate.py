@@ -40,10 +40,10 @@ from gan_denoise.trivial import trivial_estimates
 from gan_denoise.writer import write
 
 if TYPE_CHECKING:
-    from gan_denoise.config import InversionConfig
     from gan_denoise.enhance import Enhancer
     from gan_denoise.mel import Mel
     from gan_denoise.pairs import Pair
+    from gan_denoise.settings import InversionConfig
 
 __all__ = ["Evaluation", "EvaluationError", "Row", "evaluate", "mel_scores", "render", "save",
            "waveform_scores"]

@@ -22,9 +22,10 @@ import numpy as np
 
 from gan_denoise import __version__
 from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
-from gan_denoise.config import PATHS, Config, DataConfig, TuneConfig, dump_config
+from gan_denoise.config import dump_config
 from gan_denoise.mel import make_filterbank
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
+from gan_denoise.settings import PATHS, Config, DataConfig, TuneConfig
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
 PARITY_FRAMES = (1, 7, 250)

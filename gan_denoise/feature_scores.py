@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from gan_denoise import metrics
-from gan_denoise.config import Config
 from gan_denoise.features import FeatureError, FeatureFolder
 from gan_denoise.metrics import Refused
 from gan_denoise.mixing import random_stream
 from gan_denoise.scores import BEST_GAIN, NOISY, SILENCE, Evaluation, Row
+from gan_denoise.settings import Config
 from gan_denoise.spectrograms import add_noise, draw_snr, spectrogram
 from gan_denoise.trivial import trivial_estimates
 

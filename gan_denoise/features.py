@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.config import Config, DataConfig, dump_config
+from gan_denoise.config import dump_config
 from gan_denoise.labels import speakers_of
 from gan_denoise.layouts import read_layout
 from gan_denoise.mel import Mel
 from gan_denoise.mixing import random_stream
 from gan_denoise.pairs import Pair, match_folders, split_by_speaker
+from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import add_noise, draw_snr
 
 FORMAT = 1  # of index.json

@@ -17,7 +17,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from gan_denoise.config import Config, ConfigError, GeneratorConfig
+from gan_denoise.config import ConfigError
+from gan_denoise.settings import Config, GeneratorConfig
 from gan_denoise.windows import window_hop
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan_denoise.config import InversionConfig
 from gan_denoise.mel import Mel
+from gan_denoise.settings import InversionConfig
 
 
 def invert(

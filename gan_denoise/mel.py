@@ -16,7 +16,8 @@ import numpy as np
 from scipy import fft
 from scipy.sparse import csr_array
 
-from gan_denoise.config import AudioConfig, ConfigError, MelConfig
+from gan_denoise.config import ConfigError
+from gan_denoise.settings import AudioConfig, MelConfig
 
 BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.config import Config, ConfigError, checkpoint_folder, load_config
+from gan_denoise.config import ConfigError, checkpoint_folder, load_config
 from gan_denoise.mel import Mel
+from gan_denoise.settings import Config
 from gan_denoise.windows import windowed
 
 DEFAULT_MODEL = "hush"

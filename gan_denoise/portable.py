@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.config import Config, ConfigError
+from gan_denoise.config import ConfigError
+from gan_denoise.settings import Config
 
 DSP = "dsp.json"
 NPY_HEADER = 128  # bytes before the data of a two-dimensional .npy: NumPy pads to multiples of 64

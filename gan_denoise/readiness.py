@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gan_denoise import metrics
-from gan_denoise.config import Config
+from gan_denoise.settings import Config
 from gan_denoise.tracking import check_tracker
 
 

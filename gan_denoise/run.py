@@ -29,10 +29,11 @@ from gan_denoise.checkpoint import (
     settings_of,
     write_atomically,
 )
-from gan_denoise.config import Config, dump_config
+from gan_denoise.config import dump_config
 from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
 from gan_denoise.readiness import check_readiness
+from gan_denoise.settings import Config
 from gan_denoise.tracking import ConsoleReport, open_trackers
 from gan_denoise.trainer import Trainer, set_up
 from gan_denoise.weights import load_weights

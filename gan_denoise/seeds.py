@@ -15,7 +15,7 @@ from typing import Any
 
 from gan_denoise.audio import read_mono
 from gan_denoise.checkpoint import write_atomically
-from gan_denoise.config import Config, DataConfig, load_config
+from gan_denoise.config import load_config
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
 from gan_denoise.export import export
@@ -32,6 +32,7 @@ from gan_denoise.report import mel_picture, spectrogram_figure
 from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
+from gan_denoise.settings import Config, DataConfig
 
 TEST_SNR = 2.5  # dB, of the made-up spectrograms
 TEST_SNRS = (-5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gan_denoise.config import NonNegative, Section, Unit
+from gan_denoise.settings import NonNegative, Section, Unit
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Recognisers are trained on noise and stumble over what a denoiser leaves: a light hand.

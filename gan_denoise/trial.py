@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise import terminal
-from gan_denoise.config import Config
 from gan_denoise.dataset import Material
 from gan_denoise.judge import end_with_the_parent
+from gan_denoise.settings import Config
 
 
 class _Stopped(Exception):

@@ -11,9 +11,6 @@ from conftest import TinySource, tiny_config
 from pydantic import ValidationError
 
 from gan_denoise.config import (
-    FREE_ON_RESUME,
-    PATHS,
-    Config,
     ConfigError,
     check_resume,
     config_folder,
@@ -23,6 +20,7 @@ from gan_denoise.config import (
     make_config,
     with_settings,
 )
+from gan_denoise.settings import FREE_ON_RESUME, PATHS, Config
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
                  for path in config_folder().rglob("*.yaml"))

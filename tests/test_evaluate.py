@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gan_denoise import audio, evaluate, metrics
-from gan_denoise.config import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.evaluate import EvaluationError
 from gan_denoise.mel import Mel
 from gan_denoise.pairs import Pair
+from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.synthetic import voice
 from gan_denoise.writer import write
 

@@ -12,9 +12,9 @@ from conftest import shake, tiny_config, tiny_material, tiny_run
 
 from gan_denoise import export as exporting
 from gan_denoise.checkpoint import BEST, CheckpointError, settings_of
-from gan_denoise.config import DataConfig, TuneConfig
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, receptive_field, time_stride
+from gan_denoise.settings import DataConfig, TuneConfig
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 

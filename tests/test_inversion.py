@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gan_denoise import audio, metrics, synthetic
-from gan_denoise.config import AudioConfig, InversionConfig, MelConfig
 from gan_denoise.inversion import bin_gain, griffinlim, invert, mel_to_magnitude, refine_phase
 from gan_denoise.mel import Mel
+from gan_denoise.settings import AudioConfig, InversionConfig, MelConfig
 
 RATE = 16000
 MEL = Mel(AudioConfig(), MelConfig())

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from gan_denoise.config import DataConfig
 from gan_denoise.corpus import FULL_SCALE, Corpus
 from gan_denoise.crops import SpeechCrops
 from gan_denoise.mixing import Mixer, random_stream
+from gan_denoise.settings import DataConfig
 
 RATE = 16000
 PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}

@@ -27,8 +27,9 @@ from gan_denoise.checkpoint import (
     read_variables,
     settings_of,
 )
-from gan_denoise.config import Config, ConfigError, dump_config
+from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.run import TrainingError
+from gan_denoise.settings import Config
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 

@@ -14,7 +14,8 @@ from conftest import RATE, tiny_config, tiny_material
 from rich.console import Console
 
 from gan_denoise import run
-from gan_denoise.config import Config, check_resume, make_config
+from gan_denoise.config import check_resume, make_config
+from gan_denoise.settings import Config
 from gan_denoise.tracking import RUN_ID, TrackingError, WeightsAndBiases, check_tracker
 
 BLOCK, HEADER = 32768, 7  # bytes of W&B's files, which are LevelDB logs
