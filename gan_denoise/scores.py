@@ -332,7 +332,7 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
         others = [system for system in evaluation.systems if system != NOISY]
         block("vs noisy", others, change)
         if not brief and len(evaluation.names) > 1:
-            block("± 95 % of it", others, lambda s, m: _share(
+            block("± 95 %", others, lambda s, m: _share(
                 _cell(evaluation.margin(s, m), m), evaluation.margin(s, m), m,
                 evaluation.mean(NOISY, m),
             ))

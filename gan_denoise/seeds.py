@@ -154,7 +154,7 @@ class Study:
 def spectrograms(study: Study) -> None:
     """A denoising autoencoder on made-up spectrograms with Gaussian noise."""
     config = study.config("seeds/spectrograms")
-    models = {"autoencoder": study.model(config, "autoencoder")}
+    models = {"model": study.model(config, "autoencoder")}
     for name, snrs in (("scores", (TEST_SNR,) * 5), ("scores-by-snr", TEST_SNRS)):
         examples = list(made_up_examples(config, TEST_CLIPS * len(snrs), snrs))
         study.score_features(examples, models, name)
@@ -163,7 +163,7 @@ def spectrograms(study: Study) -> None:
 def audio_mnist(study: Study) -> None:
     """Spoken digits in noise at -8 dB; tested on speakers that it has not heard."""
     config = study.config("seeds/audio-mnist", *study.mixed())
-    models = {"autoencoder": study.model(config, "autoencoder")}
+    models = {"model": study.model(config, "autoencoder")}
     test = study.pairs("test", config.audio.sample_rate, (DIGITS_SNR,), TEST_CLIPS)
     study.score(test, models)
 
@@ -181,7 +181,7 @@ def hybrid(study: Study) -> None:
             clean = f"data.clean={train_pairs / 'clean'}"
             write_features(study.config("seeds/hybrid", clean, *noisy), folder)
         config = study.config(folder / SETTINGS)
-        models = {"autoencoder": study.model(config, name)}
+        models = {"model": study.model(config, name)}
         examples = list(stored_examples(FeatureFolder(folder, config)))
         study.score_features(examples, models, f"scores-{name}-mel")
         if noisy:

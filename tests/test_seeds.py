@@ -44,20 +44,20 @@ def scored(folder):
 def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
     results, log = consoles()
     reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
-    assert scored(tmp_path / "scores")["systems"] == ["noisy", "autoencoder", "silence",
+    assert scored(tmp_path / "scores")["systems"] == ["noisy", "model", "silence",
                                                       "best gain"]
     by_snr = scored(tmp_path / "scores-by-snr")["by_snr"]
     assert list(by_snr) == [f"{snr:g} dB" for snr in seeds.TEST_SNRS]
     for group in by_snr.values():
         assert group["files"] == 2
-        assert group["margin"]["autoencoder"]["snr_mel"] > 0
-    assert "autoencoder" in results.file.getvalue()
+        assert group["margin"]["model"]["snr_mel"] > 0
+    assert "model" in results.file.getvalue()
     assert (tmp_path / "scores" / "mels.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("system", "systems", "settings"), [
-    ("audio-mnist", {"autoencoder"}, ("training.crop_seconds=0.5", "generator.channels=[2,3,4]")),
-    ("hybrid", {"autoencoder"}, ("generator.latent=4",)),
+    ("audio-mnist", {"model"}, ("training.crop_seconds=0.5", "generator.channels=[2,3,4]")),
+    ("hybrid", {"model"}, ("generator.latent=4",)),
     ("ae-gan", {f"{name}, {how}" for name in ("pretrained", "fine-tuned")
                 for how in ("griffinlim", "gain")} | {"default"},
      ("inversion.griffinlim_steps=2",)),
@@ -82,7 +82,7 @@ def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, syste
     if system == "hybrid":
         for level in ("audio", "feature"):
             mel = scored(out / f"scores-{level}-level-mel")
-            assert mel["summary"]["autoencoder"]["psnr_mel"]["mean"] > 0
+            assert mel["summary"]["model"]["psnr_mel"]["mean"] > 0
 
 
 def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
