@@ -55,7 +55,8 @@ def test_the_installed_package_is_the_wheels(environment):
 
 def test_the_wheel_carries_configs_and_models(environment):
     code = ("from gan_denoise.config import load_config; from gan_denoise import Enhancer; "
-            "load_config('real-16k-finetune'); print(Enhancer.load().name)")
+            "load_config('real-16k-finetune'); load_config('seeds/hybrid'); "
+            "print(Enhancer.load().name)")
     shown = run(environment, "python", "-c", code)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip() == DEFAULT_MODEL
