@@ -195,8 +195,7 @@ def read_scores(path: str | Path) -> Evaluation:
     """Read an evaluation back from its `scores.json`, or from the folder that holds it.
 
     Raises:
-        ScoresError: When it is no such file, or of another version.
-        OSError: When it cannot be read.
+        ScoresError: When it cannot be read, is no such file, or of another version.
     """
     path = Path(path)
     if path.is_dir():
@@ -209,6 +208,9 @@ def read_scores(path: str | Path) -> Evaluation:
                               "again")
         evaluation = Evaluation(tuple(content["systems"]), tuple(map(_row, content["rows"])),
                                 tuple(content["notices"]), content["versions"])
+    except OSError as error:
+        raise ScoresError(f"{path}: cannot be read ({error.strerror}); give the folder of "
+                          "gan-denoise evaluate --out DIR") from error
     except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
         raise ScoresError(
             f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"

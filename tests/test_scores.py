@@ -196,5 +196,5 @@ def test_what_is_no_file_of_scores_is_told(refusing, tmp_path):
         with pytest.raises(scores.ScoresError, match=reason) as error:
             scores.read_scores(path)
         assert str(path) in str(error.value)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(scores.ScoresError, match=r"nowhere: cannot be read .*gan-denoise evaluate"):
         scores.read_scores(tmp_path / "nowhere")
