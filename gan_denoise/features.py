@@ -68,10 +68,9 @@ def write_features(
 ) -> Config:
     """Write the features of paired or of clean recordings.
 
-    Recordings are cut into clips of `training.crop_seconds`; a rest of half a clip or more is filled
-    up with silence, a shorter one left out unless it is all there is.
-    Splits are those of the layout, else speakers are held out, `data.valid_fraction` each for
-    validation and test.
+    Recordings are cut into clips of `training.crop_seconds`; a rest of half a clip or more is
+    filled up with silence, a shorter one left out unless it is all there is. Splits are those of
+    the layout, else speakers are held out, `data.valid_fraction` each for validation and test.
 
     Args:
         config: `data.noisy` and `data.clean`, or `data.pairs`, or `data.clean` alone: its noise is
