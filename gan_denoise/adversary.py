@@ -16,7 +16,7 @@ from keras import ops
 
 from gan_denoise import losses
 from gan_denoise.discriminator import build_discriminator
-from gan_denoise.inversion import bin_gain
+from gan_denoise.inversion import band_gain
 from gan_denoise.judge import Judge, Replay
 from gan_denoise.mel import Mel
 from gan_denoise.objective import Objective
@@ -221,8 +221,9 @@ class MetricAdversary(Adversary):
         scored = min(settings.scored_clips, len(noisy))
         noisy, clean = np.asarray(noisy[:scored]), np.asarray(clean[:scored])
         new = Mels(*(np.asarray(part[:scored]) for part in mels))
-        gain = bin_gain(self.mel, new.noisy, new.estimate, self.config.inversion.max_gain_db)
-        waveform = self.mel.istft(gain * self.mel.stft(noisy), noisy.shape[1])
+        gain = band_gain(self.mel, new.noisy, new.estimate, self.config.inversion)
+        spectrum = self.mel.bin_gain(gain) * self.mel.stft(noisy)
+        waveform = self.mel.istft(spectrum, noisy.shape[1])
         scores = self.judge.scores(clean, waveform)
         rng = np.random.default_rng([self.config.training.seed, step])
         past = self.replay.draw(settings.replay_clips, rng)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_denoise.inversion import griffinlim, mel_to_magnitude, refine_phase
+from gan_denoise.inversion import band_gain, griffinlim, mel_to_magnitude, refine_phase
 from gan_denoise.model import Model
 from gan_denoise.settings import InversionConfig
 from gan_denoise.treatment import Treatment
@@ -61,7 +61,8 @@ class Chunks:
         self._size = grid * max(round(PART_SECONDS * mel.sample_rate / grid), 1)
         reach = -(-mel.config.n_fft // hop)  # frames that share samples with a frame
         steps = inversion.phase_steps if inversion.name == "gain+phase" else 0
-        self._margin = reach * (steps + 1)  # frames on each side that a sample depends on
+        # Frames on each side that a sample depends on.
+        self._margin = reach * (steps + 1) + inversion.gain_smoothing[0] // 2
         context = hop * (model.receptive_field + self._margin + reach)
         self._context = context + -context % grid
         # Waveforms from random phase do not continue each other: they are faded over, linearly,
@@ -148,8 +149,7 @@ class Chunks:
             wave = self._from_random_phase(estimate01[0], noisy.shape[1])
             return Removed((noisy - wave)[:, start : inside.stop + first],
                            np.ones((1, own.stop - own.start), np.float32))
-        limit = np.float32(10 ** (self._inversion.max_gain_db / 20))
-        gain = np.minimum(mel.band_gain(noisy01[:, near], estimate01[:, near]), limit)
+        gain = band_gain(mel, noisy01[:, near], estimate01[:, near], self._inversion)
         gain = self._treatment.soften(gain)
         length = noisy.shape[1] - first if last else (gain.shape[1] - 1) * hop
         share = mel.bin_gain(1 - gain)  # of each bin that goes, [1, T, bins]

@@ -184,7 +184,8 @@ def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> f
 
 def _look_ahead(config: Config, field: int) -> float:
     """Milliseconds of future that a sample of the output depends on, at most."""
-    samples = field * config.mel.hop_length + config.mel.win_length
+    frames = field + config.inversion.gain_smoothing[0] // 2
+    samples = frames * config.mel.hop_length + config.mel.win_length
     return samples / config.audio.sample_rate * 1000
 
 

@@ -8,6 +8,7 @@ phase is for a bare mel without a noisy recording.
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from gan_denoise.mel import Mel
 from gan_denoise.settings import InversionConfig
@@ -40,19 +41,37 @@ def invert(
             seed=inversion.seed,
         )
     noisy01 = mel.normalise(mel.linear(noisy_spectrum))
-    gain = bin_gain(mel, noisy01, estimate01, inversion.max_gain_db)
+    gain = mel.bin_gain(band_gain(mel, noisy01, estimate01, inversion))
     spectrum = gain * noisy_spectrum
     if inversion.name == "gain+phase":
         spectrum = refine_phase(mel, spectrum, length, inversion.phase_steps)
     return mel.istft(spectrum, length)
 
 
-def bin_gain(
-    mel: Mel, noisy01: np.ndarray, estimate01: np.ndarray, max_gain_db: float = 0.0
+def band_gain(
+    mel: Mel, noisy01: np.ndarray, estimate01: np.ndarray, inversion: InversionConfig
 ) -> np.ndarray:
-    """Return the gain per bin, float32 `[..., frames, bins]`, at most `max_gain_db`."""
-    limit = np.float32(10 ** (max_gain_db / 20))
-    return mel.bin_gain(np.minimum(mel.band_gain(noisy01, estimate01), limit))
+    """Return the gain per band that turns a noisy mel into an estimate, at most `max_gain_db`.
+
+    An estimate that went through a bottleneck is blurred, and the plain gain takes from the
+    recording all that the blur lost: harmonics, onsets. `gain_smoothing` blurs both alike, as a
+    mean of the gain's decibels is the ratio of geometric means of the estimate and the noisy mel
+    (a smoothed gain also has no musical noise: Breithaupt, Gerkmann & Martin 2007, who smooth it
+    in the cepstrum).
+
+    Args:
+        mel: The transform of the model.
+        noisy01: mel01 `[..., frames, bands]`.
+        estimate01: Of the same shape.
+        inversion: `max_gain_db` and `gain_smoothing` are used.
+
+    Returns:
+        float32 `[..., frames, n_mels]`.
+    """
+    log_gain = mel.log_gain(noisy01, estimate01)
+    if inversion.gain_smoothing != (1, 1):
+        log_gain = _mean_around(log_gain, inversion.gain_smoothing)
+    return np.minimum(10**log_gain, np.float32(10 ** (inversion.max_gain_db / 20)))
 
 
 def refine_phase(mel: Mel, spectrum: np.ndarray, length: int, steps: int) -> np.ndarray:
@@ -125,6 +144,12 @@ def mel_to_magnitude(mel: Mel, linear: np.ndarray, steps: int = 30) -> np.ndarra
         ratio = reached[:, covered] / np.maximum(magnitude @ gram, 1e-12)[:, covered]
         magnitude[:, covered] *= ratio
     return magnitude
+
+
+def _mean_around(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the mean over `size` around each place of `[..., rows, columns]`, edges left out."""
+    there = uniform_filter(np.ones(image.shape[-2:], image.dtype), size, mode="constant")
+    return uniform_filter(image, size, mode="constant", axes=(-2, -1)) / there
 
 
 def _unit(spectrum: np.ndarray) -> np.ndarray:

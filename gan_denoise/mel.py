@@ -17,7 +17,7 @@ from scipy import fft
 from scipy.sparse import csr_array
 
 from gan_denoise.config import ConfigError
-from gan_denoise.settings import AudioConfig, MelConfig
+from gan_denoise.settings import AudioConfig, InversionConfig, MelConfig
 
 BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
 
@@ -210,10 +210,10 @@ class Mel:
         """Return the normalised log-mel: `[..., samples]` -> float32 `[..., frames, bands]`."""
         return self.normalise(self.linear(self.stft(audio)))
 
-    def band_gain(self, noisy01: np.ndarray, estimate01: np.ndarray) -> np.ndarray:
-        """Return the linear gain per band that turns noisy into estimate, `[..., n_mels]`."""
+    def log_gain(self, noisy01: np.ndarray, estimate01: np.ndarray) -> np.ndarray:
+        """Return log10 of the gain per band that turns noisy into estimate, `[..., n_mels]`."""
         change = self.mel_part(estimate01) - self.mel_part(noisy01)
-        return 10 ** (change * np.float32(self.config.range_db / 20))
+        return change * np.float32(self.config.range_db / 20)
 
     def bin_gain(self, band_gain: np.ndarray) -> np.ndarray:
         """Spread a gain per band to bins: `[..., frames, n_mels]` -> `[..., frames, bins]`."""
@@ -299,12 +299,15 @@ class GraphMel:
         decibel = self.mel.mel_part(mel01) * c.range_db - c.offset_db
         return ops.exp(decibel * (np.log(10) / 20))
 
-    def bin_gain(self, noisy01: Any, estimate01: Any, max_gain_db: float) -> Any:
+    def bin_gain(self, noisy01: Any, estimate01: Any, inversion: InversionConfig) -> Any:
         """Return the gain per bin that `gain` inversion applies, `[batch, frames, bins]`."""
         from keras import ops
 
         change = self.mel.mel_part(estimate01) - self.mel.mel_part(noisy01)
-        decibel = ops.minimum(change * self.config.range_db, max_gain_db)
+        if inversion.gain_smoothing != (1, 1):  # what lies beyond the edges is in no mean
+            change = ops.average_pool(change[..., None], inversion.gain_smoothing, strides=1,
+                                      padding="same")[..., 0]
+        decibel = ops.minimum(change * self.config.range_db, inversion.max_gain_db)
         return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
 
 

@@ -16,12 +16,12 @@ class Objective:
     """Weighted sums of losses, and the named terms that they are made of.
 
     Args:
-        config: Settings; `losses` and `inversion.max_gain_db` are used.
+        config: Settings; `losses` and `inversion`'s gain are used.
         mel: The transform in the graph.
     """
 
     def __init__(self, config: Config, mel: GraphMel):
-        self.weights, self.max_gain_db, self.mel = config.losses, config.inversion.max_gain_db, mel
+        self.weights, self.inversion, self.mel = config.losses, config.inversion, mel
         self.features = config.data.features is not None
 
     def mel01(self, waveform: Any) -> Any:
@@ -58,7 +58,7 @@ class Objective:
             spectra: As `spectra` returns them.
             estimate: mel01 from the generator, `[batch, frames, n_mels]`.
         """
-        gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.max_gain_db)
+        gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
         gained = tuple(gain * part for part in spectra["noisy"])
         return self.mel01(self.mel.istft(gained, noisy.shape[-1]))
 
@@ -81,7 +81,7 @@ class Objective:
             terms["loss/mel"] = value
             total += weights.mel_weight * value
         if weights.magnitude_weight or weights.complex_weight or weights.snr_weight:
-            gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.max_gain_db)
+            gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
             magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
             if weights.magnitude_weight:
                 value = losses.compressed_magnitude(clean, magnitude, power)

@@ -180,6 +180,8 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
     mel, rate = config.mel, config.audio.sample_rate
     bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2
     field, stride = receptive_field(config), time_stride(config)
+    smoothing = config.inversion.gain_smoothing
+    reach = field + smoothing[0] // 2  # frames on each side that a gain depends on
     grid = mel.hop_length * stride
     frames = config.generator.frames
     tensor = {"shape": ["batch", frames or "frames", mel.bands], "dtype": "float32",
@@ -245,6 +247,9 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             "max_gain_db": config.inversion.max_gain_db,
             "band_formula": "band_gain[t, m] = 10^(min((estimate01 - noisy01) range_db, "
                             "max_gain_db) / 20)",
+            **({"smoothing": list(smoothing), "smoothed": "before min, (estimate01 - noisy01) is "
+                "the mean over so many frames and bands around [t, m], those that there are"}
+               if smoothing != (1, 1) else {}),
             "spread_formula": "spread[m, k] = bank[m, n(k)] / sum over j of bank[j, n(k)]",
             "uncovered_bins": "n(k) = k where bin k has a band over it (its column of bank sums "
                               "to more than 0), else the nearest such bin; of two equally near "
@@ -260,7 +265,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
         },
         "chunks": {
             "grid_samples": grid,
-            "context_samples": -(-(field * mel.hop_length + mel.n_fft) // grid) * grid,
+            "context_samples": -(-(reach * mel.hop_length + mel.n_fft) // grid) * grid,
             "rule": "A long recording may be cleaned in parts. A part starts at a multiple of "
                     "grid_samples; of its output, drop context_samples at both ends, except at "
                     "the ends of the recording: what is left equals the whole",

@@ -9,13 +9,22 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FORMAT_VERSION = 1  # of config.yaml in runs and model folders; newer than this is refused
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} has no middle; give an odd number")
+    return value
+
+
 Unit = typing.Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = typing.Annotated[float, Field(ge=0.0)]
 Count = typing.Annotated[int, Field(ge=0)]
 Positive = typing.Annotated[int, Field(ge=1)]
+Odd = typing.Annotated[int, Field(ge=1), AfterValidator(_odd)]
 Range = tuple[float, float]  # (low, high)
 Channels = typing.Annotated[tuple[Positive, ...], Field(min_length=1)]
 
@@ -237,6 +246,7 @@ class TrainingConfig(Section):
 class InversionConfig(Section):
     name: Literal["gain", "gain+phase", "griffinlim"] = "gain"
     max_gain_db: NonNegative = 0.0  # largest amplification by the gain
+    gain_smoothing: tuple[Odd, Odd] = (1, 1)  # frames and bands that its decibels are a mean over
     phase_steps: Count = 2  # of gain+phase
     griffinlim_steps: Count = 60
     griffinlim_momentum: Unit = 0.99

@@ -18,7 +18,7 @@ from gan_denoise.adversary import Adversary, Mels, make_adversary
 from gan_denoise.checkpoint import Progress
 from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
-from gan_denoise.inversion import bin_gain
+from gan_denoise.inversion import band_gain
 from gan_denoise.mel import GraphMel, Mel
 from gan_denoise.objective import Objective
 from gan_denoise.settings import Config, TrainingConfig
@@ -245,8 +245,8 @@ class Trainer:
         noisy01 = self.mel.normalise(self.mel.linear(spectrum))
         clean01 = self.mel.mel01(clean)
         estimate01 = self.estimate(noisy01)
-        gain = bin_gain(self.mel, noisy01, estimate01, self.config.inversion.max_gain_db)
-        estimate = self.mel.istft(gain * spectrum, noisy.shape[1])
+        gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion)
+        estimate = self.mel.istft(self.mel.bin_gain(gain) * spectrum, noisy.shape[1])
         values = self._mel_scores(clean01, estimate01) | self._waveform_scores(clean, estimate)
         if self._noisy_scores is None:
             noisy_scores = self._waveform_scores(clean, noisy)

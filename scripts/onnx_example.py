@@ -37,6 +37,13 @@ def spread_matrix(bank):  # a bin's gain is the mean of the bands over it, or ov
     return bank[:, nearest] / weight[nearest]
 
 
+def mean_around(rows, size):  # of those rows that there are
+    def box(column):
+        return np.convolve(column, np.ones(size))[size // 2 :][: len(column)]
+
+    return np.apply_along_axis(box, 0, rows) / box(np.ones(len(rows)))[:, None]
+
+
 folder, source, target = sys.argv[1:]
 with open(f"{folder}/dsp.json", encoding="utf-8") as file:
     dsp = json.load(file)
@@ -54,6 +61,8 @@ for channel in recording.T:  # each by itself, in place
     noisy01 = normalised_mel(spectrum, bank, dsp["normalisation"]).astype(np.float32)
     estimate01 = session.run([net["output"]["name"]], {net["input"]["name"]: noisy01[None]})[0][0]
     decibel = (estimate01 - noisy01) * dsp["normalisation"]["range_db"]
+    for size in dsp["gain"].get("smoothing", []):  # over frames, then over bands
+        decibel = mean_around(decibel, size).T
     gain = 10 ** (np.minimum(decibel, dsp["gain"]["max_gain_db"]) / 20) @ spread_matrix(bank)
     channel[:] = istft(gain * spectrum, w, hop, len(channel), dsp["istft"]["weight_floor"])
 soundfile.write(target, recording, rate, "FLOAT")

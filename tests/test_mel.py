@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise import synthetic
-from gan_denoise.inversion import bin_gain
+from gan_denoise.inversion import band_gain
 from gan_denoise.mel import GraphMel, Mel, analysis_window, make_filterbank, spread_matrix
-from gan_denoise.settings import AudioConfig, Config, MelConfig
+from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
 
 RATE = 16000
 # n_fft, win_length, hop_length
@@ -157,13 +157,15 @@ def test_numpy_and_graph_agree_with_a_short_window():
     np.testing.assert_allclose(real + 1j * imaginary, mel.stft(audio), atol=1e-4)
 
 
-@pytest.mark.parametrize("max_gain_db", [0.0, 6.0])
-def test_numpy_and_graph_apply_the_same_gain(max_gain_db):
+@pytest.mark.parametrize("inversion", [
+    InversionConfig(), InversionConfig(max_gain_db=6.0), InversionConfig(gain_smoothing=(5, 9)),
+])
+def test_numpy_and_graph_apply_the_same_gain(inversion):
     rng = np.random.default_rng(0)
     noisy01, estimate01 = (rng.random((2, 9, 80), np.float32) for _ in range(2))
-    graph = np.asarray(GRAPH.bin_gain(noisy01, estimate01, max_gain_db))
-    np.testing.assert_allclose(graph, bin_gain(DEFAULT, noisy01, estimate01, max_gain_db),
-                               rtol=1e-4, atol=1e-6)
+    graph = np.asarray(GRAPH.bin_gain(noisy01, estimate01, inversion))
+    gain = DEFAULT.bin_gain(band_gain(DEFAULT, noisy01, estimate01, inversion))
+    np.testing.assert_allclose(graph, gain, rtol=1e-4, atol=1e-6)
 
 
 def test_numpy_and_graph_denormalise_alike():
