@@ -1,8 +1,9 @@
-"""What verbs of the command line share: options, exit codes, and a check for the extras."""
+"""What verbs of the command line share: options, exit codes, refusals, a check for the extras."""
 
 from __future__ import annotations
 
 import importlib.util
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,15 @@ import typer
 
 FAILED, USAGE = 1, 2  # exit codes
 TRAINING = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
+
+
+class Inversion(StrEnum):
+    """How an estimated mel becomes a waveform."""
+
+    gain = "gain"
+    gain_phase = "gain+phase"
+    griffinlim = "griffinlim"
+
 
 Settings = Annotated[
     list[str] | None, typer.Argument(help="Settings: section.key=value.", show_default=False)
@@ -20,6 +30,20 @@ ConfigFile = Annotated[
 RunDir = Annotated[
     Path, typer.Option("--run", help="Run directory; a run that is there is resumed.")
 ]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Model folder or shipped model.", show_default=False),
+]
+InversionName = Annotated[
+    Inversion | None,
+    typer.Option(help="From mel to waveform; the model's own if not given.", show_default=False),
+]
+
+
+def refused(message: str) -> typer.Exit:
+    """Print one line of a usage error; raise what comes back."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(USAGE)
 
 
 def require_training(verb: str) -> None:
@@ -36,8 +60,7 @@ def require(verb: str, *packages: str, extra: str = "train") -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if not missing:
         return
-    line = f"error: {verb} needs {', '.join(missing)}: pip install 'gan-denoise[{extra}]'"
+    line = f"{verb} needs {', '.join(missing)}: pip install 'gan-denoise[{extra}]'"
     if extra == "train":
         line += ", or 'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU"
-    typer.echo(line, err=True)
-    raise typer.Exit(USAGE)
+    raise refused(line)

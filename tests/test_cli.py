@@ -196,11 +196,11 @@ def test_the_settings_of_a_run_reach_the_files(recordings, tmp_path):
 def test_the_choices_are_those_of_the_treatment():
     from typing import get_args
 
-    from gan_denoise import cli
+    from gan_denoise import cleaning
     from gan_denoise.treatment import PRESETS, Treatment
 
-    assert list(cli.Preset) == list(PRESETS)
-    for choices, name in ((cli.Channels, "channels"), (cli.Format, "format")):
+    assert list(cleaning.Preset) == list(PRESETS)
+    for choices, name in ((cleaning.Channels, "channels"), (cleaning.Format, "format")):
         assert list(choices) == list(get_args(Treatment.model_fields[name].annotation))
 
 
@@ -287,6 +287,23 @@ def test_training_refuses_bad_settings_and_material(recordings, tmp_path):
     missing = refusal(gan_denoise("finetune", "--run", tmp_path / "run3", "--init",
                                   tmp_path / "nothing", steps))
     assert "no such model" in missing
+
+
+def test_a_file_where_a_folder_should_be_made_is_one_line(recordings):
+    for verb in (["mix", "--speech", recordings, "--noise", recordings],
+                 ["evaluate", "--noisy", recordings, "--clean", recordings / "sub"]):
+        line = refusal(gan_denoise(*verb, "--out", recordings / "a.wav" / "out"))
+        assert str(recordings) in line
+        assert "Errno" not in line
+
+
+def test_a_path_is_printed_as_it_is(tmp_path):
+    path = tmp_path / "[red] :dog:"
+    path.mkdir()
+    soundfile.write(path / "[b].wav", np.zeros(RATE), RATE)
+    done = gan_denoise("check", path)
+    assert f"{path}"[-12:] in done.stdout
+    assert "[b].wav: silent" in done.stdout
 
 
 def test_orphans_and_other_bad_pairs_are_refused(recordings, tmp_path):
