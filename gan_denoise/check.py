@@ -119,7 +119,7 @@ def _open(number: int, root: Path, findings: list[Finding]) -> tuple[Path, list[
         speakers = speakers_of((path, root) for path in paths)
         for path, speaker in zip(paths, speakers, strict=True):
             place = (number, split_of(path, root))
-            items.append(_Item(path, "audio", place, None if is_noise(path) else speaker))
+            items.append(_Item(path, "audio", place, None if is_noise(path, root) else speaker))
     return root, items, pairs
 
 

@@ -56,9 +56,13 @@ def speakers_of(files: Iterable[tuple[Path, Path]]) -> list[str | None]:
     return [_speaker(path, root, is_divided) for path, root in files]
 
 
-def is_noise(path: Path) -> bool:
-    """Return whether a folder or name on the way to a file says noise, music or room."""
-    return any(map(_NOISE.search, path.parts))
+def is_noise(path: Path, root: Path) -> bool:
+    """Return whether a name from `root` down to the file says noise, music or room.
+
+    A folder above `root` must be called just so: speech may well lie in `noise_reduction`.
+    """
+    inside = (root.name, *path.relative_to(root).parts)
+    return any(map(_NOISE.search, inside)) or any(map(_NOISE.fullmatch, root.parts[:-1]))
 
 
 def snr_of(path: Path) -> float | None:

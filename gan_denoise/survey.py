@@ -188,7 +188,7 @@ def _find(root: Path, label: str) -> Iterator[_Work]:
     speakers = speakers_of((path, root) for path in found)
     for path, speaker in zip(found, speakers, strict=True):
         name = path.name if path == root else path.relative_to(root).as_posix()
-        yield _Work(label, name, None if is_noise(path) else speaker, path)
+        yield _Work(label, name, None if is_noise(path, root) else speaker, path)
 
 
 def _processes(files: int) -> int:

@@ -84,10 +84,12 @@ def test_snr_of(name: str, snr_db: float | None) -> None:
     assert snr_of(Path(name)) == snr_db
 
 
-@pytest.mark.parametrize(("path", "noise"), [
-    ("data/noise/train/rain/1.wav", True), ("Noises/1.wav", True), ("rirs/room.wav", True),
-    ("MS-SNSD/noise_train/a.wav", True), ("set/music/song.flac", True),
-    ("speech/anna/1.wav", False), ("denoised/1.wav", False), ("noisy/1.wav", False),
+@pytest.mark.parametrize(("root", "name", "noise"), [
+    ("data", "noise/train/rain/1.wav", True), ("data/noise/train", "rain/1.wav", True),
+    ("Noises", "1.wav", True), ("rirs/room.wav", ".", True), ("MS-SNSD/noise_train", "a.wav", True),
+    ("set", "music/song.flac", True), ("speech", "anna/1.wav", False),
+    ("denoised", "1.wav", False), ("noisy", "1.wav", False),
+    ("/home/anna/noise_reduction/speech", "anna/1.wav", False),
 ])  # fmt: skip
-def test_noise_is_told_by_its_folder(path: str, noise: bool) -> None:
-    assert is_noise(Path(path)) == noise
+def test_noise_is_told_by_its_folder(root: str, name: str, noise: bool) -> None:
+    assert is_noise(Path(root, name), Path(root)) == noise
