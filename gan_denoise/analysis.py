@@ -209,8 +209,8 @@ def analyze(
     for metric in metrics:
         members, dropped = _speaker_means(evaluation, system, metric)
         if not members:
-            raise AnalysisError(f"{METRICS[metric].label} scored no file of a known speaker; give "
-                                "other metrics")
+            raise AnalysisError(f"{METRICS[metric].label} scored no file of {system} by a known "
+                                "speaker; give other metrics")
         if dropped:
             notices.append(f"{METRICS[metric].label}: {dropped} files left out, whose score is "
                            "infinite")
@@ -271,7 +271,8 @@ def _speaker_means(
 ) -> tuple[tuple[SpeakerMean, ...], int]:
     """Return a mean a speaker, and the number of files without a finite improvement."""
     rows = {row.name: row for row in evaluation.rows if row.system == NOISY}
-    names = evaluation.common(metric)
+    scored = {row.name for row in evaluation.rows if row.system == system and metric in row.scores}
+    names = [name for name in evaluation.common(metric) if name in scored]  # not all of silence
     noisy = evaluation.values(NOISY, metric, names)
     improvement = evaluation.values(system, metric, names) - noisy
     improvement *= 1 if METRICS[metric].higher_is_better else -1
@@ -300,7 +301,7 @@ def _attributes(
     for attribute in chosen:
         if attribute not in values:
             raise AnalysisError(f"attribute '{attribute}' is known of no speaker; there is "
-                                f"{', '.join(values) or 'none'}")
+                                f"{', '.join(values) or 'none: give --speakers FILE'}")
     able = []
     for attribute, found in values.items():
         if chosen and attribute not in chosen:

@@ -133,7 +133,7 @@ def _page(analysis: Analysis) -> Page:
     page.heading("Speakers")
     page.figure(_speakers_figure(analysis),
                 f"Each speaker's mean, sorted by {METRICS[analysis.metrics[0]].label}, the least "
-                "helped at the bottom.")
+                "helped at the bottom; dotted, the mean of all speakers.")
     page.table(*_speakers_table(analysis))
     page.heading("How to read this")
     for paragraph in _METHOD:

@@ -21,7 +21,7 @@ def conclusions(analysis: Analysis) -> dict[str, list[str]]:
     lines = {
         "Over all speakers": [_overall(analysis.system, group) for group in everyone],
         "What differs": [_difference(test) for test in analysis.comparisons if test.found],
-        "What does not, as far as can be seen": _alike(analysis, hopeless=False),
+        "What does not differ, as far as can be seen": _alike(analysis, hopeless=False),
         "What cannot be said": _alike(analysis, hopeless=True) + _not_compared(analysis),
         "To bear in mind": _unequal_noise("The speakers", {
             member.speaker: member.snr_db for member in everyone[0].members}),

@@ -7,6 +7,7 @@ Shoe boxes by the image source method (Allen & Berkley 1979), which pyroomacoust
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -56,6 +57,9 @@ def write_rooms(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: is there already; give another folder or remove it")
+    if not 0 < rt60[0] <= rt60[1] < math.inf:
+        raise RoomError(f"no room has an rt60 of {rt60[0]:g} to {rt60[1]:g} s; give the shorter "
+                        "time first, within 0.15 to 1")
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:

@@ -66,8 +66,7 @@ def read_speakers(path: str | Path) -> Speakers:
     `continent` and `country`, and `native speaker` is called `native`.
 
     Raises:
-        SpeakerError: When the file is neither, or names a speaker twice.
-        OSError: When it cannot be read.
+        SpeakerError: When the file is neither, cannot be read, or names a speaker twice.
     """
     path = Path(path)
     rows = (_csv_rows if path.suffix.lower() == ".csv" else _json_rows)(path)
@@ -149,16 +148,17 @@ def name_speakers(evaluation: Evaluation, pattern: str) -> Evaluation:
 
 
 def _csv_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    text = _text_of(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         columns, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise SpeakerError(f"{path}: not readable as CSV ({error})") from error
     except ValueError:
         raise SpeakerError(f"{path}: is empty") from None
     columns = [name.strip() for name in columns]
     if "speaker" not in columns:
-        raise SpeakerError(f"{path}: no column 'speaker'; it has {_listed(columns)}")
+        raise SpeakerError(f"{path}: no column 'speaker'; it has {_listed(columns)}; name one so, "
+                           "and part columns by commas")
     if any(len(row) > len(columns) for row in rows):
         raise SpeakerError(f"{path}: a row has more cells than the header")
     place = columns.index("speaker")
@@ -171,9 +171,10 @@ def _csv_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _json_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    text = _text_of(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
         raise SpeakerError(
             f"{path}: not readable as JSON ({error}); expected JSON, or a file called .csv"
         ) from error
@@ -185,6 +186,16 @@ def _json_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
                 raise SpeakerError(f"{path}: '{name}' of speaker {speaker} is no single value")
     return [(speaker.strip(), [(name, _text(value)) for name, value in row.items()])
             for speaker, row in content.items()]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SpeakerError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise SpeakerError(f"{path}: is no text in UTF-8 ({error.reason}); save it as that"
+                           ) from error
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ def rooms(
     rt60: Annotated[
         tuple[float, float], typer.Option(metavar="S S", help="Range of reverberation times.")
     ] = (0.15, 0.7),
-    sample_rate: Annotated[int, typer.Option(min=1, help="Hz.")] = 16000,
+    sample_rate: Annotated[int, typer.Option(min=1000, help="Hz.")] = 16000,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
 ) -> None:
     """Write impulse responses of made-up rooms."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_a_known_effect_is_found_with_its_sign_and_size():
     assert test.adjusted_p == test.p < 0.01
     assert test.found
     assert "kind: STOI gains +2.000 for b (8), +0.000 for a (8)" in said(analysis)["What differs"]
-    assert "What does not, as far as can be seen" not in said(analysis)
+    assert "What does not differ, as far as can be seen" not in said(analysis)
 
 
 def test_three_groups_of_a_known_effect():
@@ -69,7 +70,7 @@ def test_groups_that_do_not_differ():
     assert analysis.comparisons[0].effect == pytest.approx(0.0, abs=1e-12)
     assert analysis.comparisons[0].p > 0.9
     assert "What differs" not in said(analysis)
-    assert said(analysis)["What does not, as far as can be seen"] == (
+    assert said(analysis)["What does not differ, as far as can be seen"] == (
         "kind: no difference was found in STOI between b (7), a (5); the smallest p that so many "
         "speakers can give is 0.0013.")
 
@@ -211,3 +212,14 @@ def test_system_and_metrics_are_chosen():
             analyze(evaluation, Speakers(), **wrong)
     with pytest.raises(AnalysisError, match="only the noisy input"):
         analyze(Evaluation(("noisy",), tuple(rows[::4])), Speakers())
+
+
+def test_silence_which_most_metrics_refuse():
+    """What scored is compared; of what did not, one line says so."""
+    evaluation = scored({"a": [0.1, 0.2], "b": [0.1]}, system="silence")
+    (group,) = analyze(evaluation, Speakers(), system="silence").everyone
+    assert [member.improvement for member in group.members] == pytest.approx([0.15, 0.1])
+    refused = replace(evaluation, rows=tuple(
+        replace(row, scores={}) if row.system == "silence" else row for row in evaluation.rows))
+    with pytest.raises(AnalysisError, match="STOI scored no file of silence"):
+        analyze(refused, Speakers(), system="silence")

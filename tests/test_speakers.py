@@ -203,3 +203,12 @@ def test_speakers_of_digits_go_from_the_tree_to_the_scores(tmp_path, monkeypatch
         assert pair.speaker == pair.name.split("/")[-1].split("_")[1]
     scored = evaluate(pairs, jobs=1)
     assert {row.speaker for row in scored.rows} == speakers
+
+
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("speaker,stadt\na,Köln\n".encode("latin-1"))
+    for path, reason in ((tmp_path / "none.csv", r"cannot be read \(No such file.*check the path"),
+                         (tmp_path, r"cannot be read \(Is a directory"),
+                         (tmp_path / "latin.csv", "no text in UTF-8.*save it")):
+        with pytest.raises(SpeakerError, match=reason):
+            read_speakers(path)

@@ -90,7 +90,7 @@ def test_the_page_says_it_in_words_tables_and_pictures(folder):
     assert "<h1>Does &lt;hush&gt; help all speakers alike?</h1>" in text
     headings = re.findall("<h2>(.*?)</h2>", text)
     assert headings == ["Over all speakers", "What differs",
-                        "What does not, as far as can be seen", "Gender", "Speakers",
+                        "What does not differ, as far as can be seen", "Gender", "Speakers",
                         "How to read this"]
     assert text.count("data:image/png;base64,") == 2
     assert text.count("<table>") == 3
