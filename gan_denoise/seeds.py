@@ -105,6 +105,13 @@ class Study:
             export(run, folder)
         return Enhancer.load(folder)
 
+    def rooms(self, name: str, rate: int, seed: int = 0) -> Path:
+        """Return a folder of simulated rooms; another seed has others."""
+        folder = self.out / name
+        if not folder.is_dir():
+            write_rooms(folder, ROOMS, rate, seed=seed)
+        return folder
+
     def pairs(self, name: str, rate: int, snrs: Sequence[float], count: int, test: bool = True,
               seconds: float | None = None, recipe: DataConfig | None = None,
               rooms: Sequence[Path] = ()) -> Path:
@@ -211,11 +218,9 @@ def stft(study: Study) -> None:
     """
     base = study.config("seeds/stft-cnn")
     rate, seconds = base.audio.sample_rate, base.training.crop_seconds
-    rooms = study.out / "rooms"
-    if not rooms.is_dir():
-        write_rooms(rooms, ROOMS, rate)
-    mixed = {"seconds": seconds, "recipe": base.data, "rooms": [rooms]}
-    material = study.pairs("train", rate, STFT_SNRS, STFT_CLIPS, test=False, **mixed)
+    mixed = {"seconds": seconds, "recipe": base.data}
+    material = study.pairs("train", rate, STFT_SNRS, STFT_CLIPS, test=False,
+                           rooms=[study.rooms("rooms", rate)], **mixed)
     features = study.out / "features"
     if not features.is_dir():
         sides = [f"data.{side}={material / side}" for side in ("noisy", "clean")]
@@ -228,7 +233,8 @@ def stft(study: Study) -> None:
                                   f"data.merge_validation={str(merged).lower()}")
             models[name] = study.model(config, name.replace(", ", "-"))
     for name, snrs in (("near-zero", NEAR_ZERO_SNRS), ("scores", STFT_SNRS)):
-        test = study.pairs(f"test-{name}", rate, snrs, TEST_CLIPS, **mixed)
+        test = study.pairs(f"test-{name}", rate, snrs, TEST_CLIPS,
+                           rooms=[study.rooms("test-rooms", rate, seed=1)], **mixed)
         study.score(test, models, name)
 
 
