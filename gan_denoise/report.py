@@ -16,7 +16,7 @@ from gan_denoise.mel import Mel
 RANGE_DB = 80.0  # below the loudest band of all signals: what a picture shows
 WIDTH, PANEL_HEIGHT, HEAD_HEIGHT = 1000, 190, 60  # pixels
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
-TICK_GAP = 0.06  # of the axis, between two of them
+TICK_GAP = 0.07  # of the axis, between two of them
 GRID = 2  # pixels between the mels of a grid
 COLOURS = 256  # of the palette that keeps a PNG small
 
