@@ -187,7 +187,8 @@ class FeatureSource:
     def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (noisy, clean), float32 `[batch, frames, bands]`."""
         frames, bands = self.folder.config.crop_shape
-        out = np.zeros((2, batch_size, frames, bands), np.float32)
+        out = np.empty((2, batch_size, frames, bands), np.float32)
+        out[:] = self.folder.mel.silence
         for item in range(batch_size):
             rng = random_stream(self.seed, step, item)
             clip = self.clips[int(rng.integers(len(self.clips)))]
