@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from conftest import RATE, tiny_config, tiny_run
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_denoise.enhance import Enhancer
-from gan_denoise.export import export
+from gan_denoise.export import export, macs_per_frame
 from gan_denoise.inversion import band_gain
 from gan_denoise.windows import window_hop, windowed
 
@@ -85,6 +87,14 @@ def test_the_trainer_and_the_model_give_the_same_at_any_length(fixed):
         found = model.estimate(noisy)
         assert found.shape == noisy.shape
         np.testing.assert_allclose(found, trainer.estimate(noisy), atol=1e-5)
+
+
+def test_the_card_counts_the_overlap_of_windows(fixed):
+    trainer, folder = fixed
+    card = json.loads((folder / "model_card.json").read_text())
+    once = macs_per_frame(trainer.generator) * RATE / 64 / 1e6
+    assert card["mega_macs_per_second"] == pytest.approx(once * 17 / 8, abs=0.051)
+    assert once > 0.1
 
 
 def test_a_recording_goes_on_in_silence_behind_its_end(fixed):
