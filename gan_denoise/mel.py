@@ -193,6 +193,11 @@ class Mel:
         """
         return self.scale(self.features(linear))
 
+    @property
+    def silence(self) -> np.ndarray:
+        """mel01 of a silent frame, float32 `[bands]`."""
+        return self.normalise(np.zeros(self.config.n_mels, np.float32))
+
     def denormalise(self, mel01: np.ndarray) -> np.ndarray:
         """Map mel01 `[..., bands]` back to a linear mel `[..., n_mels]`.
 

@@ -235,9 +235,10 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             "input": {"name": "noisy_mel"} | tensor, "output": {"name": "estimate_mel"} | tensor,
             "values": "mel01 of the noisy recording -> mel01 of the clean estimate",
             "receptive_field": field, "time_stride": stride,
-            **({"windows": f"it takes {frames} frames: window i begins at frame i {stride}, zeros "
-                           "behind the recording's last frame; where windows overlap, the estimate "
-                           "is their mean, weighted by min(1, (j + 0.5) / "
+            **({"windows": f"it takes {frames} frames: window i begins at frame i {stride}, "
+                           "frames of a mel of zeros, normalised, behind the recording's last; "
+                           "where windows overlap, the estimate is their mean, weighted by "
+                           "min(1, (j + 0.5) / "
                            f"{frames - stride}, ({frames} - j - 0.5) / {frames - stride}) at a "
                            "window's frame j"} if frames else {}),
             "formats": {name: {"file": FORMATS[name].file, "call": FORMATS[name].call}
