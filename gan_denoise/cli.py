@@ -124,8 +124,8 @@ def mix(
                           "babble, coloured ones. One recorded noise each if not given.",
                      show_default=False),
     ] = None,
-    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    sample_rate: Annotated[int, typer.Option(min=1, help="Hz.")] = 16000,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
     from gan_denoise.config import load_config
@@ -138,7 +138,7 @@ def mix(
     rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds,
                        data=None if recipe is None else load_config(recipe).data)
     hours = sum(row["seconds"] for row in rows) / 3600
-    console().print(f"{len(rows)} pairs, {hours:.2f} h, in {out}", highlight=False)
+    typer.echo(shown(f"{len(rows)} pairs, {hours:.2f} h, in {out}"))
 
 
 @app.command()
@@ -224,7 +224,7 @@ def evaluate(
             evaluation = measure(pairs, models, trivial=trivial, jobs=jobs, out=out, progress=bar)
     render(evaluation, console())
     if out is not None:
-        console(stderr=True).print(f"scores and waveforms in {out}", highlight=False)
+        typer.echo(shown(f"scores{'' if features else ' and waveforms'} in {out}"), err=True)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_denoise import audio, metrics
+from gan_denoise.checkpoint import check_writable
 from gan_denoise.inversion import invert
 from gan_denoise.metrics import METRICS, Refused
 from gan_denoise.scores import (
@@ -104,6 +105,7 @@ def evaluate(
     Raises:
         EvaluationError: Naming the files that are missing or do not match, the model whose output
             is not finite or has another length, or the folder that would be overwritten.
+        CheckpointError: When `out` cannot be written.
     """
     models = _by_name(enhancer)
     fronts = _fronts(models)
@@ -238,6 +240,7 @@ def _check_material(pairs: Sequence[Pair]) -> dict[str, audio.AudioInfo]:
 
 
 def _check_out(out: Path, systems: Iterable[str], pairs: Iterable[Pair]) -> None:
+    check_writable(out / "scores.csv")
     inputs = {path.resolve() for pair in pairs for path in (pair.noisy, pair.clean)}
     for system in systems:
         for pair in pairs:

@@ -69,28 +69,28 @@ class Report:
 
     def render(self, console: Console, shown: int = 3) -> None:
         """Print the figures and the findings, grouped by kind, `shown` files of each."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         for summary in self.summary:
-            table = Table(title=escape(summary.path), show_header=False, title_justify="left")
+            table = Table(title=Text(summary.path), show_header=False, title_justify="left")
             table.add_row("files", f"{summary.files} ({summary.kind}), {summary.hours:.2f} h")
             table.add_row("speakers", str(summary.speakers or "not shown by names or folders"))
             for name in ("splits", "sample_rates", "channels", "subtypes", "snr_db"):
                 counts = getattr(summary, name)
                 if counts:
                     text = ", ".join(f"{key}: {count}" for key, count in counts.items())
-                    table.add_row(name.replace("_", " "), escape(text))
+                    table.add_row(name.replace("_", " "), Text(text))
             console.print(table)
         colours = {"error": "red", "warning": "yellow", "note": "cyan"}
         groups: dict[tuple[Severity, str], list[Finding]] = {}
         for finding in self.findings:
             groups.setdefault((finding.severity, finding.kind), []).append(finding)
         for (severity, kind), findings in groups.items():
-            console.print(f"[{colours[severity]}]{severity}[/] {kind}: {len(findings)}")
+            console.print(Text(severity, style=colours[severity]), f"{kind}: {len(findings)}")
             for finding in findings[:shown]:
                 line = f"  {finding.file}: {finding.reason}; {finding.way_out}"
-                console.print(escape(line), soft_wrap=True, highlight=False)
+                console.print(Text(line), soft_wrap=True)
             if len(findings) > shown:
                 console.print(f"  ... and {len(findings) - shown} more")
         if not self.findings:

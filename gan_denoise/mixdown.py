@@ -20,13 +20,14 @@ from gan_denoise.audio import peak
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.crops import TRIES, NoiseCrops, SpeechCrops
 from gan_denoise.filters import RandomFilter, reverberate
-from gan_denoise.mixing import Noises, energy, random_stream, snr_gain
+from gan_denoise.mixing import MixError, Noises, energy, random_stream, snr_gain
 from gan_denoise.settings import DataConfig
 from gan_denoise.writer import write
 
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
 _Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
+WIDEST_SNR = 100.0  # dB; beyond, one of the two is lost in 16 bits whatever the gain
 QUIETEST_NOISE = 10 ** (-78 / 20)  # RMS; below, rounding to 16 bits would change the SNR
 
 
@@ -44,7 +45,7 @@ def mix_at_snr(
         (noisy, clean, gain): float32 [samples] each, and the common gain, <= 1.
 
     Raises:
-        ValueError: When either is silent, or their lengths differ.
+        MixError: When either is silent, or their lengths differ.
     """
     return _add(clean, clean, noise, snr_db)
 
@@ -88,14 +89,17 @@ def write_pairs(
     Raises:
         AudioError: When a folder cannot be used, or the disk is full.
         FileExistsError: When `out` holds pairs already.
-        ValueError: When no SNR is given, or the noise is silent.
+        MixError: For an SNR or a length that cannot be, or where a mixture would be of silence.
     """
     out = Path(out)
     for side in (out / "noisy", out / "clean"):
         if side.exists() and (not side.is_dir() or any(side.iterdir())):
             raise FileExistsError(f"{side}: is there already; give another folder or remove it")
-    if not snrs:
-        raise ValueError("no SNR given; for instance -5, 0, 5")
+    if not snrs or not all(abs(snr_db) <= WIDEST_SNR for snr_db in snrs):
+        raise MixError(f"SNRs are within +-{WIDEST_SNR:g} dB, for instance -5,0,5; not "
+                       f"{', '.join(f'{snr_db:g}' for snr_db in snrs) or 'none'}")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise MixError(f"a mixture cannot last {seconds:g} s; give a length above 0, or none")
     recipe, data = data, data or DataConfig(loop_noise=1.0, resample_noise=0.0)
     speech = SpeechCrops(build_corpus(speech_folders, sample_rate, cache), data)
     noise = NoiseCrops(build_corpus(noise_folders, sample_rate, cache), data)
@@ -142,7 +146,10 @@ def _pair(index: int, snr_db: float, rng: np.random.Generator, speech: SpeechCro
         early = round(data.early_ms / 1000 * corpus.sample_rate)
         heard, clean = reverberate(clean, rir.clip(room), early)
     added, parts = draw(rng, speech.voices[index], len(clean))
-    noisy, clean, gain = _add(heard, clean, added, snr_db, QUIETEST_NOISE)
+    try:
+        noisy, clean, gain = _add(heard, clean, added, snr_db, QUIETEST_NOISE)
+    except MixError as error:
+        raise MixError(f"{corpus.names[index]}: {error}; remove it, or mix longer parts") from error
     files = [noise.corpus.names[part] for part in parts if not isinstance(part, str)]
     kinds = [part if isinstance(part, str) else
              noise.corpus.kinds[part][1] or Path(noise.corpus.names[part]).stem for part in parts]
@@ -159,7 +166,7 @@ def _one_of(noise: NoiseCrops) -> _Draw:
     def draw(rng: np.random.Generator, voice: int, samples: int) -> tuple[np.ndarray, list]:
         drawn = noise.draw(rng, samples)
         if drawn is None:
-            raise ValueError(f"only silence in {TRIES} draws of noise; remove silent recordings")
+            raise MixError(f"only silence in {TRIES} draws of noise; remove silent recordings")
         return drawn[0], [drawn[1]]
 
     return draw
@@ -187,7 +194,7 @@ def _add(heard: np.ndarray, clean: np.ndarray, noise: np.ndarray, snr_db: float,
          quietest: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
     """Return (noisy, clean, common gain): unclipped, and the noise's RMS not below `quietest`."""
     if clean.shape != noise.shape:
-        raise ValueError(f"clean has the shape {clean.shape}, noise {noise.shape}")
+        raise MixError(f"clean has the shape {clean.shape}, noise {noise.shape}")
     scaled = noise * np.float32(snr_gain(clean, noise, snr_db))
     noisy = heard + scaled
     lift = max(1.0, quietest / math.sqrt(energy(scaled) / len(scaled)))

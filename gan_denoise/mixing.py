@@ -20,6 +20,10 @@ from gan_denoise.settings import DataConfig
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 
 
+class MixError(ValueError):
+    """Speech and noise cannot be mixed: one line with the reason."""
+
+
 def random_stream(seed: int, step: int, index: int) -> np.random.Generator:
     """Return the random numbers of one item; streams of different items never overlap."""
     return np.random.Generator(np.random.Philox(key=seed, counter=(step << 64 | index) << 128))
@@ -40,12 +44,12 @@ def snr_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
         snr_db: Ratio of energies in dB.
 
     Raises:
-        ValueError: When either is silent.
+        MixError: When either is silent.
     """
     speech_energy, noise_energy = energy(clean), energy(noise)
     if speech_energy <= 0.0 or noise_energy <= 0.0:
         which = "clean" if speech_energy <= 0.0 else "noise"
-        raise ValueError(f"{which} is silent: no gain gives an SNR of {snr_db} dB")
+        raise MixError(f"{which} is silent: no gain gives an SNR of {snr_db} dB")
     return math.sqrt(speech_energy / noise_energy) * 10 ** (-snr_db / 20)
 
 

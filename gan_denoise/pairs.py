@@ -72,7 +72,8 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
         Pairs in the order of their names.
 
     Raises:
-        PairError: For a file without a partner, two files of one key, or twice the same folder.
+        PairError: For a file without a partner, two files of one key, twice the same folder, or
+            what is no folder.
         AudioError: When a folder is missing or holds no audio.
     """
     noisy, clean = Path(noisy), Path(clean)
@@ -215,6 +216,8 @@ def row_snr(row: Mapping[str, Any], path: Path) -> float | None:
 
 def _names(folder: Path) -> dict[str, Path]:
     names: dict[str, Path] = {}
+    if folder.is_file():
+        raise PairError(f"{folder}: is a file; give the folder that it lies in")
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in names:

@@ -63,7 +63,7 @@ class _Bar(NamedTuple):
 
 def distributions(survey: Survey, measures: Sequence[Measure]) -> Figure:
     """Draw a histogram a folder (rows) and measure (columns), on one axis a measure."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
     figure = new_figure(WIDTH, 0.7 + 0.85 * len(survey.folders))
     panels = figure.subplots(len(survey.folders), len(measures), sharex="col", squeeze=False)
@@ -78,7 +78,9 @@ def distributions(survey: Survey, measures: Sequence[Measure]) -> Figure:
                              va="center", fontsize=9)
         if measure.log:
             column[-1].set_xscale("log")
-            column[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            narrow = bins[-1] < 10 * bins[0]  # too narrow for enough of 1, 2, 5, 10, ...
+            column[-1].xaxis.set_major_locator(
+                AutoLocator() if narrow else LogLocator(subs=(1, 2, 5)))
             column[-1].xaxis.set_major_formatter("{x:g}")
             column[-1].xaxis.set_minor_formatter(NullFormatter())
         column[-1].set_xlabel(measure.label, fontsize=9)

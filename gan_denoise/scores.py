@@ -8,18 +8,19 @@ file stays in the rows and out of the means of the metrics that are infinite for
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import stdtrit
 
+from gan_denoise.checkpoint import write_atomically
 from gan_denoise.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -167,28 +168,27 @@ class Evaluation:
 
 
 def save(evaluation: Evaluation, out: Path) -> None:
-    """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder.
+
+    Raises:
+        CheckpointError: When they cannot be written.
+    """
     text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
-    _replace(out / "scores.json", lambda file: file.write(text + "\n"))
-
-    def write_csv(file: Any) -> None:
-        writer = csv.writer(file)
-        columns = evaluation.columns
+    write_atomically(out / "scores.json", lambda file: file.write(f"{text}\n".encode()))
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    columns = evaluation.columns
+    writer.writerow(["name", "system", "speaker", "snr_db", "seconds", "sample_rate", *columns,
+                     "lag_ms", "refused"])
+    for row in evaluation.rows:
+        lag = "" if row.lag is None else round(1000 * row.lag, 3)
+        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
         writer.writerow(
-            ["name", "system", "speaker", "snr_db", "seconds", "sample_rate", *columns, "lag_ms",
-             "refused"]
+            [row.name, row.system, row.speaker or "", "" if row.snr_db is None else row.snr_db,
+             round(row.seconds, 4), row.sample_rate,
+             *(row.scores.get(metric, "") for metric in columns), lag, reasons]
         )
-        for row in evaluation.rows:
-            lag = "" if row.lag is None else round(1000 * row.lag, 3)
-            reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
-            writer.writerow(
-                [row.name, row.system, row.speaker or "",
-                 "" if row.snr_db is None else row.snr_db, round(row.seconds, 4), row.sample_rate,
-                 *(row.scores.get(metric, "") for metric in columns), lag, reasons]
-            )
-
-    _replace(out / "scores.csv", write_csv)
+    write_atomically(out / "scores.csv", lambda file: file.write(table.getvalue().encode()))
 
 
 def read_scores(path: str | Path) -> Evaluation:
@@ -303,8 +303,8 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
     """Print the header, a table of means, changes and medians, and the means by SNR.
 
     Args:
-        evaluation: What to show; all metrics fit in 80 columns beside short names.
-        console: Where to print.
+        evaluation: What to show.
+        console: Where to print; a table that is too wide for it comes in parts.
         brief: Print the means of the main metrics and their changes only.
     """
     from rich.text import Text
@@ -317,44 +317,71 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
     for notice in evaluation.notices:
         console.print(Text(f"- {notice}", style="yellow"))
     shown = [name for name in evaluation.columns if not brief or name in _BRIEF]
-    table = _table("", shown)
+    _print(console, shown, lambda columns: _averages(evaluation, columns, brief))
+    if not brief and len(evaluation.by_snr()) > 1:
+        columns = [name for name in _BY_SNR if name in evaluation.columns]
+        _print(console, columns, lambda columns: _by_snr(evaluation, columns))
+
+
+def _print(console: Console, columns: Sequence[str], table: Callable[[Sequence[str]], Table]
+           ) -> None:
+    """Print a table of some columns, in parts alike where the console is too narrow for it."""
+    from rich.measure import Measurement
+
+    unbounded = console.options.update_width(10_000)
+    for parts in range(1, len(columns) + 1):
+        size = math.ceil(len(columns) / parts)
+        tables = [table(columns[at : at + size]) for at in range(0, len(columns), size)]
+        widths = [Measurement.get(console, unbounded, each).maximum for each in tables]
+        if max(widths) <= console.width or size == 1:
+            break
+    for each in tables:
+        console.print(each)
+
+
+def _averages(evaluation: Evaluation, columns: Sequence[str], brief: bool) -> Table:
+    """Return the table of means, changes with their margins, and medians."""
+    from rich.text import Text
+
+    table = _table("", columns)
 
     def block(title: str, systems: Iterable[str], cell: Callable[[str, str], Text]) -> None:
         table.add_section()
         table.add_row(Text(title, style="dim"))
         for system in systems:
-            table.add_row(Text(system), *(cell(system, metric) for metric in shown))
+            table.add_row(Text(system), *(cell(system, metric) for metric in columns))
 
     def change(system: str, metric: str) -> Text:
         return _change(evaluation.improvement(system, metric), metric,
                        evaluation.mean(NOISY, metric))
 
+    def margin(system: str, metric: str) -> Text:
+        value = evaluation.margin(system, metric)
+        return _share(_cell(value, metric), value, metric, evaluation.mean(NOISY, metric))
+
     block("mean", evaluation.systems, lambda s, m: _cell(evaluation.mean(s, m), m))
-    if len(evaluation.systems) > 1:
-        others = [system for system in evaluation.systems if system != NOISY]
+    others = [system for system in evaluation.systems if system != NOISY]
+    if others:
         block("vs noisy", others, change)
-        if not brief and len(evaluation.names) > 1:
-            block("± 95 %", others, lambda s, m: _share(
-                _cell(evaluation.margin(s, m), m), evaluation.margin(s, m), m,
-                evaluation.mean(NOISY, m),
-            ))
-    if brief:
-        console.print(table)
-        return
-    block("median", evaluation.systems, lambda s, m: _cell(evaluation.median(s, m), m))
-    console.print(table)
-    groups = evaluation.by_snr()
-    if len(groups) < 2:
-        return
-    columns = [name for name in _BY_SNR if name in evaluation.columns]
-    table = _table("mean by SNR (files)", columns)
-    for label, names in groups.items():
+    if others and not brief and len(evaluation.names) > 1:
+        block("± 95 %", others, margin)
+    if not brief:
+        block("median", evaluation.systems, lambda s, m: _cell(evaluation.median(s, m), m))
+    return table
+
+
+def _by_snr(evaluation: Evaluation, columns: Sequence[str]) -> Table:
+    """Return the table of means by SNR."""
+    from rich.text import Text
+
+    table = _table("mean by SNR\n(files)", columns)
+    for label, names in evaluation.by_snr().items():
         table.add_section()
         table.add_row(Text(f"{label} ({len(names)})", style="dim"))
         for system in evaluation.systems:
             cells = (_cell(evaluation.mean(system, m, names), m) for m in columns)
             table.add_row(Text(system), *cells)
-    console.print(table)
+    return table
 
 
 def _table(title: str, columns: Iterable[str]) -> Table:
@@ -422,14 +449,3 @@ def _row(content: dict[str, Any]) -> Row:
          for metric, value in content["scores"].items()},
         content["refused"], None if lag is None else lag / 1000, content.get("speaker"),
     )
-
-
-def _replace(path: Path, write: Callable[[TextIO], object]) -> None:
-    """Write a text file that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ def rooms(
         tuple[float, float], typer.Option(metavar="S S", help="Range of reverberation times.")
     ] = (0.15, 0.7),
     sample_rate: Annotated[int, typer.Option(min=1, help="Hz.")] = 16000,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
 ) -> None:
     """Write impulse responses of made-up rooms."""
     require("rooms", "pyroomacoustics", extra="rooms")
@@ -49,7 +49,9 @@ def explore(
     samples: Annotated[
         int, typer.Option(min=0, help="Recordings of each folder to look at and to hear.")
     ] = 4,
-    seed: Annotated[int, typer.Option(help="Of those drawn at random, from the sixth on.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of those drawn at random, from the sixth on.")
+    ] = 0,
     jobs: Annotated[
         int,
         typer.Option("--jobs", "-j", metavar="N", min=0, show_default=False,
@@ -62,12 +64,16 @@ def explore(
     goes on. To be told what is wrong with a folder, use check.
     """
     require("explore", "librosa", "matplotlib")
+    from gan_denoise.checkpoint import check_writable
     from gan_denoise.explore import make_page
     from gan_denoise.survey import save_csv, survey
 
     for path, suffixes in ((out, (".html", ".htm")), (csv, (".csv",))):
-        if path is not None and path.suffix.lower() not in suffixes:
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"{path}: expected a name that ends in {suffixes[0]}")
+        check_writable(path)
     with FileBar("files") as bar:
         surveyed = survey(folders, jobs, bar)
     for failure in surveyed.failures:
@@ -171,9 +177,7 @@ def tune(
     study: Annotated[
         Path, typer.Option(help="Folder of the study; one that is there goes on.")
     ],
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Settings: section.key=value.", show_default=False)
-    ] = None,
+    settings: Settings = None,
     init: Annotated[
         Path | None,
         typer.Option(help="Fine-tune from this run or model, not pretrain.", show_default=False),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def console(stderr: bool = False) -> Any:
-    """Return a console that writes to stdout or stderr."""
+    """Return a console that writes to stdout or stderr, names with brackets and colons as given."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def decoding(console: Any) -> Callable[[int, int], None]:

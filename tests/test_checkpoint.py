@@ -17,6 +17,7 @@ from gan_denoise.checkpoint import (
     CheckpointError,
     Progress,
     can_resume,
+    check_writable,
     finetune_config,
     load_state,
     read_progress,
@@ -172,6 +173,19 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(saved):
     assert "No space left" in str(refused.value)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [LATEST]
+
+
+def test_what_cannot_be_written_is_told_before_and_after(tmp_path):
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path / "file" / "page", "cannot be written"),
+                         (tmp_path / "file" / "deep" / "page", "cannot be written"),
+                         (tmp_path, "is a folder")):
+        with pytest.raises(CheckpointError, match=rf"{path}: {reason}.*; give"):
+            check_writable(path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'file' / 'page'}: cannot be written"):
+        write_atomically(tmp_path / "file" / "page", lambda file: file.write(b""))
+    check_writable(tmp_path / "new" / "folder" / "page")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_state_on_a_full_disk_leaves_the_old_one(saved, monkeypatch):

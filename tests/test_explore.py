@@ -173,6 +173,17 @@ def test_a_histogram_counts_every_recording_once():
     assert sorted(bar.get_height() for bar in panel.patches if bar.get_height()) == [10] * 4
 
 
+@pytest.mark.parametrize(("low", "high"), [(3.5, 3.5), (70.0, 330.0), (0.02, 7200.0)])
+def test_an_axis_has_numbers_on_it_however_narrow(low, high):
+    rows = [recording(str(k), seconds=x) for k, x in enumerate(np.geomspace(low, high, 5))]
+    measure = plots.Measure("s", lambda row: row.info.seconds, log=True)
+    figure = plots.distributions(Survey(("a",), tuple(rows), ()), [measure])
+    figure.draw_without_rendering()
+    left, right = figure.axes[0].get_xlim()
+    shown = [tick for tick in figure.axes[0].get_xticks() if left <= tick <= right]
+    assert 3 <= len(shown) <= 20
+
+
 @pytest.mark.parametrize("samples", [1, 700, 3 * RATE])
 def test_a_portrait_shows_waveform_mel_and_20_mfcc(samples):
     mel = Mel(AudioConfig(), MelConfig())

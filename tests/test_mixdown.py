@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 
 from gan_denoise.audio import read_mono
 from gan_denoise.mixdown import mix_at_snr, write_pairs
-from gan_denoise.mixing import snr_gain
+from gan_denoise.mixing import MixError, snr_gain
 from gan_denoise.settings import DataConfig
 
 RATE = 16000
@@ -142,5 +143,21 @@ class TestWritePairs:
         self._write(folders, out)
         with pytest.raises(FileExistsError, match="noisy"):
             self._write(folders, out)
-        with pytest.raises(ValueError, match="no SNR"):
-            self._write(folders, tmp_path / "other", snrs=())
+
+    @pytest.mark.parametrize(("wrong", "reason"), [
+        ({"snrs": ()}, "not none"), ({"snrs": (0.0, math.nan)}, "not 0, nan"),
+        ({"snrs": (math.inf,)}, "not inf"), ({"snrs": (-101.0,)}, "not -101"),
+        ({"seconds": 0.0}, "0 s"), ({"seconds": -1.0}, "-1 s"), ({"seconds": math.nan}, "nan s"),
+    ])
+    def test_what_cannot_be_mixed_is_one_line_and_no_folder(self, folders, tmp_path, wrong, reason):
+        with pytest.raises(MixError, match=reason):
+            self._write(folders, tmp_path / "out", **wrong)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_silent_part_of_a_recording_is_named(self, folders, tmp_path):
+        path = next(folders[0].rglob("*.wav"))
+        click = np.zeros(60 * RATE, "f4")
+        click[0] = 0.5
+        soundfile.write(path, click, RATE)
+        with pytest.raises(MixError, match=f"{path.name}: clean is silent.*longer parts"):
+            self._write(folders, tmp_path / "out", seconds=0.1)

@@ -155,3 +155,9 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     pair = Pair("a", tmp_path, tmp_path, split="test")
     with pytest.raises(PairError, match="no pairs to train on"):
         hold_out([pair], 0.2, 0)
+
+
+def test_a_file_in_place_of_a_folder_is_told(tmp_path):
+    touch(tmp_path, "noisy/a.wav", "clean/a.wav")
+    with pytest.raises(PairError, match=r"noisy/a.wav: is a file; give the folder"):
+        match_folders(tmp_path / "noisy" / "a.wav", tmp_path / "clean" / "a.wav")

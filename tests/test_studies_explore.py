@@ -14,6 +14,7 @@ from conftest import RATE
 from typer.testing import CliRunner
 
 from gan_denoise import synthetic
+from gan_denoise.checkpoint import CheckpointError
 from gan_denoise.cli import app
 
 pytest.importorskip("librosa")
@@ -53,6 +54,15 @@ def test_a_folder_without_audio_is_one_line_and_no_page(tmp_path):
     assert done.stderr.startswith(f"error: no audio found under {tmp_path}")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_cannot_be_written_is_told_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", np.zeros(100), RATE)
+    monkeypatch.setattr("gan_denoise.survey.survey", None)
+    for arguments in (["-o", "a.wav/page.html"], ["-o", "page.html", "--csv", "a.wav/rows.csv"]):
+        done = CliRunner().invoke(app, ["explore", ".", *arguments])
+        assert isinstance(done.exception, CheckpointError)
 
 
 def test_a_recording_is_not_taken_for_the_page(tmp_path):
