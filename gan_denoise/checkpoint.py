@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gan_denoise.config import ConfigError, check_resume, load_config
+from gan_denoise.config import ConfigError, check_resume, load_config, make_config
 from gan_denoise.settings import Config
 
 LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
@@ -42,7 +42,8 @@ class Progress:
         bad_in_row: How many of them just now, one after another.
         rollbacks: Times that the run went back to an earlier state.
         skipped: `[first, last]` step ranges whose updates a roll-back undid.
-        history: One dict of validation values per validation.
+        history: One dict of validation values per validation; the last one of `best.npz` is its
+            own.
         best: The validation value of `best.npz`, None before the first.
     """
 
@@ -141,18 +142,19 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
     the settings file nor an override names any recordings.
 
     Raises:
-        ConfigError: When an override would change the network.
+        ConfigError: When an override would change the network, or the two do not fit each other.
     """
     fixed = ("audio.", "mel.", "generator.")
     if refused := [override for override in overrides if override.startswith(fixed)]:
         raise ConfigError(f"{refused[0]}: --init {init} fixes the network, mel and audio settings")
     config, theirs = load_config(source, overrides), settings_of(init)
     data = config.data
-    named = data.speech or data.noisy or data.clean or data.pairs
-    return config.model_copy(update={
+    named = data.speech or data.noisy or data.clean or data.pairs or data.features
+    joined = config.model_copy(update={
         "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
         "data": data if named else theirs.data,
     })
+    return make_config(joined.model_dump(), origin=source)
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

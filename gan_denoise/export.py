@@ -95,8 +95,9 @@ def export(
             discriminator = build_discriminator(config)
             assign(discriminator.variables, judged.values(), run_dir)
             _save_weights(discriminator, build / "discriminator.weights.h5")
-        best = max(progress.history, key=lambda row: row.get(config.training.select_by, -np.inf))
         frame_rate = config.audio.sample_rate / config.mel.hop_length
+        if config.generator.frames:  # windows overlap: a frame is computed in several
+            frame_rate *= config.generator.frames / geometry["time_stride"]
         card = {
             "name": out.name,
             "kind": progress.kind,
@@ -110,7 +111,7 @@ def export(
             "sample_rate": config.audio.sample_rate,
             **geometry,
             "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
-            "validation": best,
+            "validation": progress.history[-1],
             **parity,
             "versions": {"gan_denoise": __version__, "keras": keras.__version__,
                          "tensorflow": tf.__version__, "python": platform.python_version()},

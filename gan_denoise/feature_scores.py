@@ -93,9 +93,14 @@ def evaluate_features(
         progress: Called with the number of clips done.
 
     Raises:
-        FeatureError: When a model returns another shape or what is not finite.
+        FeatureError: When models have different transforms, or one returns another shape or what is
+            not finite.
     """
-    config = next(iter(models.values())).config
+    first, config = next((name, model.config) for name, model in models.items())
+    for name, model in models.items():
+        if (model.config.audio, model.config.mel) != (config.audio, config.mel):
+            raise FeatureError(f"{name}: has another transform than {first}; evaluate each by "
+                               "itself")
     rate = config.audio.sample_rate
     rows = []
     for done, example in enumerate(examples, start=1):
@@ -105,9 +110,9 @@ def evaluate_features(
             if estimate.shape != example.noisy.shape or not np.isfinite(estimate).all():
                 raise FeatureError(f"{example.name}: {name} made {estimate.shape} of "
                                    f"{example.noisy.shape}, or values that are not finite")
-        estimates |= trivial_estimates(example.clean, example.noisy)
-        seconds = len(example.clean) * config.mel.hop_length / rate
         bands = np.s_[:, : config.mel.n_mels]
+        estimates |= trivial_estimates(example.clean[bands], example.noisy[bands])
+        seconds = len(example.clean) * config.mel.hop_length / rate
         for system, estimate in estimates.items():
             found = {name: _score(name, example.clean[bands], estimate[bands]) for name in METRICS}
             rows.append(Row(

@@ -11,27 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.config import dump_config
+from gan_denoise.config import dump_config, with_settings
 from gan_denoise.labels import speakers_of
 from gan_denoise.layouts import read_layout
 from gan_denoise.mel import Mel
 from gan_denoise.mixing import random_stream
-from gan_denoise.pairs import Pair, match_folders, split_by_speaker
+from gan_denoise.pairs import Pair, hold_out, match_folders, notes_beside, split_by_speaker
 from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import add_noise, draw_snr
 
 FORMAT = 1  # of index.json
 INDEX, SETTINGS = "index.json", "config.yaml"
-SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # of a pair -> folder
+SPLITS = ("train", "validation", "test")  # folders
 SHORTEST = 0.5  # of a clip: what is left of a recording below this is no clip of its own
 
 
@@ -70,7 +71,8 @@ def write_features(
 
     Recordings are cut into clips of `training.crop_seconds`; a rest of half a clip or more is
     filled up with silence, a shorter one left out unless it is all there is. Splits are those of
-    the layout, else speakers are held out, `data.valid_fraction` each for validation and test.
+    the layout, with validation held out as in training where it has none; without any, speakers
+    are held out, `data.valid_fraction` each for validation and test.
 
     Args:
         config: `data.noisy` and `data.clean`, or `data.pairs`, or `data.clean` alone: its noise is
@@ -82,13 +84,16 @@ def write_features(
         The settings to train with, as in `config.yaml`.
 
     Raises:
-        FeatureError: When `out` holds something, or `data` names nothing.
+        FeatureError: When `out` holds something, `data` names nothing, two recordings have one
+            name, or all are silent.
+        ConfigError: When the settings ask for what features do not have.
         AudioError, PairError: When the recordings cannot be used.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FeatureError(f"{out}: is there already; give another folder or remove it")
     pairs = _split(_recordings(config.data), config.data.valid_fraction)
+    settings = _to_train_with(config, out.resolve())
     mel = Mel(config.audio, config.mel)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
@@ -98,24 +103,19 @@ def write_features(
         for done, pair in enumerate(pairs, start=1):
             for clip, arrays in _clips(pair, config, mel, build):
                 clips.append(clip)
-                if clip.split == SPLITS["train"]:
+                if clip.split == "train":
                     ranges.add(arrays.values())
             if progress is not None:
                 progress(done, len(pairs))
-        if not any(clip.split == SPLITS["train"] for clip in clips):
-            raise FeatureError("no recording to train on: all are of the validation or test set")
-        measure = config.mel.n_mfcc and not config.mel.mfcc_range
-        settings = config.model_copy(update={
-            "mel": config.mel.model_copy(update=ranges.settings(config) if measure else {}),
-            "data": _trained_on(config.data, out.resolve()),
-        })
+        if config.mel.n_mfcc and not config.mel.mfcc_range:
+            settings = with_settings(settings, ranges.settings(config))
         index = {"format": FORMAT, "audio": settings.audio.model_dump(mode="json"),
                  "mel": settings.mel.model_dump(mode="json"), "clips": [asdict(c) for c in clips]}
         (build / INDEX).write_text(json.dumps(index, indent=0), encoding="utf-8")
         (build / SETTINGS).write_text(dump_config(settings), encoding="utf-8")
         if out.exists():
             out.rmdir()
-        shutil.move(build, out)
+        os.rename(build, out)
     return settings
 
 
@@ -128,40 +128,37 @@ class FeatureFolder:
         digest: Hash of all of them.
 
     Raises:
-        FeatureError: When it is none, or was made with another transform.
+        FeatureError: When it is none, is damaged, or was made with another transform.
     """
 
     def __init__(self, root: str | Path, config: Config):
         self.root = Path(root)
-        try:
-            text = (self.root / INDEX).read_text(encoding="utf-8")
-        except OSError as error:
-            raise FeatureError(f"{self.root}: no folder of features ({INDEX}: {error.strerror}); "
-                               "gan-denoise features writes one") from error
-        index = json.loads(text)
-        if index["format"] > FORMAT:
-            raise FeatureError(f"{self.root}: written by a newer gan_denoise; upgrade, or write it "
-                               "anew")
-        for section in ("audio", "mel"):
+        made_with, clips, self.digest = _read_index(self.root)
+        for section, theirs in made_with.items():
             ours = getattr(config, section).model_dump(mode="json")
-            theirs = index[section]
             other = [f"{section}.{key} {theirs.get(key)}" for key in ours
                      if ours[key] != theirs.get(key)]
             if other:
                 raise FeatureError(f"{self.root}: made with {', '.join(other)}; train with "
                                    f"--config {self.root / SETTINGS}, or write them anew")
         self.config, self.mel = config, Mel(config.audio, config.mel)
-        self.digest = hashlib.sha256(text.encode()).hexdigest()
-        self.clips: dict[str, list[Clip]] = {split: [] for split in SPLITS.values()}
-        for row in index["clips"]:
-            clip = Clip(**row)
-            self.clips[clip.split].append(clip)
+        self.clips = {split: [clip for clip in clips if clip.split == split]
+                      for split in SPLITS}
 
     def read(self, clip: Clip) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return (noisy, clean) as mel01, float32 `[frames, bands]`; None where noise is added."""
-        with np.load(self.root / clip.file) as arrays:
-            scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
-        return scaled.get("noisy"), scaled["clean"]
+        """Return (noisy, clean) as mel01, float32 `[frames, bands]`; None where noise is added.
+
+        Raises:
+            FeatureError: When the file is damaged.
+        """
+        path = self.root / clip.file
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
+            return scaled.get("noisy"), scaled["clean"]
+        except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
+            raise FeatureError(f"{path}: is not a whole clip ({error}); write the features "
+                               "anew") from error
 
     def source(self, splits: Sequence[str], seed: int) -> FeatureSource:
         """Return random crops of the clips of some splits.
@@ -190,7 +187,8 @@ class FeatureSource:
     def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (noisy, clean), float32 `[batch, frames, bands]`."""
         frames, bands = self.folder.config.crop_shape
-        out = np.zeros((2, batch_size, frames, bands), np.float32)
+        out = np.empty((2, batch_size, frames, bands), np.float32)
+        out[:] = self.folder.mel.silence
         for item in range(batch_size):
             rng = random_stream(self.seed, step, item)
             clip = self.clips[int(rng.integers(len(self.clips)))]
@@ -202,6 +200,29 @@ class FeatureSource:
                      else add_noise(clean, draw_snr(self.folder.config.data, rng), rng))
             out[0, item, : len(clean)], out[1, item, : len(clean)] = noisy, clean
         return out[0], out[1]
+
+
+def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]:
+    """Return what a folder was made with (`audio`, `mel`), its clips, and the index's hash."""
+    try:
+        text = (root / INDEX).read_text(encoding="utf-8")
+        index = json.loads(text)
+        newer = index["format"] > FORMAT
+        made_with = {section: dict(index[section]) for section in ("audio", "mel")}
+        clips = [] if newer else [Clip(**row) for row in index["clips"]]
+    except OSError as error:
+        raise FeatureError(f"{root}: no folder of features ({INDEX}: {error.strerror}); "
+                           "gan-denoise features writes one") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise FeatureError(f"{root / INDEX}: is no index of features ({error!r}); write them "
+                           "anew") from error
+    if newer:
+        raise FeatureError(f"{root}: written by a newer gan_denoise; upgrade, or write it anew")
+    lost = [clip.file for clip in clips if not (root / clip.file).is_file()]
+    if lost:
+        raise FeatureError(f"{root}: {len(lost)} of {len(clips)} clips are missing, the first is "
+                           f"{lost[0]}; copy the folder again, or write it anew")
+    return made_with, clips, hashlib.sha256(text.encode()).hexdigest()
 
 
 # ---- Writing -----------------------------------------------------------------------------------
@@ -217,14 +238,18 @@ class _Ranges:
             self.high = np.maximum(self.high, frames.max(axis=0))
 
     def settings(self, config: Config) -> dict[str, object]:
-        """Return settings of the mel: all its bands share a range, each MFCC has its own."""
+        """Return settings by key: all bands of the mel share a range, each MFCC has its own.
+
+        Raises:
+            FeatureError: When all frames are the same.
+        """
         bands = config.mel.n_mels
         low, high = float(self.low[:bands].min()), float(self.high[:bands].max())
-        return {
-            "offset_db": -low, "range_db": high - low,
-            "mfcc_range": tuple((float(a), float(b)) for a, b in
-                                zip(self.low[bands:], self.high[bands:], strict=True)),
-        }
+        ranges = [(float(a), float(b)) for a, b in
+                  zip(self.low[bands:], self.high[bands:], strict=True)]
+        if any(low >= high for low, high in [(low, high), *ranges]):
+            raise FeatureError("the recordings to train on are silent throughout; give others")
+        return {"mel.offset_db": -low, "mel.range_db": high - low, "mel.mfcc_range": ranges}
 
 
 def _recordings(data: DataConfig) -> list[Pair]:
@@ -236,20 +261,23 @@ def _recordings(data: DataConfig) -> list[Pair]:
         raise FeatureError("give data.noisy and data.clean, or data.pairs, or data.clean alone")
     root = Path(data.clean)
     files = audio.find_audio(root)
+    notes = notes_beside(root)  # `mix` says whose a repeated utterance is, where no name does
     speakers = speakers_of((file, root) for file in files)
-    return [Pair(file.relative_to(root).with_suffix("").as_posix(), file, file, speaker)
+    return [Pair(file.relative_to(root).with_suffix("").as_posix(), file, file,
+                 notes.get(file.relative_to(root).as_posix(), {}).get("speaker") or speaker)
             for file, speaker in zip(files, speakers, strict=True)]
 
 
 def _split(pairs: Sequence[Pair], fraction: float) -> list[tuple[str, Pair]]:
     """Return (folder, pair): as the layout says, else by speaker."""
-    if any(pair.split for pair in pairs):
-        return [(SPLITS[pair.split or "train"], pair) for pair in pairs]
-    rest, test = split_by_speaker([pair.speaker for pair in pairs], fraction, seed=0)
-    share = fraction / (1 - fraction)  # of what is left
-    _, valid = split_by_speaker([pairs[i].speaker for i in rest], share, seed=0)
-    of = {int(i): "test" for i in test} | {int(rest[i]): "validation" for i in valid}
-    return [(of.get(number, "train"), pair) for number, pair in enumerate(pairs)]
+    test = [pair for pair in pairs if pair.split == "test"]
+    if not any(pair.split for pair in pairs):
+        rest, held = split_by_speaker([pair.speaker for pair in pairs], fraction, seed=0)
+        test, pairs = [pairs[i] for i in held], [pairs[i] for i in rest]
+        fraction /= 1 - fraction  # of what is left
+    train, valid = hold_out(pairs, fraction, seed=0)
+    chosen = zip(SPLITS, (train, valid, test), strict=True)
+    return [(split, pair) for split, pairs in chosen for pair in pairs]
 
 
 def _clips(
@@ -273,13 +301,19 @@ def _clips(
             arrays[side] = mel.features(mel.linear(mel.stft(padded))).astype(np.float16)
         name = f"{split}/{pair.name}" + (f".{number}" if count > 1 else "") + ".npz"
         path = build / name
+        if path.exists():
+            raise FeatureError(f"{pair.clean}: another recording has the name {name} too; rename "
+                               "or remove one")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         yield Clip(name, pair.speaker, pair.snr_db, len(arrays["clean"]), digest), arrays
 
 
-def _trained_on(data: DataConfig, out: Path) -> DataConfig:
-    blank = DataConfig()
-    paths = {key: getattr(blank, key) for key in ("noisy", "clean", "pairs")}
-    return data.model_copy(update=paths | {"features": os.fspath(out)})
+def _to_train_with(config: Config, out: Path) -> Config:
+    """Return the settings for a folder of features; they are refused now, not after the work."""
+    recordings = dict.fromkeys(("data.noisy", "data.clean", "data.pairs"))
+    # Validation has no waveform: there is no other score to select by.
+    return with_settings(config, recordings | {
+        "data.features": os.fspath(out), "training.select_by": "snr_mel",
+    })

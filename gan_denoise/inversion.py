@@ -57,13 +57,14 @@ def band_gain(
     recording all that the blur lost: harmonics, onsets. `gain_smoothing` blurs both alike, as a
     mean of the gain's decibels is the ratio of geometric means of the estimate and the noisy mel
     (a smoothed gain also has no musical noise: Breithaupt, Gerkmann & Martin 2007, who smooth it
-    in the cepstrum).
+    in the cepstrum). A network that was trained by the error of decibels estimates their mean,
+    which lies below the level that speech has when it is there; `gain_offset_db` gives some back.
 
     Args:
         mel: The transform of the model.
         noisy01: mel01 `[..., frames, bands]`.
         estimate01: Of the same shape.
-        inversion: `max_gain_db` and `gain_smoothing` are used.
+        inversion: `gain_smoothing`, `gain_offset_db` and `max_gain_db` are used.
 
     Returns:
         float32 `[..., frames, n_mels]`.
@@ -71,6 +72,7 @@ def band_gain(
     log_gain = mel.log_gain(noisy01, estimate01)
     if inversion.gain_smoothing != (1, 1):
         log_gain = _mean_around(log_gain, inversion.gain_smoothing)
+    log_gain += np.float32(inversion.gain_offset_db / 20)
     return np.minimum(10**log_gain, np.float32(10 ** (inversion.max_gain_db / 20)))
 
 

@@ -193,6 +193,11 @@ class Mel:
         """
         return self.scale(self.features(linear))
 
+    @property
+    def silence(self) -> np.ndarray:
+        """mel01 of a silent frame, float32 `[bands]`."""
+        return self.normalise(np.zeros(self.config.n_mels, np.float32))
+
     def denormalise(self, mel01: np.ndarray) -> np.ndarray:
         """Map mel01 `[..., bands]` back to a linear mel `[..., n_mels]`.
 
@@ -307,7 +312,8 @@ class GraphMel:
         if inversion.gain_smoothing != (1, 1):  # what lies beyond the edges is in no mean
             change = ops.average_pool(change[..., None], inversion.gain_smoothing, strides=1,
                                       padding="same")[..., 0]
-        decibel = ops.minimum(change * self.config.range_db, inversion.max_gain_db)
+        decibel = change * self.config.range_db + inversion.gain_offset_db
+        decibel = ops.minimum(decibel, inversion.max_gain_db)
         return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
 
 

@@ -96,7 +96,7 @@ class Model:
             mel01 of the same shape.
         """
         batch = noisy01 if noisy01.ndim == 3 else noisy01[None]
-        estimate = windowed(self._run, batch, self.frames)
+        estimate = windowed(self._run, batch, self.frames, self.mel.silence)
         return estimate if noisy01.ndim == 3 else estimate[0]
 
     def _run(self, noisy01: np.ndarray) -> np.ndarray:

@@ -85,7 +85,8 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
     if set(noisy_names) != set(clean_names):
         partner = _by_number(noisy_names, clean_names) or partner
     _refuse_orphans(noisy, clean, partner, clean_names)
-    notes = _folder_notes(noisy, clean)
+    together = noisy.resolve().parent == clean.resolve().parent
+    notes = notes_beside(noisy) if together else {}
     originals = [clean_names[partner[name]] for name in noisy_names]
     speakers = speakers_of((original, clean) for original in originals)
     pairs = []
@@ -270,13 +271,15 @@ def _refuse_orphans(
         )
 
 
-def _folder_notes(noisy: Path, clean: Path) -> dict[str, dict[str, Any]]:
-    """What a manifest beside the folders says, by file name."""
-    if noisy.resolve().parent != clean.resolve().parent:
-        return {}
+def notes_beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return `speaker` and `snr_db` by file, as a manifest beside a folder of recordings says.
+
+    Raises:
+        PairError: When it is broken.
+    """
     notes = {}
     for suffix in MANIFEST_SUFFIXES:
-        path = noisy.parent / f"manifest{suffix}"
+        path = folder.parent / f"manifest{suffix}"
         if path.is_file():
             for row in manifest_rows(path):
                 if row.get("file"):

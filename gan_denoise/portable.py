@@ -180,7 +180,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
     mel, rate = config.mel, config.audio.sample_rate
     bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2
     field, stride = receptive_field(config), time_stride(config)
-    smoothing = config.inversion.gain_smoothing
+    smoothing, offset_db = config.inversion.gain_smoothing, config.inversion.gain_offset_db
     reach = field + smoothing[0] // 2  # frames on each side that a gain depends on
     grid = mel.hop_length * stride
     frames = config.generator.frames
@@ -235,9 +235,10 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             "input": {"name": "noisy_mel"} | tensor, "output": {"name": "estimate_mel"} | tensor,
             "values": "mel01 of the noisy recording -> mel01 of the clean estimate",
             "receptive_field": field, "time_stride": stride,
-            **({"windows": f"it takes {frames} frames: window i begins at frame i {stride}, zeros "
-                           "behind the recording's last frame; where windows overlap, the estimate "
-                           "is their mean, weighted by min(1, (j + 0.5) / "
+            **({"windows": f"it takes {frames} frames: window i begins at frame i {stride}, "
+                           "frames of a mel of zeros, normalised, behind the recording's last; "
+                           "where windows overlap, the estimate is their mean, weighted by "
+                           "min(1, (j + 0.5) / "
                            f"{frames - stride}, ({frames} - j - 0.5) / {frames - stride}) at a "
                            "window's frame j"} if frames else {}),
             "formats": {name: {"file": FORMATS[name].file, "call": FORMATS[name].call}
@@ -250,6 +251,8 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
             **({"smoothing": list(smoothing), "smoothed": "before min, (estimate01 - noisy01) is "
                 "the mean over so many frames and bands around [t, m], those that there are"}
                if smoothing != (1, 1) else {}),
+            **({"offset_db": offset_db, "raised": "before min, offset_db is added to the decibels"}
+               if offset_db else {}),
             "spread_formula": "spread[m, k] = bank[m, n(k)] / sum over j of bank[j, n(k)]",
             "uncovered_bins": "n(k) = k where bin k has a band over it (its column of bank sums "
                               "to more than 0), else the nearest such bin; of two equally near "

@@ -16,6 +16,7 @@ from gan_denoise.mel import Mel
 RANGE_DB = 80.0  # below the loudest band of all signals: what a picture shows
 WIDTH, PANEL_HEIGHT, HEAD_HEIGHT = 1000, 190, 60  # pixels
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
+TICK_GAP = 0.07  # of the axis, between two of them
 GRID = 2  # pixels between the mels of a grid
 COLOURS = 256  # of the palette that keeps a PNG small
 
@@ -76,9 +77,18 @@ def spectrogram_figure(
 
 
 def mel_ticks(mel: Mel) -> tuple[list[float], list[str]]:
-    """Return where round frequencies lie on an axis of mel bands, and how to write them."""
-    inside = [hertz for hertz in TICKS if hertz < mel.sample_rate / 2]
-    return [_band_of(hertz, mel) for hertz in inside], [_hertz(hertz) for hertz in inside]
+    """Return where round frequencies lie on an axis of mel bands, and how to write them.
+
+    From the highest down, as long as they do not crowd: an STFT's own bins leave the low ones out.
+    """
+    places: dict[str, float] = {}
+    for hertz in reversed(TICKS):
+        place = _band_of(hertz, mel)
+        if places and min(places.values()) - place < TICK_GAP * mel.config.n_mels:
+            break
+        if hertz < mel.sample_rate / 2:
+            places[_hertz(hertz)] = place
+    return list(places.values()), list(places)
 
 
 def mel_image(mel01: np.ndarray) -> np.ndarray:

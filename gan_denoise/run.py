@@ -176,7 +176,8 @@ class _Loop:
                 tracker.close()
             if self.trainer.adversary is not None:
                 self.trainer.adversary.close()
-        best = max(self.progress.history, key=self._rank, default={})
+        stored = self.run_dir / BEST
+        best = read_progress(stored).history[-1] if stored.is_file() else {}
         return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed,
                       self.report.wait_share)
 

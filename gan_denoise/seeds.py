@@ -39,8 +39,8 @@ TEST_SNRS = (-5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
 DIGITS_SNR = -8.0
 SPEECH_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 STFT_SNRS, NEAR_ZERO_SNRS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 0.2, 0.3, 0.4, 0.5)
-STFT_CLIPS, ROOMS = 600, 60  # clips of 8 seconds: 80 minutes
-TEST_CLIPS, TRAIN_CLIPS = 100, 2000  # that are written as files; of each SNR for TEST_SNRS
+STFT_CLIPS, ROOMS = 600, 60  # clips of 8 seconds: 80 minutes; rooms of either set
+TEST_CLIPS, TRAIN_CLIPS = 100, 8000  # that are written as files; of each SNR for TEST_SNRS
 NOTE = "study.json"  # what a folder is made of
 SHOWN = 6  # clips of a picture of features
 TEST_SECONDS = 3.0  # enough for PESQ and STOI; shorter utterances of a speaker are joined
@@ -118,6 +118,13 @@ class Study:
                         seconds=TEST_SECONDS if seconds is None else seconds, data=recipe,
                         rir_folders=rooms)
         return folder
+
+    def rooms(self, name: str, rate: int, seed: int) -> list[Path]:
+        """Return a folder of made-up rooms, in a list."""
+        folder = self.out / name
+        if not folder.is_dir():
+            write_rooms(folder, ROOMS, rate, seed=seed)
+        return [folder]
 
     def score(self, folder: Path, models: Mapping[str, Enhancer], name: str = "scores") -> None:
         """Evaluate models on a folder of pairs beside noisy, the trivial systems and the oracle.
@@ -211,11 +218,9 @@ def stft(study: Study) -> None:
     """
     base = study.config("seeds/stft-cnn")
     rate, seconds = base.audio.sample_rate, base.training.crop_seconds
-    rooms = study.out / "rooms"
-    if not rooms.is_dir():
-        write_rooms(rooms, ROOMS, rate)
-    mixed = {"seconds": seconds, "recipe": base.data, "rooms": [rooms]}
-    material = study.pairs("train", rate, STFT_SNRS, STFT_CLIPS, test=False, **mixed)
+    mixed = {"seconds": seconds, "recipe": base.data}
+    rooms, test_rooms = study.rooms("rooms", rate, 0), study.rooms("test-rooms", rate, 1)
+    material = study.pairs("train", rate, STFT_SNRS, STFT_CLIPS, test=False, rooms=rooms, **mixed)
     features = study.out / "features"
     if not features.is_dir():
         sides = [f"data.{side}={material / side}" for side in ("noisy", "clean")]
@@ -228,7 +233,7 @@ def stft(study: Study) -> None:
                                   f"data.merge_validation={str(merged).lower()}")
             models[name] = study.model(config, name.replace(", ", "-"))
     for name, snrs in (("near-zero", NEAR_ZERO_SNRS), ("scores", STFT_SNRS)):
-        test = study.pairs(f"test-{name}", rate, snrs, TEST_CLIPS, **mixed)
+        test = study.pairs(f"test-{name}", rate, snrs, TEST_CLIPS, rooms=test_rooms, **mixed)
         study.score(test, models, name)
 
 
@@ -274,12 +279,15 @@ def reproduce(
 
 
 def _claim(out: Path, system: str, recordings: Recordings, settings: Sequence[str]) -> None:
-    """Note what a folder is made of, and refuse one that is made of something else."""
+    """Note what a folder is made of, and refuse one that is made of something else.
+
+    A note alone may be replaced: it is of a command that failed at its first stage.
+    """
     folders = {name: [str(path.resolve()) for path in paths]
                for name, paths in vars(recordings).items()}
     ours = {"system": system, **folders, "settings": list(settings)}
     note = out / NOTE
-    if note.is_file():
+    if note.is_file() and any(path != note for path in out.iterdir()):
         theirs = json.loads(note.read_text(encoding="utf-8"))
         other = [name for name in ours if ours[name] != theirs.get(name)]
         if other:

@@ -246,6 +246,7 @@ class TrainingConfig(Section):
 class InversionConfig(Section):
     name: Literal["gain", "gain+phase", "griffinlim"] = "gain"
     max_gain_db: NonNegative = 0.0  # largest amplification by the gain
+    gain_offset_db: float = 0.0  # added to the gain's decibels
     gain_smoothing: tuple[Odd, Odd] = (1, 1)  # frames and bands that its decibels are a mean over
     phase_steps: Count = 2  # of gain+phase
     griffinlim_steps: Count = 60

@@ -225,8 +225,8 @@ class ConsoleReport:
             for name, value in values.items() if name.startswith(("loss/", "discriminator/"))
         )
         left = ""
-        if total is not None:
-            left = f" · {_clock((total - step) / max(self.steps_per_second, 1e-9))} left"
+        if total is not None and self._recent:
+            left = f" · {_clock((total - step) / self.steps_per_second)} left"
         text = (f"{shown} · {self.audio_speed:.0f} audio s/s · {self.wait_share:.0%} waiting for "
                 f"data{left}")
         of = "" if total is None else f"/{total}"

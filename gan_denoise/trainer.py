@@ -225,7 +225,7 @@ class Trainer:
             parts = (mels[at : at + size] for at in range(0, len(mels), size))
             return np.concatenate([self._estimate(tf.constant(part)).numpy() for part in parts])
 
-        return windowed(run, noisy01, self.config.generator.frames)
+        return windowed(run, noisy01, self.config.generator.frames, self.mel.silence)
 
     def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Score the EMA generator on the validation clips, through `gain` inversion.

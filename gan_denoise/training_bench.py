@@ -35,13 +35,14 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
         part of it, GFLOP/s of each, and of the machine's matrix product (float32, all threads).
     """
     set_up(config.training)
-    shape = (config.training.batch_size, config.crop_samples)
+    shape = (config.training.batch_size, *config.crop_shape)
     rng = np.random.default_rng(0)
     clean = rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     trainer = Trainer(config, Material(None, noisy[:1], clean[:1], "", "noise"))
     trainer.progress.total_steps = WARM + steps
-    mels = tf.constant(trainer.mel.mel01(noisy))
+    heard = config.data.features is None
+    mels = tf.constant(trainer.mel.mel01(noisy) if heard else noisy)
 
     @tf.function
     def gradient() -> Any:

@@ -164,7 +164,9 @@ class _Sitting:
         if over:
             return None
         if self.left:
-            return Trial(self.study, self.left.pop(0)._trial_id)
+            left = self.left.pop(0)
+            self.study.sampler = _sampler(self.settings, left.number)  # of what it has not drawn
+            return Trial(self.study, left._trial_id)
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         finished = sum(state.is_finished() for state in states)
         if finished + len(self.running) >= self.settings.trials:
@@ -296,6 +298,9 @@ def _require_optuna() -> None:
 
 def _check(config: Config, kind: str) -> None:
     check_readiness(config, kind)
+    if config.data.features is not None and config.tune.metric in ("si_sdr", "pesq_wb"):
+        raise TuningError(f"tune.metric={config.tune.metric}: data.features has no waveform; take "
+                          "snr_mel, psnr_mel or mse_mel")
     if config.tune.metric == "pesq_wb":
         require_pesq(config, "tune.metric=pesq_wb", "tune.metric=si_sdr")
 

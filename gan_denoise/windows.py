@@ -17,23 +17,27 @@ def window_hop(frames: int) -> int:
     return max(frames // 2, 1)
 
 
-def windowed(run: Callable[[np.ndarray], np.ndarray], mel01: np.ndarray, frames: int) -> np.ndarray:
+def windowed(
+    run: Callable[[np.ndarray], np.ndarray], mel01: np.ndarray, frames: int, silence: np.ndarray
+) -> np.ndarray:
     """Return the estimate of a whole mel.
 
     Args:
         run: Network, `[windows, frames, bands]` to the same shape.
         mel01: `[batch, any frames, bands]`; behind its end a window sees silence.
         frames: Length of a window; 0 for a network that takes any number of frames at once.
+        silence: A silent frame, `[bands]`: zeros, but for MFCC.
 
     Returns:
         Of mel01's shape and type.
     """
     if not frames:
         return run(mel01)
-    _, total, bands = mel01.shape
+    batch, total, bands = mel01.shape
     hop = window_hop(frames)
     count = max(-(-(total - frames) // hop), 0) + 1
-    padded = np.pad(mel01, ((0, 0), (0, (count - 1) * hop + frames - total), (0, 0)))
+    padded = np.empty((batch, (count - 1) * hop + frames, bands), mel01.dtype)
+    padded[:, :total], padded[:, total:] = mel01, silence
     starts = range(0, count * hop, hop)
     windows = np.stack([padded[:, start : start + frames] for start in starts], axis=1)
     estimates = run(windows.reshape(-1, frames, bands)).reshape(windows.shape)

@@ -63,6 +63,7 @@ for channel in recording.T:  # each by itself, in place
     decibel = (estimate01 - noisy01) * dsp["normalisation"]["range_db"]
     for size in dsp["gain"].get("smoothing", []):  # over frames, then over bands
         decibel = mean_around(decibel, size).T
+    decibel += dsp["gain"].get("offset_db", 0)
     gain = 10 ** (np.minimum(decibel, dsp["gain"]["max_gain_db"]) / 20) @ spread_matrix(bank)
     channel[:] = istft(gain * spectrum, w, hop, len(channel), dsp["istft"]["weight_floor"])
 soundfile.write(target, recording, rate, "FLOAT")

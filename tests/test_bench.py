@@ -92,6 +92,13 @@ def test_a_training_step_is_told_in_audio_and_in_work(monkeypatch, clock):
     assert f"{1000 * TICK:g} ms a step" in shown.getvalue()
 
 
+def test_a_training_step_on_features_is_timed(monkeypatch, clock):
+    monkeypatch.setattr(training_bench, "time", clock)
+    monkeypatch.setattr(training_bench, "SIZE", 64)
+    config = tiny_config(data={"features": "synthetic"}, training={"select_by": "snr_mel"})
+    assert training_bench.measure_training(config, steps=1)["step_ms"] == 1000 * TICK
+
+
 def test_a_networks_work_is_three_times_its_forward_pass(monkeypatch, clock):
     monkeypatch.setattr(training_bench, "time", clock)
     for seconds in (1.0, 2.0):

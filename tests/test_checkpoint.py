@@ -281,5 +281,18 @@ def test_fine_tuning_keeps_the_network_and_where_unnamed_the_recordings(tmp_path
         finetune_config("debug", ["generator.width=3"], tmp_path / "run")
 
 
+def test_fine_tuning_takes_the_features_that_are_named_and_refuses_what_does_not_fit(tmp_path):
+    features = {"data": {"features": "synthetic"}, "training": {"select_by": "snr_mel"}}
+    write_run(tmp_path / "run", tiny_config(**features))
+    config = finetune_config("debug", ["data.features=mine", "training.select_by=snr_mel"],
+                             tmp_path / "run")
+    assert config.data.features == "mine"
+    with pytest.raises(ConfigError, match=r"debug: .*no waveform, which training"):
+        finetune_config("debug", ["training.select_by=si_sdr"], tmp_path / "run")
+    write_run(tmp_path / "fixed", tiny_config(generator={"frames": 65}))
+    with pytest.raises(ConfigError, match=r"debug: training\.crop_seconds: a crop has"):
+        finetune_config("debug", ["training.crop_seconds=1"], tmp_path / "fixed")
+
+
 def test_the_names_of_states_are_part_of_the_format():
     assert (LATEST, BEST, SETTINGS) == ("latest.npz", "best.npz", "config.yaml")

@@ -66,6 +66,23 @@ def test_mfcc_take_no_part():
     assert result.rows[1].scores["mse_mel"] == 0
 
 
+def test_the_best_gain_is_that_of_the_mel():
+    config = tiny_config(mel={"n_mfcc": 2, "mfcc_range": [[0.0, 1.0]] * 2},
+                         generator={"head": "direct"})
+    clean = np.full((4, 18), 0.5, np.float32)
+    noisy = np.concatenate([2 * clean[:, :16], clean[:, 16:]], axis=1)
+    result = evaluate_features(iter([Example("a", noisy, clean)]), {"m": Fake(lambda x: x, config)})
+    assert result.mean("best gain", "mse_mel") == pytest.approx(0, abs=1e-12)
+
+
+def test_models_of_other_transforms_are_not_compared():
+    other = tiny_config(mel={"fmin": 50.0}, data={"features": "synthetic"},
+                        training={"select_by": "snr_mel"})
+    same = lambda x: x  # noqa: E731
+    with pytest.raises(FeatureError, match="b: has another transform than a"):
+        evaluate_features(iter(()), {"a": Fake(same), "b": Fake(same, other)})
+
+
 @pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x * np.nan])
 def test_a_model_that_returns_something_else_is_named(change):
     examples = made_up_examples(CONFIG, 1, (5.0,))

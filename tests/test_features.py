@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import RATE, tiny_config
 
-from gan_denoise import audio
+from gan_denoise import audio, synthetic
 from gan_denoise.config import ConfigError, load_config
 from gan_denoise.dataset import load_material
 from gan_denoise.features import FeatureError, FeatureFolder, write_features
 from gan_denoise.mel import Mel
 from gan_denoise.metrics import snr_mel
+from gan_denoise.mixdown import write_pairs
 from gan_denoise.run import train
 from gan_denoise.writer import write
 
 MFCC = {"n_mfcc": 4}
-FEATURE_RUN = {"select_by": "snr_mel", "steps": 3, "crop_seconds": 20 * 64 / RATE}
+CROP = {"steps": 3, "crop_seconds": 20 * 64 / RATE}
+FEATURE_RUN = CROP | {"select_by": "snr_mel"}
 
 
 def config_of(folders=None, sides=("noisy", "clean"), data=None, **sections):
@@ -81,6 +86,71 @@ def test_the_settings_written_are_those_to_train_with(written):
     assert load_config(out / "config.yaml") == settings
     assert settings.data.features == str(out)
     assert settings.data.noisy is None
+
+
+def test_settings_that_select_by_sound_become_settings_to_train_with(folders, tmp_path):
+    write_features(config_of(folders, training=CROP), tmp_path / "out")
+    assert load_config(tmp_path / "out/config.yaml").training.select_by == "snr_mel"
+
+
+@pytest.mark.parametrize(("sections", "word"), [
+    ({"losses": {"complex_weight": 0.1}}, r"losses\.complex_weight needs"),
+    ({"data": {"valid_noisy": "there", "valid_clean": "here"}}, "leave out valid_noisy, valid_cl"),
+])
+def test_settings_that_nothing_could_train_with_are_refused_before_the_work(
+    folders, tmp_path, sections, word
+):
+    with pytest.raises(ConfigError, match=word):
+        write_features(config_of(folders, **sections), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layout_without_validation_has_it_held_out_as_in_training(tmp_path):
+    tone = 0.5 * np.sin(np.arange(2000)).astype(np.float32)
+    for number, speaker in enumerate(("p226", "p287", "p300", "p301")):
+        for side in ("noisy", "clean"):
+            write(tmp_path / f"{side}_trainset_28spk_wav/{speaker}_001.wav", tone / 2, RATE)
+            write(tmp_path / f"{side}_testset_wav/p232_00{number}.wav", tone, RATE)
+    settings = write_features(config_of(data={"pairs": str(tmp_path)}), tmp_path / "out")
+    clips = FeatureFolder(tmp_path / "out", settings).clips
+    assert {split: {clip.speaker for clip in clips[split]} for split in clips} == {
+        "train": {"p300", "p301"}, "validation": {"p226", "p287"}, "test": {"p232"}}
+
+
+def test_an_utterance_that_mix_repeats_is_in_one_split(tmp_path):
+    """It is named `3_jackson_0_2`, which tells no speaker; the manifest does."""
+    for speaker in ("george", "jackson", "lucas", "theo"):
+        for digit in range(3):
+            voice = 0.5 * synthetic.voice(len(speaker), 0.2, seed=digit)
+            write(tmp_path / f"speech/{digit}_{speaker}_0.wav", voice, RATE)
+    write(tmp_path / "noise/a.wav", synthetic.noise("white", 0.5, seed=0), RATE)
+    rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mix", RATE, (5,),
+                       count=30)
+    settings = write_features(
+        config_of(data={"clean": str(tmp_path / "mix/clean")}), tmp_path / "out")
+    speakers = {f"{row['file'].removesuffix('.wav')}": row["speaker"] for row in rows}
+    clips = FeatureFolder(tmp_path / "out", settings).clips
+    found = {split: {speakers[clip.file.partition("/")[2].split(".")[0]] for clip in clips[split]}
+             for split in clips}
+    assert sorted(map(len, found.values())) == [1, 1, 2]
+    assert len(set.union(*found.values())) == 4
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    """The second clip of `a` and the only one of `a.1` would be one file."""
+    for speaker in "bcde":
+        for name, length in (("a", 3000), ("a.1", 1000)):
+            write(tmp_path / "clean" / speaker / f"{name}.wav", np.full(length, 0.1, "f4"), RATE)
+    with pytest.raises(FeatureError, match=r"another recording has the name train/\w/a\.1\.npz"):
+        write_features(config_of(tmp_path, ["clean"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recordings_of_silence_alone_have_no_ranges(tmp_path):
+    for speaker in "abcd":
+        write(tmp_path / "clean" / speaker / "x.wav", np.zeros(3000, np.float32), RATE)
+    with pytest.raises(FeatureError, match="silent throughout"):
+        write_features(config_of(tmp_path, ["clean"], mel=MFCC), tmp_path / "out")
 
 
 def test_a_rest_of_a_recording_is_filled_up_with_silence(tmp_path):
@@ -149,6 +219,43 @@ def test_another_transform_is_refused_and_the_right_settings_named(written):
 def test_a_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(FeatureError, match="no folder of features"):
         FeatureFolder(tmp_path, config_of())
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    """(settings, folder that may be damaged)."""
+    settings, out = written
+    return settings, Path(shutil.copytree(out, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1, "audio": {}, "mel": {}}'])
+def test_a_damaged_index_is_told(copied, text):
+    settings, folder = copied
+    (folder / "index.json").write_text(text)
+    with pytest.raises(FeatureError, match=r"index\.json: is no index of features"):
+        FeatureFolder(folder, settings)
+
+
+def test_a_folder_of_a_newer_format_is_told(copied):
+    settings, folder = copied
+    text = (folder / "index.json").read_text().replace('"format": 1', '"format": 2')
+    (folder / "index.json").write_text(text.replace('"speaker"', '"voice"'))
+    with pytest.raises(FeatureError, match="a newer gan_denoise"):
+        FeatureFolder(folder, settings)
+
+
+def test_a_missing_clip_is_told_at_once_and_a_damaged_one_by_name(copied):
+    settings, folder = copied
+    opened = FeatureFolder(folder, settings)
+    clip, path = opened.clips["test"][0], folder / opened.clips["test"][0].file
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"junk"):
+        path.write_bytes(content)
+        with pytest.raises(FeatureError, match=f"{clip.file}: is not a whole clip"):
+            opened.read(clip)
+    path.unlink()
+    with pytest.raises(FeatureError, match=f"1 of 120 clips are missing, the first is {clip.file}"):
+        FeatureFolder(folder, settings)
 
 
 def test_ranges_that_are_not_measured_stop_training(folders):

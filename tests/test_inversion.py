@@ -77,18 +77,21 @@ def test_an_estimate_above_the_noisy_mel_changes_nothing_by_default(clips):
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3, 7]),
-       st.sampled_from([1, 3, 7]), st.integers(0, 99))
-def test_a_smoothed_gain_is_the_mean_of_the_decibels_around(rows, bands, over, across, seed):
+       st.sampled_from([1, 3, 7]), st.sampled_from([0.0, 6.0, -3.0]), st.integers(0, 99))
+def test_a_smoothed_gain_is_the_mean_of_the_decibels_around(
+    rows, bands, over, across, offset_db, seed
+):
     narrow = Mel(AudioConfig(), MelConfig(n_mels=bands, range_db=60.0))
     noisy01, estimate01 = np.random.default_rng(seed).random((2, rows, bands), np.float32)
-    inversion = InversionConfig(gain_smoothing=(over, across), max_gain_db=100.0)
+    inversion = InversionConfig(gain_smoothing=(over, across), max_gain_db=100.0,
+                                gain_offset_db=offset_db)
     found = 20 * np.log10(band_gain(narrow, noisy01, estimate01, inversion))
     change = 60.0 * (estimate01 - noisy01)
     for t in range(rows):
         for m in range(bands):
             around = change[max(t - over // 2, 0) : t + over // 2 + 1,
                             max(m - across // 2, 0) : m + across // 2 + 1]
-            assert found[t, m] == pytest.approx(around.mean(), abs=1e-3)
+            assert found[t, m] == pytest.approx(around.mean() + offset_db, abs=1e-3)
 
 
 def test_a_smoothed_gain_leaves_the_harmonics_that_a_blurred_estimate_lost(clips):

@@ -158,7 +158,8 @@ def test_numpy_and_graph_agree_with_a_short_window():
 
 
 @pytest.mark.parametrize("inversion", [
-    InversionConfig(), InversionConfig(max_gain_db=6.0), InversionConfig(gain_smoothing=(5, 9)),
+    InversionConfig(), InversionConfig(max_gain_db=6.0),
+    InversionConfig(gain_smoothing=(5, 9), gain_offset_db=-2.0),
 ])
 def test_numpy_and_graph_apply_the_same_gain(inversion):
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from PIL import Image
 
 from gan_denoise import report
 from gan_denoise.mel import Mel
-from gan_denoise.settings import Config
+from gan_denoise.settings import Config, MelConfig
 from gan_denoise.synthetic import voice
 
 RATE = 16000
@@ -101,3 +101,10 @@ def test_a_grid_of_mels_holds_each_where_it_belongs(tmp_path):
               for column in range(2)] for row in range(2)]
     assert tiles[0][0].max() < 10 < 220 < tiles[0][1].min()
     assert tiles[1][1].max() < 10 < 220 < tiles[1][0].min()
+
+
+def test_frequencies_on_an_axis_do_not_crowd():
+    stft = Config(mel=MelConfig(filters="stft", n_mels=257))
+    places, names = report.mel_ticks(Mel(stft.audio, stft.mel))
+    assert names == ["4k", "2k", "1k"]  # 500 Hz would be 16 of 257 bins below 1 kHz
+    assert places == pytest.approx([128, 64, 32])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +57,19 @@ def test_a_folder_of_them_is_the_same_for_the_same_seed(tmp_path):
         write_rooms(tmp_path / "a", 2)
 
 
+@pytest.mark.parametrize("rt60", [(0.7, 0.2), (-0.5, 0.5), (0, 0), (np.nan, np.nan), (0.2, np.inf)])
+def test_a_range_that_is_none_is_refused(rt60):
+    with pytest.raises(RoomError, match="give a range within"):
+        drawn(rt60=rt60)
+
+
+def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    with pytest.raises(RoomError, match=r"pip install 'gan-denoise\[rooms\]'"):
+        write_rooms(tmp_path / "rooms", 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reverberation_that_no_room_has_is_refused():
     with pytest.raises(RoomError, match=r"rt60 of 0\.001 to"):
         drawn(rt60=(0.001, 0.001))
@@ -63,6 +77,6 @@ def test_a_reverberation_that_no_room_has_is_refused():
 
 @pytest.mark.parametrize("rt60", [(0.7, 0.15), (-1.0, -0.5), (math.nan, math.nan), (0.0, 0.3)])
 def test_times_that_cannot_be_are_one_line_and_no_folder(tmp_path, rt60):
-    with pytest.raises(RoomError, match="no room has an rt60 of"):
+    with pytest.raises(RoomError, match="rt60 of .* give a range"):
         write_rooms(tmp_path / "rooms", 1, rt60=rt60)
     assert list(tmp_path.iterdir()) == []

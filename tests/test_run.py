@@ -28,8 +28,9 @@ from gan_denoise.checkpoint import (
     settings_of,
 )
 from gan_denoise.config import ConfigError, dump_config
+from gan_denoise.export import export
 from gan_denoise.run import TrainingError
-from gan_denoise.settings import Config
+from gan_denoise.settings import Config, DataConfig
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 
@@ -475,6 +476,21 @@ def test_the_best_state_is_chosen_by_the_score_that_is_asked_for(
     assert best.step == best.history[-1]["step"] == result.best["step"] == step
     assert progress_of(run_dir).best == best.best == SCORES[select_by][step // 2 - 1]
     assert [row["step"] for row in progress_of(run_dir).history] == [2, 4, 6, 8]
+
+
+def test_where_validation_is_trained_on_the_last_state_is_the_best_and_says_so(
+    tmp_path, monkeypatch
+):
+    scores = iter((1.0, 3.0, 2.0))
+    validate = Trainer.validate
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: (
+        {"si_sdr": next(scores)}, validate(trainer)[1]))
+    config = light(steps=6, validate_every=2)
+    config = config.model_copy(update={"data": DataConfig(merge_validation=True)})
+    result, _ = train(config, tmp_path / "run")
+    assert result.best == {"step": 6, "si_sdr": 2.0}
+    card = export(tmp_path / "run", tmp_path / "model")
+    assert card["validation"] == {"step": 6, "si_sdr": 2.0}
 
 
 def test_a_crop_is_as_long_as_the_settings_say():

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gan_denoise import seeds, studies
+from gan_denoise.config import ConfigError
 from gan_denoise.seeds import Recordings, SeedError, reproduce
 
 SMALL = ("training.steps=2", "training.batch_size=2", "training.validate_every=2",
@@ -79,6 +80,10 @@ def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, syste
     assert found["summary"]["silence"]["snr"]["mean"] == 0
     for model in systems:
         assert found["summary"][model]["si_sdr"]["mean"] is not None
+    if system == "stft":
+        rooms = {name: {row["rt60"] for row in json.loads((out / name / "rooms.json").read_text())}
+                 for name in ("rooms", "test-rooms")}
+        assert not rooms["rooms"] & rooms["test-rooms"]
     if system == "hybrid":
         for level in ("audio", "feature"):
             mel = scored(out / f"scores-{level}-level-mel")
@@ -97,11 +102,20 @@ def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
 
 def test_a_folder_of_another_study_is_refused(few, tmp_path, monkeypatch):
     results, log = consoles()
-    monkeypatch.setitem(seeds.SYSTEMS, "spectrograms", lambda study: None)
-    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
-    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    monkeypatch.setitem(seeds.SYSTEMS, "spectrograms", lambda study: (study.out / "runs").mkdir(
+        exist_ok=True))
+    for _ in range(2):
+        reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
     with pytest.raises(SeedError, match="made with other settings"):
         reproduce("spectrograms", tmp_path, Recordings(), (), results, log)
+
+
+def test_a_mistake_can_be_mended(tmp_path):
+    results, log = consoles()
+    with pytest.raises(ConfigError, match=r"training\.stepz"):
+        reproduce("spectrograms", tmp_path, Recordings(), ["training.stepz=2"], results, log)
+    with pytest.raises(ConfigError, match=r"training\.stepy"):
+        reproduce("spectrograms", tmp_path, Recordings(), ["training.stepy=2"], results, log)
 
 
 def test_a_system_without_its_recordings_says_which(tmp_path, recordings):

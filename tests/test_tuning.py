@@ -7,6 +7,7 @@ import io
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,7 +268,10 @@ def test_a_validation_that_is_done_again_after_a_kill_counts_once(quick, tmp_pat
     trial = database.ask({"training.learning_rate": optuna.distributions.FloatDistribution(
         1e-5, 1e-1, log=True)})  # killed before it was all drawn
     trial.report(5.0, 5)
+    shutil.copytree(tmp_path, tmp_path.with_name("again"))
     outcome, said = study(tmp_path, config_of(trials=2))
+    again, _ = study(tmp_path.with_name("again"), config_of(trials=2))
+    assert told(outcome) == told(again)  # also what had not been drawn
     assert "trial 1: training.learning_rate" in said
     assert "goes on" in said
     assert [row.state for row in outcome.rows] == ["complete"] * 2
@@ -408,6 +412,10 @@ def test_mistakes_write_nothing(tmp_path):
         study(tmp_path / "s", tiny_config(
             audio={"sample_rate": 8000}, training={"steps": 3},
             tune={"space": RATES, "metric": "pesq_wb"}), train=None)
+    with pytest.raises(TuningError, match=r"tune\.metric=si_sdr: data\.features has no waveform"):
+        study(tmp_path / "s", tiny_config(
+            data={"features": "synthetic"}, training={"steps": 3, "select_by": "snr_mel"},
+            tune={"space": RATES, "metric": "si_sdr"}), train=None)
     assert not list(tmp_path.iterdir())
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(TuningError, match="give another --study"):
