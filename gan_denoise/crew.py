@@ -53,7 +53,8 @@ class Worker:
         self._settings = digest_of(enhancer.settings())
         self._ready = False
         self._send({
-            "model": enhancer.model.folder.resolve(), "inversion": enhancer.inversion.model_dump(),
+            "model": enhancer.model.folder.resolve(),
+            "inversion": enhancer.inversion.model_dump_json(),
             "treatment": enhancer.treatment.model_dump(), "threads": threads,
             "chunk_seconds": enhancer.chunk_seconds, "out": out,
         })

@@ -19,6 +19,7 @@ from typing import Any
 
 from gan_denoise.enhance import Enhancer, FileResult, ModelError
 from gan_denoise.journal import Journal, digest_of, to_json
+from gan_denoise.settings import InversionConfig
 from gan_denoise.treatment import Treatment
 
 
@@ -127,7 +128,8 @@ def _serve(tasks: Iterable[bytes], answers: Any) -> None:
         return
     try:
         enhancer = Enhancer.load(setup["model"], setup["threads"], setup["chunk_seconds"])
-        enhancer = enhancer.with_inversion(**setup["inversion"])
+        enhancer = enhancer.with_inversion(
+            **dict(InversionConfig.model_validate_json(setup["inversion"])))
         enhancer = enhancer.with_treatment(Treatment(**setup["treatment"]))
     except ModelError as error:
         answer(refused=str(error))

@@ -620,7 +620,7 @@ def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
         "                time.sleep(5)\n"
         "        except BaseException: raise ImportError('initialization failed') from None\n"
         "sys.meta_path.insert(0, Finder)\n")
-    setup = {"model": str(model), "inversion": {}, "treatment": {}, "threads": 1,
+    setup = {"model": str(model), "inversion": "{}", "treatment": {}, "threads": 1,
              "chunk_seconds": 30, "out": str(tmp_path)}
     path = os.pathsep.join([str(tmp_path), *(entry or os.getcwd() for entry in sys.path)])
     run = subprocess.run([sys.executable, "-m", "gan_denoise.worker"], capture_output=True,
