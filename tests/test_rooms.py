@@ -77,6 +77,6 @@ def test_a_reverberation_that_no_room_has_is_refused():
 
 @pytest.mark.parametrize("rt60", [(0.7, 0.15), (-1.0, -0.5), (math.nan, math.nan), (0.0, 0.3)])
 def test_times_that_cannot_be_are_one_line_and_no_folder(tmp_path, rt60):
-    with pytest.raises(RoomError, match="rt60 of .* give a range"):
+    with pytest.raises(RoomError, match=r"rt60 of .* give a range"):
         write_rooms(tmp_path / "rooms", 1, rt60=rt60)
     assert list(tmp_path.iterdir()) == []
