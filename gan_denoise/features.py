@@ -260,6 +260,8 @@ def _recordings(data: DataConfig) -> list[Pair]:
     if data.clean is None:
         raise FeatureError("give data.noisy and data.clean, or data.pairs, or data.clean alone")
     root = Path(data.clean)
+    if root.is_file():
+        raise FeatureError(f"{root}: is a file; give data.clean the folder that it is in")
     files = audio.find_audio(root)
     notes = notes_beside(root)  # `mix` says whose a repeated utterance is, where no name does
     speakers = speakers_of((file, root) for file in files)

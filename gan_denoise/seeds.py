@@ -274,6 +274,9 @@ def reproduce(
     if missing and system not in WITHOUT_RECORDINGS:
         options = ", ".join(f"--{name.replace('_', '-')} DIR" for name in missing)
         raise SeedError(f"{system} is made of recordings; give {options}")
+    lost = [path for folders in vars(recordings).values() for path in folders if not path.exists()]
+    if lost:
+        raise SeedError(f"{lost[0]}: is not there; give a folder of recordings")
     _claim(Path(out), system, recordings, settings)
     SYSTEMS[system](Study(Path(out), recordings, settings, results, log))
 

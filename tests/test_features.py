@@ -146,6 +146,12 @@ def test_two_recordings_of_one_name_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    write(tmp_path / "x.wav", np.full(3000, 0.1, np.float32), RATE)
+    with pytest.raises(FeatureError, match=r"x\.wav: is a file; give data\.clean the folder"):
+        write_features(config_of(data={"clean": str(tmp_path / "x.wav")}), tmp_path / "out")
+
+
 def test_recordings_of_silence_alone_have_no_ranges(tmp_path):
     for speaker in "abcd":
         write(tmp_path / "clean" / speaker / "x.wav", np.zeros(3000, np.float32), RATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -124,6 +125,14 @@ def test_a_system_without_its_recordings_says_which(tmp_path, recordings):
         reproduce("hybrid", tmp_path, Recordings(), (), results, log)
     with pytest.raises(SeedError, match="there are spectrograms, audio-mnist"):
         reproduce("dae", tmp_path, recordings, (), results, log)
+
+
+def test_recordings_that_are_not_there_are_named_before_any_work(tmp_path, recordings):
+    results, log = consoles()
+    lost = dataclasses.replace(recordings, test_noise=[tmp_path / "lost"])
+    with pytest.raises(SeedError, match="lost: is not there"):
+        reproduce("hybrid", tmp_path / "out", lost, (), results, log)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_help_names_every_system():
