@@ -1,7 +1,6 @@
 """Clean a WAV with a model folder; dsp.json says everything else. Port these few functions.
 
-Usage: python onnx_example.py MODEL_FOLDER NOISY.wav CLEANED.wav   (at the model's rate)
-"""
+Usage: python onnx_example.py MODEL_FOLDER NOISY.wav CLEANED.wav   (at the model's rate)"""
 import json
 import sys
 
@@ -17,8 +16,7 @@ def stft(audio, w, hop):  # [samples] -> complex [frames, bins]
 
 
 def istft(spectrum, w, hop, length, floor):  # the least-squares inverse
-    signal = np.zeros((len(spectrum) - 1) * hop + len(w))
-    weight = np.zeros_like(signal)
+    signal, weight = np.zeros((2, (len(spectrum) - 1) * hop + len(w)))
     for t, frame in enumerate(np.fft.irfft(spectrum, len(w))):
         signal[t * hop : t * hop + len(w)] += w * frame
         weight[t * hop : t * hop + len(w)] += w**2
@@ -37,21 +35,13 @@ def spread_matrix(bank):  # a bin's gain is the mean of the bands over it, or ov
     return bank[:, nearest] / weight[nearest]
 
 
-def mean_around(rows, size):  # of those rows that there are
-    def box(column):
-        return np.convolve(column, np.ones(size))[size // 2 :][: len(column)]
-
-    return np.apply_along_axis(box, 0, rows) / box(np.ones(len(rows)))[:, None]
-
-
 folder, source, target = sys.argv[1:]
 with open(f"{folder}/dsp.json", encoding="utf-8") as file:
     dsp = json.load(file)
 mel, net, win, hop = dsp["mel"], dsp["network"], dsp["stft"]["window"], dsp["stft"]["hop_length"]
 bank = np.fromfile(f"{folder}/{mel['file']}", "<f4", offset=mel["offset_bytes"])
 bank = bank.reshape(mel["shape"])
-turn = 2 * np.pi * np.arange(dsp["stft"]["win_length"]) / dsp["stft"]["win_length"]
-w = np.pad(0.5 - 0.5 * np.cos(turn), (win["zeros_left"], win["zeros_right"]))
+w = np.pad(np.hanning(dsp["stft"]["win_length"] + 1)[:-1], (win["zeros_left"], win["zeros_right"]))
 session = onnxruntime.InferenceSession(f"{folder}/{net['formats']['onnx']['file']}")
 
 recording, rate = soundfile.read(source, always_2d=True)
@@ -61,8 +51,9 @@ for channel in recording.T:  # each by itself, in place
     noisy01 = normalised_mel(spectrum, bank, dsp["normalisation"]).astype(np.float32)
     estimate01 = session.run([net["output"]["name"]], {net["input"]["name"]: noisy01[None]})[0][0]
     decibel = (estimate01 - noisy01) * dsp["normalisation"]["range_db"]
-    for size in dsp["gain"].get("smoothing", []):  # over frames, then over bands
-        decibel = mean_around(decibel, size).T
+    for size in dsp["gain"].get("smoothing", []):  # frames, then bands: those that there are
+        wide = np.pad(decibel, [(size // 2,) * 2, (0, 0)], constant_values=np.nan)
+        decibel = np.nanmean(np.lib.stride_tricks.sliding_window_view(wide, size, 0), axis=-1).T
     decibel += dsp["gain"].get("offset_db", 0)
     gain = 10 ** (np.minimum(decibel, dsp["gain"]["max_gain_db"]) / 20) @ spread_matrix(bank)
     channel[:] = istft(gain * spectrum, w, hop, len(channel), dsp["istft"]["weight_floor"])

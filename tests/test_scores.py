@@ -162,7 +162,7 @@ def test_the_table_fits_with_all_metrics_and_whole_names(width):
     assert "…" not in text
     assert " ".join(text.split()).startswith(
         "2 files, 0.1 min at 16,000 Hz - 3 files of 48000 Hz resampled")
-    for expected in (*systems, "± 95 %", "median", "vs noisy", "-12.3", "inf", "0 dB (1)"):
+    for expected in (*systems, "mean", "± 95 %", "median", "vs noisy", "-12.3", "inf", "0 dB (1)"):
         assert expected in text
     assert all(len(line) <= width for line in text.splitlines())
     mean = text[text.index("mean") :].splitlines()[1]
