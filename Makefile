@@ -1,14 +1,17 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
+# make demo OUT=another-folder SETTINGS="training.seed=1 training.steps=1600"
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= train,dev
 INSTALLED := $(VENV)/.installed
+OUT ?= demo-out
+SETTINGS ?=
 
 .PHONY: demo test lint clean
 
 demo: $(INSTALLED)
-	$(BIN)/gan-denoise demo --out demo-out
+	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -16,11 +19,13 @@ test: lint
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 
+# Of pip only errors are shown (-q -q): its warnings are about how this machine is set up.
 # pesq is built from source: without a C compiler everything but PESQ still works.
 $(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" pystoi
-	@$(BIN)/python -m pip install --quiet pesq >$(VENV)/pesq.log 2>&1 || \
+	@echo "installing into $(VENV): once, a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -q --editable ".[$(EXTRAS)]" pystoi
+	@$(BIN)/python -m pip install -q -q pesq >$(VENV)/pesq.log 2>&1 || \
 		echo "pesq could not be built (no C compiler?): PESQ is left out; see $(VENV)/pesq.log"
 	@touch $@
 

@@ -45,6 +45,9 @@ class Progress:
         history: One dict of validation values per validation; the last one of `best.npz` is its
             own.
         best: The validation value of `best.npz`, None before the first.
+        restarts: Of each dead start: the `step` at which it was found, the `reason`, and the `seed`
+            of the initialisation that followed.
+        watch: What the run's monitor has counted.
     """
 
     kind: str
@@ -58,6 +61,8 @@ class Progress:
     skipped: list[list[int]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
+    restarts: list[dict[str, Any]] = field(default_factory=list)
+    watch: dict[str, int] = field(default_factory=dict)
 
 
 def can_resume(run_dir: Path, config: Config, kind: str) -> bool:

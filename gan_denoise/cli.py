@@ -26,6 +26,7 @@ from gan_denoise.options import (
     refused,
     require_training,
 )
+from gan_denoise.quiet import load_tensorflow
 from gan_denoise.terminal import FileBar, console, shown
 
 app = typer.Typer(
@@ -40,15 +41,17 @@ INTERRUPTED = 130
 
 @app.command()
 def demo(
+    settings: Settings = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
         "demo-out"
     ),
 ) -> None:
     """Make voices and noises, pretrain, fine-tune, evaluate, denoise, report. Minutes."""
     require_training("demo")
+    load_tensorflow()
     from gan_denoise import demo as demonstration
 
-    demonstration.run(out, console(), console(stderr=True))
+    demonstration.run(out, console(), console(stderr=True), settings or ())
 
 
 @app.command()
@@ -215,6 +218,7 @@ def export(
 ) -> None:
     """Write the best state of a run as a model folder (ONNX + settings + card)."""
     require_training("export")
+    load_tensorflow()
     import yaml
 
     from gan_denoise.export import export as write
@@ -245,6 +249,7 @@ def bench(
     """Measure speed, memory and start-up on this machine."""
     if training is not None:
         require_training("bench --training")
+        load_tensorflow()
         from gan_denoise.config import load_config
         from gan_denoise.training_bench import measure_training, render_training
 
@@ -300,9 +305,6 @@ def _options(
 
 def main(*arguments: str) -> None:
     """Run the command line; `arguments` come before those that the user gave."""
-    # TensorFlow greets with several lines of C++ logs; errors are still shown.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         app(args=[*arguments, *sys.argv[1:]])
     except KeyboardInterrupt:
@@ -317,19 +319,23 @@ def main(*arguments: str) -> None:
         if isinstance(error, OSError) and error.filename is not None:  # of the system, not ours
             line = f"{error.filename}: {error.strerror}; check the path and its permissions"
         typer.echo(f"error: {line}", err=True)
-        sys.exit(USAGE)
+        sys.exit(getattr(error, "exit_code", USAGE))
 
 
 def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:
+    load_tensorflow()
+    from gan_denoise.monitor import summary
     from gan_denoise.run import train
 
     errors = console(stderr=True)
     errors.print(f"TensorBoard: tensorboard --logdir {run}", highlight=False, soft_wrap=True)
     result = train(config, run, kind, init, errors)
-    best = " · ".join(f"{name} {value:.4g}" for name, value in result.best.items())
+    starts = "".join(f"\ndead start, begun again with seed {row['seed']}: {row['reason']}"
+                     for row in result.restarts)
     console().print(
         f"{run}: {result.step} steps, {result.audio_speed:.0f} audio seconds a second, "
-        f"{result.wait_share:.1%} of the time waiting for data\nbest validation: {best}",
+        f"{result.wait_share:.1%} of the time waiting for data{starts}\n"
+        f"best validation: {summary(result.best)}",
         highlight=False, soft_wrap=True,
     )
 

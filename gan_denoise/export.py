@@ -21,9 +21,17 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import __version__
-from gan_denoise.checkpoint import BEST, CheckpointError, read_progress, read_variables, settings_of
+from gan_denoise.checkpoint import (
+    BEST,
+    CheckpointError,
+    Progress,
+    read_progress,
+    read_variables,
+    settings_of,
+)
 from gan_denoise.config import dump_config
 from gan_denoise.mel import make_filterbank
+from gan_denoise.monitor import beats_trivial
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
 from gan_denoise.settings import PATHS, Config, DataConfig, TuneConfig
 
@@ -112,6 +120,7 @@ def export(
             **geometry,
             "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
             "validation": progress.history[-1],
+            **_warnings(config, progress),
             **parity,
             "versions": {"gan_denoise": __version__, "keras": keras.__version__,
                          "tensorflow": tf.__version__, "python": platform.python_version()},
@@ -124,6 +133,21 @@ def export(
             shutil.rmtree(out)
         build.rename(out)
     return card
+
+
+def _warnings(config: Config, progress: Progress) -> dict[str, Any]:
+    """Return what the card says of a run that was in trouble."""
+    warnings: dict[str, Any] = {}
+    if progress.restarts:
+        warnings["dead_starts"] = "; ".join(
+            f"step {row['step']}: {row['reason']}; began again with seed {row['seed']}"
+            for row in progress.restarts
+        )
+    metric = config.training.select_by
+    if beats_trivial(progress.history[-1], metric) is False:
+        warnings["warning"] = (f"{metric} on validation is no better than that of the noisy input "
+                               "or of a constant gain")
+    return warnings
 
 
 def macs_per_frame(generator: Any) -> float:

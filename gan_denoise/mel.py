@@ -308,12 +308,14 @@ class GraphMel:
         """Return the gain per bin that `gain` inversion applies, `[batch, frames, bins]`."""
         from keras import ops
 
+        from gan_denoise.bounds import upper_bound
+
         change = self.mel.mel_part(estimate01) - self.mel.mel_part(noisy01)
         if inversion.gain_smoothing != (1, 1):  # what lies beyond the edges is in no mean
             change = ops.average_pool(change[..., None], inversion.gain_smoothing, strides=1,
                                       padding="same")[..., 0]
         decibel = change * self.config.range_db + inversion.gain_offset_db
-        decibel = ops.minimum(decibel, inversion.max_gain_db)
+        decibel = upper_bound(decibel, inversion.max_gain_db)
         return ops.matmul(ops.exp(decibel * (np.log(10) / 20)), self.spread)
 
 

@@ -19,7 +19,7 @@ import onnx
 from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_denoise.generator import CropLike, GainHead, RelativeLevel
+from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
 OPSET = 17  # the first with LayerNormalization; read by ONNX Runtime from 1.12 on
 
@@ -337,5 +337,6 @@ WRITERS: dict[type, Callable[..., str]] = {
     layers.Activation: lambda graph, layer, inputs: graph.activate(inputs[0], layer),
     RelativeLevel: _relative_level,
     GainHead: _gain_head,
+    DirectHead: _simple("Sigmoid"),
     CropLike: _crop,
 }

@@ -9,11 +9,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from gan_denoise import terminal
@@ -32,21 +33,26 @@ from gan_denoise.checkpoint import (
 from gan_denoise.config import dump_config
 from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
+from gan_denoise.monitor import Finding, Monitor, beats_trivial, summary
 from gan_denoise.readiness import check_readiness
 from gan_denoise.settings import Config
-from gan_denoise.tracking import ConsoleReport, open_trackers
+from gan_denoise.tracking import ConsoleReport, open_trackers, set_aside
 from gan_denoise.trainer import Trainer, set_up
 from gan_denoise.weights import load_weights
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
 MAX_ROLLBACKS = 3  # this one ends the run
+MAX_RESTARTS = 2  # of a dead start
+RESTART_SEEDS = 1000  # from the seed of one initialisation to that of the next
 SHOWN_CLIPS = 3  # by trackers
 OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; says the term, the steps and the way out."""
+    """Training cannot go on; says what was seen, at which steps, and the way out."""
+
+    exit_code = 1  # the work was begun and has failed
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Result:
         last: Named values of the last step.
         audio_speed: Seconds of audio trained a second, over the last steps; 0 without steps.
         wait_share: Share of that time spent waiting for data.
+        restarts: Dead starts that came before; as in `checkpoint.Progress`.
     """
 
     run_dir: Path
@@ -68,6 +75,7 @@ class Result:
     last: Mapping[str, float]
     audio_speed: float
     wait_share: float
+    restarts: tuple[Mapping[str, Any], ...] = ()
 
 
 def train(
@@ -96,7 +104,7 @@ def train(
     Raises:
         ReadinessError, ConfigError, CheckpointError, AudioError, PairError, TrackingError: Before
             the first step.
-        TrainingError: When losses stay non-finite.
+        TrainingError: When losses stay non-finite, or the generator is dead and stays so.
     """
     check_readiness(config, kind)
     run_dir = Path(run_dir)
@@ -108,18 +116,24 @@ def train(
     build_generator(config)  # the same
     if material is None:
         material = load_material(config, terminal.decoding(console))
-    trainer = Trainer(config, material, kind)
+
+    def start(seed: int) -> Trainer:
+        keras.utils.set_random_seed(seed)
+        trainer = Trainer(config, material, kind)
+        if init is not None and not resuming:
+            judge = load_weights(trainer, Path(init))
+            loaded = "both networks" if judge else "the generator; a discriminator starts anew"
+            console.print(f"weights from {init}: {loaded}", highlight=False, soft_wrap=True)
+        return trainer
+
+    trainer = start(config.training.seed)
     if resuming:
         _resume(trainer, run_dir, console)
-    elif init is not None:
-        judge = load_weights(trainer, Path(init))
-        both = "both networks" if judge else "the generator; a discriminator, if any, starts anew"
-        console.print(f"weights from {init}: {both}", highlight=False)
     text = dump_config(config).encode()
     write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
-    return _Loop(trainer, run_dir, console, on_validation).fit()
+    return _Loop(trainer, start, run_dir, console, on_validation).fit()
 
 
 def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:
@@ -138,14 +152,25 @@ def _resume(trainer: Trainer, run_dir: Path, console: Any) -> None:
 
 
 class _Loop:
-    """The loop over steps, and what happens between them."""
+    """The loop over steps, and what happens between them.
+
+    Args:
+        trainer: As it is to go on.
+        start: Makes another trainer, from the seed of its initialisation.
+        run_dir: Directory of the run.
+        console: Rich console for progress.
+        on_validation: As of `train`.
+    """
 
     def __init__(
-        self, trainer: Trainer, run_dir: Path, console: Any, on_validation: OnValidation | None
+        self, trainer: Trainer, start: Callable[[int], Trainer], run_dir: Path, console: Any,
+        on_validation: OnValidation | None,
     ):
-        self.trainer, self.run_dir, self.on_validation = trainer, run_dir, on_validation
+        self.trainer, self.start = trainer, start
+        self.run_dir, self.on_validation = run_dir, on_validation
         self.training = trainer.config.training
         self.progress = trainer.progress
+        self.monitor = self._watching()
         self.sitting = time.monotonic()
         for left in run_dir.glob(f".{LATEST}.*"):  # of a save that was killed
             left.unlink()
@@ -164,7 +189,11 @@ class _Loop:
     def fit(self) -> Result:
         try:
             with self.report, _Interrupt() as interrupt:
-                self._steps(interrupt)
+                while not self._finished() and not interrupt.asked:
+                    try:
+                        self._steps(interrupt)
+                    except _DeadStart as dead:
+                        self._begin_again(dead.finding)
             if interrupt.asked:
                 self._save(LATEST)
                 self.report.say(
@@ -179,7 +208,7 @@ class _Loop:
         stored = self.run_dir / BEST
         best = read_progress(stored).history[-1] if stored.is_file() else {}
         return Result(self.run_dir, self.progress.step, best, self.last, self.report.audio_speed,
-                      self.report.wait_share)
+                      self.report.wait_share, tuple(self.progress.restarts))
 
     def _steps(self, interrupt: _Interrupt) -> None:
         iterator = iter(batches(self.trainer.material.train, self.trainer.config,
@@ -206,6 +235,8 @@ class _Loop:
                 }
                 for tracker in self.trackers:
                     tracker.scalars(step + 1, shown)
+            if not self.progress.bad_in_row:
+                self._act(self.monitor.after_step(values))
             if (step + 1) % self.training.validate_every == 0 or self._finished():
                 self._validate(noisy, clean)
             # Never amid failing steps: a roll-back must go behind the first of them.
@@ -267,9 +298,9 @@ class _Loop:
         for tracker in self.trackers:
             tracker.scalars(step, {f"valid/{name}": value for name, value in values.items()})
             tracker.clips(step, mels, audio)
-        text = " · ".join(f"{name} {value:.4g}" for name, value in values.items()
-                          if not name.endswith("_noisy"))
-        self.report.say(f"step {step} validation: {text}{' · best' if better else ''}")
+        shown = {k: v for k, v in self.progress.history[-1].items() if k != "step"}
+        self.report.say(f"step {step} validation: {summary(shown)}{' · best' if better else ''}")
+        self._act(self.monitor.after_validation(self.progress.history, last=self._finished()))
         if self.on_validation is not None:
             self.on_validation(step, values)
 
@@ -277,6 +308,63 @@ class _Loop:
         self.progress.seconds += time.monotonic() - self.sitting
         self.sitting = time.monotonic()
         save_state(self.run_dir / name, self.trainer.variables(), self.progress)
+
+    # ---- Dead generators -----------------------------------------------------------------------
+    def _watching(self) -> Monitor:
+        return Monitor(self.trainer.config, self.trainer.kind, self.progress.watch)
+
+    def _act(self, findings: Sequence[Finding]) -> None:
+        """Say what the monitor has found, and end the attempt where the generator is dead."""
+        if not self.training.watch:
+            return
+        step = self.progress.step
+        for finding in findings:
+            self.report.say(f"step {step} warning: {finding.text}")
+            for tracker in self.trackers:
+                tracker.text(step, f"watch/{finding.name}", finding.text)
+        for finding in findings:
+            if finding.dead:
+                raise _DeadStart(finding)
+
+    def _begin_again(self, finding: Finding) -> None:
+        """Start from another initialisation; give up where that makes no sense or did not help."""
+        progress, training = self.progress, self.training
+        alive = [row["step"] for row in progress.history if beats_trivial(row, training.select_by)]
+        way_out = (
+            f"Lower training.learning_rate (now {training.learning_rate:g}) or lengthen "
+            f"training.warmup_steps ({training.warmup_steps}); generator.batch_norm=true or a "
+            "deeper generator.gain_floor_db make a start easier; training.watch=false lets a run "
+            "go on whatever it does"
+        )
+        if alive:
+            raise TrainingError(
+                f"{self.run_dir}: step {progress.step}: {finding.text}. It was alive at step "
+                f"{alive[-1]}, and {BEST} holds its best state. {way_out}, and start a new run"
+            )
+        if len(progress.restarts) == MAX_RESTARTS:
+            raise TrainingError(
+                f"{self.run_dir}: the generator is dead after {MAX_RESTARTS + 1} starts (step "
+                f"{progress.step}: {finding.text}). {way_out}"
+            )
+        number = len(progress.restarts) + 1
+        seed = training.seed + RESTART_SEEDS * number
+        restarts = [*progress.restarts,
+                    {"step": progress.step, "reason": finding.text, "seed": seed}]
+        self.report.say(f"dead start: begins again from another initialisation (seed {seed}), "
+                        f"{number} of at most {MAX_RESTARTS}")
+        if self.trainer.adversary is not None:
+            self.trainer.adversary.close()
+        self.trainer = self.start(seed)
+        self.progress = self.trainer.progress
+        self.progress.restarts = restarts
+        self.progress.seconds, self.progress.total_steps = progress.seconds, progress.total_steps
+        self.monitor = self._watching()
+        self._save(LATEST)
+        (self.run_dir / BEST).unlink(missing_ok=True)
+        for tracker in self.trackers:
+            tracker.close()
+        set_aside(self.run_dir, f"dead-start-{number}")
+        self.trackers = open_trackers(self.trainer.config, self.run_dir)
 
     # ---- Trouble -------------------------------------------------------------------------------
     def _bad_step(self, step: int, values: Mapping[str, float]) -> None:
@@ -303,6 +391,14 @@ class _Loop:
                 "check the data with gan-denoise check, and start a new run"
             )
         self.report.say(f"went back to the state of step {state.step}, going on behind step {step}")
+
+
+class _DeadStart(Exception):
+    """Ends an attempt whose generator is dead."""
+
+    def __init__(self, finding: Finding):
+        super().__init__(finding.text)
+        self.finding = finding
 
 
 class _Interrupt:

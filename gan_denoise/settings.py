@@ -234,6 +234,7 @@ class TrainingConfig(Section):
     deterministic: bool = False  # bit-equal repetition, slower
     max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
     select_by: Literal["si_sdr", "pesq_wb", "snr_mel"] = "si_sdr"
+    watch: bool = True  # begin a dead start again, and end a run that stays dead
     # When, where, how wide: free to change on resume.
     validate_every: Positive = 500  # steps
     checkpoint_every: Positive = 200  # steps
@@ -349,7 +350,7 @@ class Config(Section):
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
     for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
-                "data_workers", "max_bad_steps", "tracker")
+                "data_workers", "max_bad_steps", "tracker", "watch")
 ) | {"data.cache"} | {f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
 PATHS = frozenset(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gan_denoise.options import FAILED, ConfigFile, Settings, require, require_training
+from gan_denoise.quiet import load_tensorflow
 from gan_denoise.terminal import FileBar, console, shown
 
 
@@ -211,6 +212,7 @@ def seeds(
 ) -> None:
     """Reproduce a system that this project grew from: train it, score it."""
     require_training("seeds")
+    load_tensorflow()
     from gan_denoise.seeds import Recordings, reproduce
 
     recordings = Recordings(speech or (), noise or (), test_speech or (), test_noise or ())

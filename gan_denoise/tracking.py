@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from gan_denoise.settings import Config
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
 RUN_ID = "wandb/run-id.txt"  # in a run directory
+EVENTS = "tensorboard"  # the same
 
 
 class TrackingError(RuntimeError):
@@ -36,6 +38,9 @@ class Tracker(Protocol):
             mels: mel01 `[clips, frames, n_mels]` by name; they are stacked into one picture a clip.
             audio: float32 `[clips, samples]` by name.
         """
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Write a line, and the number 1 under the same name, so that it shows on a time axis."""
 
     def close(self) -> None:
         """Write what is left."""
@@ -74,6 +79,20 @@ def open_trackers(config: Config, run_dir: Path) -> list[Tracker]:
     return trackers
 
 
+def set_aside(run_dir: Path, name: str) -> None:
+    """Move what closed trackers have of a run's steps so far out of the way of what follows.
+
+    On TensorBoard it becomes a run of its own, beside the one that goes on; on Weights & Biases
+    the steps that follow are another run.
+    """
+    events = run_dir / EVENTS
+    (events / name).mkdir(parents=True, exist_ok=True)
+    for path in events.iterdir():
+        if path.is_file():
+            shutil.move(path, events / name / path.name)
+    (run_dir / RUN_ID).unlink(missing_ok=True)
+
+
 class TensorBoard:
     """Event files under `run_dir/tensorboard`."""
 
@@ -81,7 +100,7 @@ class TensorBoard:
         import tensorflow as tf
 
         self._summary = tf.summary
-        self._writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+        self._writer = tf.summary.create_file_writer(str(run_dir / EVENTS))
         self._sample_rate = sample_rate
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -98,6 +117,13 @@ class TensorBoard:
             for name, waveform in audio.items():
                 self._summary.audio(f"audio/{name}", _audible(waveform)[..., None],
                                     self._sample_rate, max_outputs=len(waveform))
+        self._writer.flush()
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """See `Tracker`."""
+        with self._writer.as_default(step):
+            self._summary.text(f"{name}/text", text)
+            self._summary.scalar(name, 1.0)
         self._writer.flush()
 
     def close(self) -> None:
@@ -141,6 +167,10 @@ class WeightsAndBiases:
             media[f"audio/{name}"] = [self._wandb.Audio(clip, self._sample_rate)
                                       for clip in _audible(waveform)]
         self._run.log(media, step=step)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """See `Tracker`."""
+        self._run.log({name: 1.0, f"{name}/text": text}, step=step)
 
     def close(self) -> None:
         """See `Tracker`."""

@@ -20,8 +20,11 @@ from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import band_gain
 from gan_denoise.mel import GraphMel, Mel
+from gan_denoise.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.objective import Objective
+from gan_denoise.scores import BEST_GAIN
 from gan_denoise.settings import Config, TrainingConfig
+from gan_denoise.trivial import trivial_estimates
 from gan_denoise.update import make_optimizer, snapshot, update
 from gan_denoise.windows import windowed
 
@@ -72,7 +75,7 @@ class Trainer:
             frames = self.mel.frames(config.crop_samples)
             self.adversary = make_adversary(config, self.objective, self.mel, frames, judge)
         self.progress = Progress(kind, material.digest)
-        self._noisy_scores: dict[str, float] | None = None  # the same at every validation
+        self._trivial_scores: dict[str, float] | None = None  # the same at every validation
         self.pretrain_step = tf.function(self._pretrain_step)
         self.adversarial_step = tf.function(self._adversarial_step)
         self._mels = tf.function(self._frozen_mels)
@@ -143,6 +146,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=True)
             terms, total = self.objective.reconstruction(spectra, estimate)
+        terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
         return self._update_generator(tape, total, terms, before, schedule)
 
     def _adversarial_step(
@@ -158,6 +162,7 @@ class Trainer:
             adversarial, added = self.adversary.cost(mels, schedule)
             terms |= adversarial
             total += added
+        terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
         return self._update_generator(tape, total, terms, before, schedule), mels
 
     def _frozen_mels(self, noisy: Any, clean: Any) -> Mels:
@@ -167,6 +172,19 @@ class Trainer:
     def _judged(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Mels:
         candidate = self.adversary.candidate(noisy, spectra, estimate)
         return Mels(spectra["noisy01"], spectra["clean01"], estimate, candidate)
+
+    def _variation(self, noisy01: Any, estimate: Any) -> Any:
+        """Return how much the network's own part of an estimate varies over time, in dB.
+
+        The gain of a gain head, the mel itself of a direct one; the root mean square, over clips
+        and bands, of the deviation over time. What lies on the mel's floor is left out.
+        """
+        own = estimate - noisy01 if self.config.generator.head == "gain" else estimate
+        heard = tf.cast(estimate > 0, tf.float32)
+        frames = tf.maximum(tf.reduce_sum(heard, 1, keepdims=True), 1.0)
+        mean = tf.reduce_sum(own * heard, 1, keepdims=True) / frames
+        variance = tf.reduce_sum(heard * tf.square(own - mean), 1, keepdims=True) / frames
+        return tf.sqrt(tf.reduce_mean(variance)) * self.config.mel.range_db
 
     def _update_generator(
         self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],
@@ -231,32 +249,43 @@ class Trainer:
         """Score the EMA generator on the validation clips, through `gain` inversion.
 
         Returns:
-            Mean metrics by name, and the mels and waveforms behind them, batch first; features
-            have no waveforms.
+            Mean metrics by name, those of the noisy input and of the best constant gain beside
+            them (`_noisy`, `_best_gain`), and the mels and waveforms behind them, batch first;
+            features have no waveforms.
         """
         noisy, clean = self.material.valid_noisy, self.material.valid_clean
         if self.config.data.features is not None:
             mels = {"noisy": noisy, "estimate": self.estimate(noisy), "clean": clean}
-            before = self._mel_scores(clean, noisy)
             values = self._mel_scores(clean, mels["estimate"])
-            values |= {f"{name}_noisy": value for name, value in before.items()}
-            return values, {"mels": mels, "audio": {}}
+            return values | self._trivial(clean, noisy), {"mels": mels, "audio": {}}
         spectrum = self.mel.stft(noisy)
         noisy01 = self.mel.normalise(self.mel.linear(spectrum))
         clean01 = self.mel.mel01(clean)
         estimate01 = self.estimate(noisy01)
         gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion)
         estimate = self.mel.istft(self.mel.bin_gain(gain) * spectrum, noisy.shape[1])
-        values = self._mel_scores(clean01, estimate01) | self._waveform_scores(clean, estimate)
-        if self._noisy_scores is None:
-            noisy_scores = self._waveform_scores(clean, noisy)
-            self._noisy_scores = {f"{k}_noisy": v for k, v in noisy_scores.items()}
-        values |= self._noisy_scores
+        values = self._waveform_scores(clean, estimate) | self._mel_scores(clean01, estimate01)
+        values |= self._trivial(clean, noisy)
         shown = {
             "mels": {"noisy": noisy01, "estimate": estimate01, "clean": clean01},
             "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
         }
         return values, shown
+
+    def _trivial(self, clean: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
+        """Return the scores of the noisy input and of the best constant gain for each clip."""
+        if self._trivial_scores is None:
+            pairs = zip(clean, noisy, strict=True)
+            gained = np.stack([trivial_estimates(c, n)[BEST_GAIN] for c, n in pairs])
+            self._trivial_scores = {}
+            for suffix, estimate in ((NOISY_SUFFIX, noisy), (GAIN_SUFFIX, gained)):
+                if self.config.data.features is not None:
+                    scores = self._mel_scores(clean, estimate)
+                else:
+                    scores = self._mel_scores(self.mel.mel01(clean), self.mel.mel01(estimate))
+                    scores |= self._waveform_scores(clean, estimate)
+                self._trivial_scores |= {name + suffix: v for name, v in scores.items()}
+        return self._trivial_scores
 
     def _mel_scores(self, clean01: np.ndarray, estimate01: np.ndarray) -> dict[str, float]:
         """Return mean scores of `[clips, frames, bands]`; MFCC are left out."""
@@ -269,7 +298,8 @@ class Trainer:
 
     def _waveform_scores(self, clean: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
         """Return mean scores of `[clips, samples]`; PESQ where it is defined and installed."""
-        values = {"si_sdr": _mean_score(metrics.si_sdr, clean, estimate)}
+        values = {"si_sdr": _mean_score(metrics.si_sdr, clean, estimate),
+                  "snr": _mean_score(metrics.snr, clean, estimate)}
         if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
             values["pesq_wb"] = _mean_score(
                 lambda c, e: metrics.pesq_wb(c, e, PESQ_RATE), clean, estimate

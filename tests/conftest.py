@@ -6,13 +6,15 @@ some tests start; the fixtures come by themselves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -128,6 +130,30 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_run(folder / "run", config)
     export(folder / "run", folder / "model")
     return folder / "model"
+
+
+def kill(trainer: Any) -> None:
+    """Force a generator's last layer into saturation, so far that no step leads out of it."""
+    for network in (trainer.generator, trainer.ema):
+        last = [layer for layer in network.layers if hasattr(layer, "kernel")][-1]
+        last.bias.assign(np.full(last.bias.shape, -1e6, np.float32))
+
+
+@contextlib.contextmanager
+def stillborn(count: int) -> Iterator[None]:
+    """Let the generators of the first so many starts be dead, and be looked at for six steps."""
+    from gan_denoise import monitor
+    from gan_denoise.trainer import Trainer
+
+    build, starts = Trainer.__init__, iter(range(10**6))
+
+    def init(trainer: Any, *arguments: Any, **options: Any) -> None:
+        build(trainer, *arguments, **options)
+        if next(starts) < count:
+            kill(trainer)
+
+    with (mock.patch.object(Trainer, "__init__", init), mock.patch.object(monitor, "STEPS", 6)):
+        yield
 
 
 # ---- Recordings --------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from conftest import shake, tiny_config
 from gan_denoise.config import ConfigError
 from gan_denoise.generator import (
     GENERATORS,
-    GainHead,
     build_generator,
     receptive_field,
     time_stride,
 )
+from gan_denoise.layers import GainHead
 
 BANDS = 18  # no multiple of the strides
 SHAPES = [

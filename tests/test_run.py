@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RATE, shake, tiny_config, tiny_material, tiny_run
+from conftest import RATE, kill, shake, stillborn, tiny_config, tiny_material, tiny_run
 from rich.console import Console
 
-from gan_denoise import metrics, run
+from gan_denoise import metrics, monitor, run
 from gan_denoise.checkpoint import (
     BEST,
     LATEST,
@@ -414,6 +414,127 @@ def test_the_third_roll_back_ends_the_run_with_term_steps_and_way_out(tmp_path):
     assert progress.rollbacks == 3
     assert [last for _, last in progress.skipped] == [3, 7, 10]
     assert progress.step == 11
+
+
+# ---- Dead generators ---------------------------------------------------------------------------
+def test_a_dead_start_begins_again_from_another_initialisation(tmp_path):
+    run_dir = tmp_path / "run"
+    with stillborn(1):
+        result, said = train(light(steps=12), run_dir)
+    (restart,) = result.restarts
+    assert (restart["step"], restart["seed"]) == (6, 1000)
+    assert "has not varied over time" in restart["reason"]
+    assert "begins again from another initialisation (seed 1000), 1 of at most 2" in said
+    progress = progress_of(run_dir)
+    assert progress.step == 12
+    assert progress.restarts == [restart]
+    assert [row["step"] for row in progress.history] == [5, 10, 12]  # of the second start alone
+    # What the dead start showed is another run on TensorBoard, with the line that says why.
+    aside = run_dir / "tensorboard" / "dead-start-1"
+    assert "watch/output" in tags(aside)
+    assert "watch/output" not in tags(run_dir / "tensorboard")
+    # The model's card says it, too.
+    card = export(run_dir, tmp_path / "model")
+    assert "seed 1000" in card["dead_starts"]
+    assert "dead starts" in (tmp_path / "model" / "model_card.md").read_text()
+
+
+def tags(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (path,) = (path for path in folder.iterdir() if path.is_file())
+    events = EventAccumulator(str(path), size_guidance={"tensors": 0})
+    events.Reload()
+    return set(events.Tags()["tensors"])
+
+
+def test_the_third_dead_start_ends_the_run_with_the_way_out(tmp_path):
+    run_dir = tmp_path / "run"
+    with stillborn(3), pytest.raises(TrainingError) as ended:
+        train(light(steps=40), run_dir)
+    message = str(ended.value)
+    assert ended.value.exit_code == 1
+    assert "dead after 3 starts" in message
+    assert "training.learning_rate" in message
+    assert "training.watch=false" in message
+    assert len(message.splitlines()) == 1
+    assert [row["seed"] for row in progress_of(run_dir).restarts] == [1000, 2000]
+
+
+def test_a_run_that_is_not_watched_goes_on_whatever_it_does(tmp_path):
+    with stillborn(1):
+        result, said = train(light(steps=12, watch=False), tmp_path / "run")
+    assert (result.step, result.restarts) == (12, ())
+    assert "warning" not in said
+
+
+def test_a_generator_that_dies_later_ends_the_run_and_keeps_its_best_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "STEPS", 6)
+    step_of, validate = Trainer.train_step, Trainer.validate
+
+    def train_step(trainer, step, noisy, clean):
+        if step == 8:
+            kill(trainer)
+        return step_of(trainer, step, noisy, clean)
+
+    def beaten(trainer):  # so young a network beats nothing yet
+        values, shown = validate(trainer)
+        return values | {"si_sdr": values["si_sdr_noisy"] + 0.1 + trainer.progress.step}, shown
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "validate", beaten)
+    run_dir = tmp_path / "run"
+    with pytest.raises(TrainingError, match="alive at step 10") as ended:
+        train(light(steps=40), run_dir)
+    assert BEST in str(ended.value)
+    assert (run_dir / BEST).is_file()
+    assert progress_of(run_dir).restarts == []
+
+
+RESTARTS = """
+import io, sys
+from pathlib import Path
+from rich.console import Console
+from conftest import stillborn, tiny_material
+from gan_denoise.config import load_config, with_settings
+from gan_denoise.run import train
+root, config = Path(sys.argv[1]), load_config(sys.argv[2])
+
+def run(name, config, on_validation=None):
+    train(config, root / name, console=Console(file=io.StringIO()), material=tiny_material(),
+          on_validation=on_validation)
+
+def stop(step, values):
+    if step == 10:
+        raise KeyboardInterrupt
+
+run("plain", with_settings(config, {"training.seed": 1000}))
+with stillborn(1):
+    run("restarted", config)
+with stillborn(1):
+    try:
+        run("in parts", config, stop)
+    except KeyboardInterrupt:
+        run("in parts", config)
+"""
+
+
+def test_a_restarted_run_is_that_of_its_seed_and_resumes_bit_by_bit(tmp_path):
+    """In a process of its own: determinism is of a whole process. Tiny material has no seed."""
+    config = light(steps=14, deterministic=True, threads=1)
+    (tmp_path / "settings.yaml").write_text(dump_config(config), encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-c", RESTARTS, str(tmp_path), str(tmp_path / "settings.yaml")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, capture_output=True,
+        text=True, timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    plain, restarted = (read_variables(tmp_path / name / LATEST) for name in ("plain", "restarted"))
+    assert {name: value.tobytes() for name, value in plain.items()} == {
+        name: value.tobytes() for name, value in restarted.items()}
+    assert progress_of(tmp_path / "in parts").restarts[0]["seed"] == 1000
+    for name in (LATEST, BEST):
+        assert_same_state(tmp_path / "restarted" / name, tmp_path / "in parts" / name)
 
 
 # ---- When it ends ------------------------------------------------------------------------------

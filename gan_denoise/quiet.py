@@ -1,0 +1,62 @@
+"""TensorFlow without its greeting."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+STDERR = 2  # file descriptor
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and Keras, and warm them up, without a line on the terminal.
+
+    Their C++ half greets on the descriptor of standard error, past Python and past
+    TF_CPP_MIN_LOG_LEVEL, at the import, at the first operation and at the first graph. What it
+    says is shown where the import fails.
+
+    Raises:
+        ImportError: When they cannot be imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of later: warnings of C++ code
+    with stderr_kept_back():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def stderr_kept_back() -> Iterator[None]:
+    """Keep what is written to the descriptor of standard error; show it where an exception leaves.
+
+    What Python has buffered is written first, so nothing of before is kept back. Where the process
+    itself is aborted, as by a processor that lacks an instruction, Python says in which import.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        terminal = os.dup(STDERR)
+    except OSError:  # there is none
+        yield
+        return
+    watched = faulthandler.is_enabled()
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            if not watched:
+                faulthandler.enable(terminal)
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            if not watched:
+                faulthandler.disable()
+            os.dup2(terminal, STDERR)
+            os.close(terminal)
