@@ -139,12 +139,14 @@ class Monitor:
 
 
 def trivial_score(values: Mapping[str, float], metric: str) -> float:
-    """Return what a model must beat: the better of the noisy input and the best constant gain.
+    """Return what a model must beat: the best of noisy input, best constant gain and silence.
 
-    NaN where neither is known.
+    NaN where none is known. Silence has an SNR of 0 dB, and no SI-SDR and PESQ.
     """
     bars = [values[metric + suffix] for suffix in (NOISY_SUFFIX, GAIN_SUFFIX)
             if metric + suffix in values]
+    if metric.startswith("snr"):
+        bars.append(0.0)
     return max(bars, default=math.nan)
 
 

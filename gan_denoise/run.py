@@ -117,16 +117,16 @@ def train(
     if material is None:
         material = load_material(config, terminal.decoding(console))
 
-    def start(seed: int) -> Trainer:
+    def start(seed: int, resumed: bool = False) -> Trainer:
         keras.utils.set_random_seed(seed)
         trainer = Trainer(config, material, kind)
-        if init is not None and not resuming:
+        if init is not None and not resumed:
             judge = load_weights(trainer, Path(init))
             loaded = "both networks" if judge else "the generator; a discriminator starts anew"
             console.print(f"weights from {init}: {loaded}", highlight=False, soft_wrap=True)
         return trainer
 
-    trainer = start(config.training.seed)
+    trainer = start(config.training.seed, resuming)
     if resuming:
         _resume(trainer, run_dir, console)
     text = dump_config(config).encode()

@@ -17,6 +17,7 @@ from gan_denoise.monitor import (
     Monitor,
     beats_trivial,
     summary,
+    trivial_score,
 )
 
 HEALTHY = {GRADIENT: 0.05, VARIATION: 3.0}
@@ -114,6 +115,14 @@ def test_a_score_is_held_against_noisy_and_the_best_gain_after_some_steps_or_at_
 def test_both_trivial_systems_must_be_beaten(score, noisy, gain, expected):
     values = {"si_sdr": score, "si_sdr_noisy": noisy, "si_sdr_best_gain": gain}
     assert beats_trivial(values, "si_sdr") is expected
+
+
+def test_silence_must_be_beaten_where_it_has_a_score():
+    """At -8 dB it improves the SNR by 8 dB."""
+    values = {"snr_mel_noisy": -8.0, "snr_mel_best_gain": 0.6}
+    assert trivial_score(values | {"snr_mel_best_gain": -1.0}, "snr_mel") == 0.0
+    assert beats_trivial(values | {"snr_mel": 0.5}, "snr_mel") is False
+    assert beats_trivial(values | {"snr_mel": 0.7}, "snr_mel") is True
 
 
 def test_where_there_is_no_bar_nothing_is_said():

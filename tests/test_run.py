@@ -491,6 +491,43 @@ def test_a_generator_that_dies_later_ends_the_run_and_keeps_its_best_state(tmp_p
     assert progress_of(run_dir).restarts == []
 
 
+def test_a_healthy_slow_run_is_left_alone(tmp_path):
+    with stillborn(0):
+        result, said = train(light(steps=20, learning_rate=1e-6), tmp_path / "run")
+    assert (result.step, result.restarts) == (20, ())
+    assert "dead" not in said
+
+
+def test_a_resumed_fine_tuning_that_begins_again_starts_from_the_same_weights(
+    tmp_path, pretrained, monkeypatch
+):
+    run_dir, steps = tmp_path / "run", {"steps": 4}
+    train(light(**steps), run_dir, "finetune", init=pretrained[0])
+    loaded = []
+    load = run.load_weights
+    monkeypatch.setattr(run, "load_weights", lambda trainer, source: (
+        loaded.append(source), load(trainer, source))[1])
+    with stillborn(1):  # the one that is resumed: as if it had died since
+        monkeypatch.setattr(run, "load_state", lambda path, variables: read_progress(path))
+        result, _ = train(light(steps=20), run_dir, "finetune", init=pretrained[0])
+    assert len(result.restarts) == 1
+    assert loaded == [pretrained[0]]
+
+
+def test_a_discriminator_that_has_won_is_named_and_the_run_goes_on(
+    tmp_path, pretrained, monkeypatch
+):
+    monkeypatch.setattr(monitor, "GAME_STEPS", 3)
+    step_of = Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", lambda *arguments: step_of(*arguments) | {
+        "loss/discriminator": 1e-4, "discriminator/real": 1.0, "discriminator/fake": 0.0})
+    run_dir = tmp_path / "run"
+    result, said = train(light(steps=8), run_dir, "finetune", init=pretrained[0])
+    assert result.step == 8
+    assert said.count("the discriminator has won") == 1
+    assert "watch/discriminator_won" in tags(run_dir / "tensorboard")
+
+
 RESTARTS = """
 import io, sys
 from pathlib import Path

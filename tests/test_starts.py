@@ -66,7 +66,7 @@ def test_it_learns_too_as_another_processor_computes():
     """oneDNN chooses its instructions by the processor; here it may not use those of newer ones."""
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", __file__,
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", __file__,
          "-k", "learns_from_three_seeds and tcn_autoencoder and gain"],
         env=environment, capture_output=True, text=True,
     )

@@ -1,0 +1,72 @@
+"""A quiet start: nothing of TensorFlow's greeting on the terminal, all of it where it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import RATE
+
+from gan_denoise import synthetic
+from gan_denoise.quiet import stderr_kept_back
+from gan_denoise.writer import write
+
+GREETINGS = ("0000 00:00:", "absl::InitializeLog", ".cc:", "TensorFlow binary", "oneDNN", "CUDA",
+             "WARNING", "tensorflow:")
+
+
+def test_what_is_written_below_python_is_kept_back(capfd):
+    print("before", file=sys.stderr)
+    with stderr_kept_back():
+        os.write(2, b"I0000 00:00:1795629292.900576 2550 port.cc:153] greeting\n")
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == "before\nafter\n"
+
+
+def test_what_was_kept_back_is_shown_where_it_fails(capfd):
+    def import_tensorflow():
+        os.write(2, b"F0000 port.cc:153] this processor lacks AVX\n")
+        raise ImportError("tensorflow")
+
+    with pytest.raises(ImportError), stderr_kept_back():
+        import_tensorflow()
+    assert "this processor lacks AVX" in capfd.readouterr().err
+    os.write(2, b"again\n")
+    assert capfd.readouterr().err == "again\n"
+
+
+def test_an_abort_says_in_which_import_it_was():
+    """A processor that lacks an instruction ends the process, not the import."""
+    script = ("import os\nfrom gan_denoise.quiet import stderr_kept_back\n"
+              "def import_tensorflow():\n    os.abort()\n"
+              "with stderr_kept_back():\n    import_tensorflow()\n")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode < 0
+    assert "Fatal Python error: Aborted" in result.stderr
+    assert "import_tensorflow" in result.stderr
+
+
+def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
+    """The command line in a process of its own, as `make demo` and `pretrain` call it."""
+    write(tmp_path / "noise" / "0.wav", synthetic.noise("pink", 2.0, seed=0), RATE)
+    for speaker in range(3):
+        write(tmp_path / "speech" / f"s{speaker}" / "0.wav",
+              synthetic.voice(speaker, 2.0, seed=0), RATE)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    result = subprocess.run(
+        [sys.executable, "-m", "gan_denoise.cli", "pretrain", "--config", "debug", "--run",
+         str(tmp_path / "run"), f"data.speech={tmp_path / 'speech'}",
+         f"data.noise={tmp_path / 'noise'}"],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    said = result.stdout + result.stderr
+    assert not [greeting for greeting in GREETINGS if greeting in said], said
+    assert result.stderr.startswith("TensorBoard: ")
+    # Every validation stands beside what a model must beat, to the end.
+    for line in (result.stderr, result.stdout.splitlines()[-1]):
+        assert "si_sdr" in line
+        assert "(noisy " in line
+        assert ", best gain " in line
