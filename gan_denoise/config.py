@@ -4,11 +4,15 @@ A settings file is YAML: `base.yaml` holds every key with its unit and its reaso
 a delta of a few lines that names its parent with `extends:`. `key=value` overrides come last. An
 unknown key or a wrong type is a `ConfigError` that names the key, what was expected, and the
 nearest valid key.
+
+Values are YAML, but for paths: a folder may be called `2024-01-05`, `no` or `#1`. A path is text as
+given.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -19,9 +23,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gan_denoise.settings import FORMAT_VERSION, FREE_ON_RESUME, PATHS, Config, TuneConfig
+from gan_denoise.settings import (
+    FORMAT_VERSION,
+    FREE_ON_RESUME,
+    PATH_SETTINGS,
+    PATHS,
+    Config,
+    TuneConfig,
+)
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 
 
 class ConfigError(ValueError):
@@ -33,7 +45,9 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Args:
         source: Path of a YAML file, or the name of a shipped one (`pretrain`, `real-16k-pretrain`).
-        overrides: `section.key=value` strings; values are YAML.
+        overrides: `section.key=value` strings; values are YAML. That of a path is text as given;
+            where nothing of that name is there, `[a, b]` is a list of paths for the settings that
+            take several, and `null` or nothing unsets it.
 
     Raises:
         ConfigError: For an unknown key, a wrong type, or a malformed override.
@@ -45,7 +59,7 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}': expected key=value, for instance training.steps=500")
-        _set(values, key.strip(), _parse(text, override))
+        _set(values, key.strip(), _parse(key.strip(), text, override))
     return make_config(values, origin=str(source))
 
 
@@ -152,7 +166,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {reason}") from None
@@ -188,21 +202,81 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[key] = value
 
 
-def _parse(text: str, override: str) -> Any:
+def _parse(key: str, text: str, override: str) -> Any:
+    if key in PATH_SETTINGS:
+        return _parse_path(key, text, override)
     try:
-        value = yaml.safe_load(text)
+        return _read_yaml(text, key)
     except yaml.YAMLError as error:
-        raise ConfigError(f"'{override}': the value is not readable as YAML: {error}") from None
-    return value
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"'{override}': the value is not readable as YAML: {reason}") from None
 
 
-def _tuples(value: Any) -> Any:
+def _parse_path(key: str, text: str, override: str) -> Any:
+    """A path that is there is that path, whatever its name; else a list, nothing, or a path."""
+    several = isinstance(getattr(Config().data, key.removeprefix("data.")), tuple)
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    if text in NULLS:
+        return () if several else None
+    is_list = several and text[0] == "[" and text[-1] == "]"
+    if not is_list and not (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+        return text
+    try:
+        return _read_yaml(text, key, _AnyCharacter)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"'{override}': neither the path of something that is there nor a list of paths; give "
+            "[a, b], in quotes a name that holds a comma, a bracket, a quote or #"
+        ) from None
+
+
+class _AnyCharacter(yaml.SafeLoader):
+    """For names of files, which may hold what YAML refuses."""
+
+    def check_printable(self, data: str) -> None:
+        pass
+
+
+def _read_yaml(text: str, key: str = "", loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Return the value of a YAML text, of the setting `key`; paths in it are text."""
+    reader = loader(text)
+    try:
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        _paths_as_text(reader, node, key)
+        return reader.construct_document(node)
+    finally:
+        reader.dispose()
+
+
+def _paths_as_text(reader: yaml.SafeLoader, node: yaml.Node, key: str) -> None:
+    """Let the values of path settings, also in `tune.space`, be text, whatever they look like."""
+    if isinstance(node, yaml.MappingNode):
+        reader.flatten_mapping(node)
+        for name, value in node.value:
+            _paths_as_text(reader, value, f"{key}.{name.value}")
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _paths_as_text(reader, value, key)
+    elif _is_path(key) and node.tag != "tag:yaml.org,2002:null":
+        node.tag = "tag:yaml.org,2002:str"
+
+
+def _is_path(key: str) -> bool:
+    """Whether a key, which may stand below `tune.space`, is that of a path."""
+    return key.lstrip(".").removeprefix("tune.space.") in PATH_SETTINGS
+
+
+def _tuples(value: Any, key: str = "") -> Any:
     """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
     if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {name: _tuples(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, str) and EXPONENT.fullmatch(value):
+        return tuple(_tuples(item, key) for item in value)
+    if isinstance(value, str) and EXPONENT.fullmatch(value) and not _is_path(key):
         return float(value)
     return value
 

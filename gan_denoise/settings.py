@@ -27,6 +27,10 @@ Positive = typing.Annotated[int, Field(ge=1)]
 Odd = typing.Annotated[int, Field(ge=1), AfterValidator(_odd)]
 Range = tuple[float, float]  # (low, high)
 Channels = typing.Annotated[tuple[Positive, ...], Field(min_length=1)]
+# Settings that name files and folders: text as it was given, never read as a number or a date.
+PATH = "path"
+FilePath = typing.Annotated[str | None, PATH]
+Folders = typing.Annotated[tuple[str, ...], PATH]
 
 
 class FrozenDict(dict):
@@ -98,25 +102,25 @@ class MelConfig(Section):
 
 class DataConfig(Section):
     # Clean speech and noise, mixed on the fly ...
-    speech: tuple[str, ...] = ()
-    noise: tuple[str, ...] = ()
-    rir: tuple[str, ...] = ()
+    speech: Folders = ()
+    noise: Folders = ()
+    rir: Folders = ()
     # ... or paired recordings: two folders, one folder of a known layout, or a manifest.
-    noisy: str | None = None
-    clean: str | None = None
-    pairs: str | None = None
+    noisy: FilePath = None
+    clean: FilePath = None
+    pairs: FilePath = None
     # ... or no sound at all: features from `gan-denoise features`, or `synthetic` spectrograms.
-    features: str | None = None
+    features: FilePath = None
     # Validation material; left out, speakers are held out of the training material.
-    valid_speech: tuple[str, ...] = ()
-    valid_noise: tuple[str, ...] = ()
-    valid_noisy: str | None = None
-    valid_clean: str | None = None
+    valid_speech: Folders = ()
+    valid_noise: Folders = ()
+    valid_noisy: FilePath = None
+    valid_clean: FilePath = None
     valid_fraction: typing.Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     merge_validation: bool = False  # train on the validation material too, for a final score
     valid_clips: Positive = 32
     valid_seconds: typing.Annotated[float, Field(gt=0.0)] = 4.0
-    cache: str | None = None  # folder of decoded audio; None: the user's cache folder
+    cache: FilePath = None  # folder of decoded audio; None: the user's cache folder
     # How a mixture is made. SNR is of whole-clip energies, normal and clipped to its range.
     snr_mean: float = 5.0  # dB
     snr_std: NonNegative = 7.0  # dB
@@ -138,7 +142,10 @@ class DataConfig(Section):
     @field_validator("speech", "noise", "rir", "valid_speech", "valid_noise", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        many = (value,) if isinstance(value, str) else value
+        if not (isinstance(many, (tuple, list)) and all(isinstance(one, str) for one in many)):
+            raise ValueError("should be the path of a folder, or a list of them, each of them text")
+        return many
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -346,6 +353,9 @@ class Config(Section):
                              "discriminator and select_by=snr_mel")
 
 
+# Settings that name files and folders, by their type.
+PATH_SETTINGS = frozenset(f"data.{key}" for key, field in DataConfig.model_fields.items()
+                          if PATH in field.metadata)
 # What only says when, where or how wide to run may change between a run and its resumption.
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
@@ -353,11 +363,7 @@ FREE_ON_RESUME = frozenset(
                 "data_workers", "max_bad_steps", "tracker", "watch")
 ) | {"data.cache"} | {f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
-PATHS = frozenset(
-    f"data.{key}"
-    for key in ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
-                "valid_noisy", "valid_clean", "features")
-)
+PATHS = PATH_SETTINGS - {"data.cache"}
 
 
 def _freeze(value: Any) -> Any:

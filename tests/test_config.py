@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pickle
 
 import numpy as np
@@ -20,7 +21,7 @@ from gan_denoise.config import (
     make_config,
     with_settings,
 )
-from gan_denoise.settings import FREE_ON_RESUME, PATHS, Config
+from gan_denoise.settings import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
                  for path in config_folder().rglob("*.yaml"))
@@ -145,6 +146,83 @@ def test_overrides_come_last_and_are_typed():
 def test_a_malformed_override_is_refused(override, word):
     with pytest.raises(ConfigError, match=word.replace("[", r"\[")):
         load_config("base", [override])
+
+
+# Names of folders that YAML reads as something else than text.
+ODD = ["2024-01-05", "2024", "no", "yes", "on", "#1", "take: 2", "[new]", "- old", "1e5", "0x10",
+       "12:30", "1_000", ".5", "{a: b}", "*x", "@a", "| x", "caf\udce9", "a\x1b[31m", "a,b"]
+
+
+def value_of(config, key):
+    return flatten(config)[key]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_folder_of_any_name_is_given_as_text(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for key in sorted(PATH_SETTINGS - {"data.noise", "data.features", "data.valid_noise"}):
+        config = load_config("base", [f"{key}={name}"])
+        assert value_of(config, key) in (name, (name,))
+        (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        assert load_config(tmp_path / "config.yaml") == config
+        assert make_config(config.model_dump()) == config
+        assert with_settings(config, {"training.seed": 1}).data == config.data
+
+
+@pytest.mark.parametrize("name", sorted(set(ODD) - {"[new]"}))
+def test_a_path_that_is_not_there_is_text_too(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a wrong name is named as it was given, not as YAML reads it
+    config = load_config("base", [f"data.speech={name}", f"data.cache={name}"])
+    assert (config.data.speech, config.data.cache) == ((name,), name)
+
+
+def test_several_folders_are_a_list_whose_names_are_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def speech(text):
+        return load_config("base", [f"data.speech={text}"]).data.speech
+
+    assert speech("[a, b c]") == ("a", "b c")
+    assert speech("[2024-01-05, no, 1e5, 12:30]") == ("2024-01-05", "no", "1e5", "12:30")
+    assert speech("['#1', \"a,b\", caf\udce9]") == ("#1", "a,b", "caf\udce9")
+    assert speech("'2024'") == ("2024",)  # in quotes as before
+    assert speech("[new]") == ("new",)
+    (tmp_path / "[new]").mkdir()
+    assert speech("[new]") == ("[new]",)  # what is there wins
+    with pytest.raises(ConfigError, match="in quotes a name that holds") as refused:
+        speech("[#1]")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("nothing", ["", "null", "~", " "])
+def test_a_path_can_be_unset(nothing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["data.speech=a", "data.rir=b", "data.cache=c"]
+    config = load_config("base", [*given, f"data.rir={nothing}", f"data.cache={nothing}"])
+    assert (config.data.speech, config.data.rir, config.data.cache) == (("a",), (), None)
+    (tmp_path / "null").mkdir()
+    assert load_config("base", ["data.cache=null"]).data.cache == "null"
+
+
+def test_paths_in_a_file_are_the_text_that_is_written_there(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("data:\n  speech: 2024-01-05\n  noise: [no, 1e5, 12:30]\n  rir:\n  - 0x10\n"
+                    "  cache: null\n  snr_mean: 1e1\n"
+                    "tune:\n  space:\n    data.noise: [2024-01-05, [no]]\n")
+    config = load_config(path)
+    assert config.data.speech == ("2024-01-05",)
+    assert config.data.noise == ("no", "1e5", "12:30")
+    assert config.data.rir == ("0x10",)
+    assert config.data.cache is None
+    assert config.data.snr_mean == 10.0  # all else is YAML still
+    assert config.tune.space == {"data.noise": ("2024-01-05", ("no",))}
+
+
+def test_a_path_that_is_no_text_is_refused_in_words():
+    with pytest.raises(ConfigError, match=r"'data\.speech' should be the path of a folder"):
+        make_config({"data": {"speech": datetime.date(2024, 1, 5)}})
+    assert {"data.speech", "data.clean", "data.cache"} <= PATH_SETTINGS == PATHS | {"data.cache"}
 
 
 def test_a_file_extends_another_one(tmp_path):
