@@ -28,6 +28,7 @@ FORMAT = 1  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
 FULL_SCALE = 32767
 SILENT_PEAK = 10 ** (-90 / 20)  # a recording that stays below this (-90 dBFS) is silent
+LOOK = 1 << 20  # samples that are looked at for a sound at once
 STALE_SECONDS = 24 * 3600  # a build this old was killed
 
 
@@ -115,6 +116,28 @@ class Corpus:
             folders=self.folders[chosen], offsets=self.offsets[chosen],
             lengths=self.lengths[chosen], gains=self.gains[chosen],
         )
+
+    def part(self, index: int, start: int, stop: int) -> Corpus:
+        """Return a corpus in which one recording is only a part of it, samples `start..stop`.
+
+        `peak` is that of the whole recording still.
+        """
+        offsets, lengths = self.offsets.copy(), self.lengths.copy()
+        offsets[index] += start
+        lengths[index] = stop - start
+        return replace(self, offsets=offsets, lengths=lengths)
+
+    def sound_end(self, index: int, pause: float) -> int:
+        """Return the sample of a recording behind which all is below `pause` times its peak."""
+        first = int(self.offsets[index])
+        stop = first + int(self.lengths[index])
+        while stop > first:
+            start = max(stop - LOOK, first)
+            part = np.abs(self.samples[start:stop], dtype=np.int32)
+            if len(loud := np.flatnonzero(part > pause * FULL_SCALE)):
+                return start + int(loud[-1]) + 1 - first
+            stop = start
+        return 0
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -12,15 +12,26 @@ import numpy as np
 
 from gan_denoise.config import ConfigError
 from gan_denoise.corpus import Corpus, build_corpus
+from gan_denoise.crops import SPEECH_SILENCE
 from gan_denoise.features import FeatureFolder
 from gan_denoise.layouts import read_layout
 from gan_denoise.mixing import Mixer, random_stream
-from gan_denoise.pairs import Pair, PairError, hold_out, match_folders, split_by_speaker
+from gan_denoise.pairs import (
+    Pair,
+    PairError,
+    hold_out,
+    hold_out_of_one,
+    is_lone,
+    match_folders,
+    split_by_speaker,
+)
 from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed
+HELD_CLIPS = 2  # of a lone speaker's recording, at least so many validation clips are held out
 SYNTHETIC = "synthetic"  # as data.features: made-up spectrograms
+NOTHING_TO_HEAR = "no pair in which both recordings are more than silence"
 Progress = Callable[[int, int], None] | None
 
 
@@ -125,7 +136,7 @@ class PairSource:
             for index, number in enumerate(noisy.folders) if int(number) in by_number
         ]
         if not self.indices:
-            raise PairError("no pair in which both recordings are more than silence")
+            raise PairError(NOTHING_TO_HEAR)
         lengths = np.array([int(noisy.lengths[n]) for n, _ in self.indices], np.float64)
         self._edges = np.cumsum(lengths) / lengths.sum()
 
@@ -157,13 +168,16 @@ def _mixed(config: Config, progress: Progress) -> Material:
     noise = corpus(data.noise) if data.speech else None
     rir = corpus(data.rir) if data.rir and data.speech else None
     digests = [c.digest for c in (speech, noise, rir) if c is not None]
-    merge = data.merge_validation
+    merge, held = data.merge_validation, ""
     valid_folders = data.valid_speech or ((data.valid_clean,) if data.valid_clean else ())
     if valid_folders:
         valid_speech = corpus(valid_folders)
         digests.append(valid_speech.digest)
         if merge:
             speech = corpus((*(data.speech or (data.clean,)), *valid_folders))
+    elif is_lone(speech.groups):
+        (train,), (valid_speech,), held = _hold_out_of_one([speech], data)
+        speech = speech if merge else train
     else:
         train, valid = split_by_speaker(speech.groups, data.valid_fraction, seed=0)
         valid_speech = speech.subset(valid)
@@ -183,7 +197,7 @@ def _mixed(config: Config, progress: Progress) -> Material:
     check = Mixer(valid_speech, valid_noise, data, rate, valid_samples, VALID_SEED, rir)
     noisy, clean = check.batch(0, data.valid_clips)
     added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
-    summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}"
+    summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}{held}"
     return Material(source, noisy, clean, _digest(digests), summary)
 
 
@@ -193,25 +207,79 @@ def _paired(config: Config, progress: Progress) -> Material:
         pairs = read_layout(Path(data.pairs))
     else:
         pairs = match_folders(Path(data.noisy), Path(data.clean))
+    usable = [pair for pair in pairs if pair.split != "test"]
     if data.valid_noisy is not None and data.valid_clean is not None:
-        train = [pair for pair in pairs if pair.split != "test"]
-        valid = match_folders(Path(data.valid_noisy), Path(data.valid_clean))
+        train, valid = usable, match_folders(Path(data.valid_noisy), Path(data.valid_clean))
+    elif is_lone([p.speaker for p in usable]) and all(p.split != "valid" for p in usable):
+        train, valid = usable, []
     else:
         train, valid = hold_out(pairs, data.valid_fraction, seed=0)
 
-    if data.merge_validation:
-        train = [*train, *valid]
+    def sides(chosen: Sequence[Pair]) -> list[Corpus]:
+        return [build_corpus([getattr(pair, side) for pair in chosen], rate, data.cache, progress)
+                for side in ("noisy", "clean")]
 
-    def source(chosen: Sequence[Pair], samples: int, seed: int) -> tuple[PairSource, list[str]]:
-        noisy = build_corpus([pair.noisy for pair in chosen], rate, data.cache, progress)
-        clean = build_corpus([pair.clean for pair in chosen], rate, data.cache, progress)
-        return PairSource(noisy, clean, data, samples, seed), [noisy.digest, clean.digest]
-
-    training, digests = source(train, config.crop_samples, config.training.seed)
-    checking, more = source(valid, round(data.valid_seconds * rate), VALID_SEED)
+    held = ""
+    learnt = sides([*train, *valid] if data.merge_validation else train)
+    digests = [side.digest for side in learnt]
+    if valid:
+        checked = sides(valid)
+        digests += [side.digest for side in checked]
+    else:
+        rest, checked, held = _hold_out_of_one(_in_both(*learnt), data)
+        learnt = learnt if data.merge_validation else rest
+    training = PairSource(*learnt, data, config.crop_samples, config.training.seed)
+    checking = PairSource(*checked, data, round(data.valid_seconds * rate), VALID_SEED)
     noisy, clean = checking.batch(0, data.valid_clips)
-    summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files)"
-    return Material(training, noisy, clean, _digest(digests + more), summary)
+    summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files){held}"
+    return Material(training, noisy, clean, _digest(digests), summary)
+
+
+def _in_both(noisy: Corpus, clean: Corpus) -> list[Corpus]:
+    """Return the two with the pairs that both hold, in one order."""
+    numbers, ours, theirs = np.intersect1d(noisy.folders, clean.folders, return_indices=True)
+    if not len(numbers):
+        raise PairError(NOTHING_TO_HEAR)
+    return [noisy.subset(ours), clean.subset(theirs)]
+
+
+def _hold_out_of_one(
+    sides: Sequence[Corpus], data: DataConfig
+) -> tuple[list[Corpus], list[Corpus], str]:
+    """Divide the recordings of a lone speaker, for want of another one to validate on.
+
+    Args:
+        sides: Clean speech, or noisy and clean whose recordings correspond.
+        data: Says how much to hold out.
+
+    Returns:
+        The sides to train on, the sides to validate on, and words on what these are.
+
+    Raises:
+        PairError: When there is too little to divide.
+    """
+    clean, rate = sides[-1], sides[-1].sample_rate
+    ends = [min(clean.sound_end(index, SPEECH_SILENCE), *(int(s.lengths[index]) for s in sides))
+            for index in range(len(clean))]
+    shortest = HELD_CLIPS * round(data.valid_seconds * rate)
+    held = hold_out_of_one(ends, data.valid_fraction, shortest, seed=0)
+    if held is None:
+        raise PairError(
+            f"{clean.names[0]}: {sum(ends) / rate:.1f} s of one speaker are too short to hold out "
+            f"an end to validate on; record {2 * shortest / rate:g} s or more in one file, or "
+            "give validation folders (data.valid_speech, or data.valid_noisy and data.valid_clean)"
+        )
+    chosen, samples = held
+    if not samples:
+        rest = np.setdiff1d(np.arange(len(clean)), chosen)
+        return ([side.subset(rest) for side in sides], [side.subset(chosen) for side in sides],
+                f"; validation: {len(chosen)} of the files, as all are of one speaker")
+    index = int(chosen[0])
+    end = ends[index]  # there is nothing to validate on in the pause behind it
+    return ([side.part(index, 0, end - samples) for side in sides],
+            [side.part(index, end - samples, end).subset([index]) for side in sides],
+            f"; validation: the last {samples / rate:.1f} s of {clean.names[index]}, as all is of "
+            "one speaker")
 
 
 def _features(config: Config) -> Material:

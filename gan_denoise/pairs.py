@@ -1,4 +1,4 @@
-"""Pairs of noisy and clean files: matched by name, split by speaker.
+"""Pairs of noisy and clean files: matched by name, split by speaker, or within a lone one.
 
 Nothing is ever matched by its position in a sorted list, and a file without a partner is an error:
 one missing file would otherwise shift every pair behind it.
@@ -169,6 +169,43 @@ def hold_out(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pa
         )
     train_indices, valid_indices = split_by_speaker([p.speaker for p in rest], fraction, seed)
     return [rest[i] for i in train_indices], [rest[i] for i in valid_indices]
+
+
+def is_lone(speakers: Sequence[str | None]) -> bool:
+    """Return whether all items are of one speaker, so that none can be held out."""
+    return len(speakers) == 1 or (None not in speakers and len(set(speakers)) == 1)
+
+
+def hold_out_of_one(
+    lengths: Sequence[int], fraction: float, shortest: int, seed: int
+) -> tuple[np.ndarray, int] | None:
+    """Choose what of one speaker's recordings to validate on: whole ones, or the end of one.
+
+    Whole ones where they come to `shortest` without being most of the material; else the end of
+    the longest, where it can be divided.
+
+    Args:
+        lengths: Of the recordings in samples; at least one.
+        fraction: Share of the material to hold out, in (0, 1).
+        shortest: Samples that either side of a divided recording must have.
+        seed: Of the choice.
+
+    Returns:
+        Indices of the recordings, int64 ascending, and the samples to take from the end of the
+        one that is chosen; 0: they are whole. None where there is too little to divide.
+    """
+    total, largest = sum(lengths), max(fraction, 0.5)
+    wanted = max(math.ceil(fraction * total), shortest)
+    whole: list[int] = []
+    held = 0
+    for index in np.random.default_rng(seed).permutation(len(lengths)):
+        if held < wanted and held + lengths[index] <= largest * total and len(lengths) > 1:
+            whole.append(int(index))
+            held += lengths[index]
+    longest = int(np.argmax(lengths))
+    if held < shortest and lengths[longest] >= 2 * shortest:
+        return np.array([longest]), min(wanted, int(largest * lengths[longest]))
+    return (np.sort(np.array(whole)), 0) if whole else None
 
 
 def manifest_rows(path: Path) -> list[dict[str, Any]]:

@@ -76,6 +76,25 @@ class TestContent:
         np.testing.assert_array_equal(pickle.loads(packed).clip(1), built.clip(0))
         assert part.digest != built.digest
 
+    def test_a_part_of_one_recording_leaves_the_others(self, tree, tmp_path):
+        built = build_corpus([tree], RATE, tmp_path / "cache")
+        part = built.part(0, 1000, 3000)
+        np.testing.assert_array_equal(part.clip(0), built.clip(0)[1000:3000])
+        np.testing.assert_array_equal(part.clip(1), built.clip(1))
+        assert part.lengths.tolist() == [2000, *built.lengths[1:].tolist()]
+        with pytest.raises(ValueError, match=r"anna/a\.wav"):
+            part.clip(0, 1000, 1001)  # what is behind the part is out of reach
+
+    @pytest.mark.parametrize("look", [1 << 20, 700])
+    def test_the_end_of_the_sound_is_found_before_a_pause(self, tmp_path, monkeypatch, look):
+        monkeypatch.setattr(corpus, "LOOK", look)
+        sound = np.zeros(9000, "f4")
+        sound[:4000], sound[4000:] = 0.5, 0.004
+        _save(tmp_path / "a" / "a.wav", sound)
+        built = build_corpus([tmp_path / "a"], RATE, tmp_path / "cache")
+        assert built.sound_end(0, 0.01) == 4000
+        assert built.sound_end(0, 0.001) == 9000
+
     def test_long_recordings_in_blocks_equal_whole_ones(self, tmp_path, monkeypatch):
         rng = np.random.default_rng(0)
         stereo = rng.uniform(-0.5, 0.5, (44100, 2)).astype("f4")

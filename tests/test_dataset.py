@@ -164,13 +164,80 @@ def test_validation_speakers_are_not_trained_on(tones, sides):
     assert trained == set(TONES) - held_out
 
 
-def test_one_speaker_alone_cannot_be_split(folders, tmp_path):
-    shutil.copytree(folders / "noisy/speaker0", tmp_path / "noisy/only")
-    shutil.copytree(folders / "clean/speaker0", tmp_path / "clean/only")
-    (tmp_path / "noisy/only/1.wav").unlink()
-    (tmp_path / "clean/only/1.wav").unlink()
-    with pytest.raises(PairError, match="cannot hold out"):
-        material_of(noisy=tmp_path / "noisy", clean=tmp_path / "clean")
+# ---- One speaker ---------------------------------------------------------------------------------
+def rising(seconds, low=300, high=3000, pause=0.0, seed=0):
+    """A tone whose pitch says where in the recording it is, then a pause of faint noise."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    tone = 0.4 * np.sin(2 * np.pi * (low + (high - low) * time / seconds / 2) * time)
+    faint = 3e-4 * np.random.default_rng(seed).standard_normal(round(pause * RATE))
+    return np.concatenate([tone, faint])
+
+
+def pitches(clips):
+    """Return the loudest frequencies of clips in Hz, at the begin and at the end of each."""
+    size = 1024
+    ends = [clip[at] for clip in clips for at in (np.s_[:size], np.s_[-size:])
+            if np.abs(clip[at]).max() > 0.1 * np.abs(clip).max()]
+    spectra = np.abs(np.fft.rfft(np.array(ends) * np.hanning(size)))
+    return np.argmax(spectra, axis=1) * RATE / size
+
+
+SIDES = (("speech", "noise"), ("clean",), ("noisy", "clean"))
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("pause", [0.0, 6.0])
+def test_of_one_recording_the_end_is_held_out_and_not_trained_on(folders, tmp_path, sides, pause):
+    """Of 8 s, 2 s are: those before a pause, in which there would be nothing to validate on."""
+    for side in sides:
+        write(tmp_path / side / "me reading.wav", rising(8.0, pause=pause), RATE)
+    data = {side: tmp_path / side for side in sides} | {"snr_mean": 30.0, "snr_std": 0.0, **PLAIN}
+    if "noise" in sides:
+        data["noise"] = folders / "noise"
+    material = material_of(**data)
+    assert "; validation: the last 2.0 s of me reading.wav" in material.summary
+    border = 300 + 2700 * 6 / 8  # Hz
+    trained = np.concatenate([pitches(material.train.batch(step, 16)[1]) for step in range(8)])
+    held = pitches(material.valid_clean)
+    assert trained.max() < border + 20 < held.min() + 60
+    assert trained.min() < 600
+    assert trained.max() > border - 300
+    merged = material_of(merge_validation=True, **data)
+    again = np.concatenate([pitches(merged.train.batch(step, 16)[1]) for step in range(8)])
+    assert again.max() > border + 100
+    assert merged.digest == material.digest
+
+
+def test_of_several_recordings_of_one_speaker_whole_ones_are_held_out(folders, tmp_path):
+    tones = dict(zip(range(1, 9), range(400, 4400, 500), strict=True))  # Hz, a take each
+    time = np.arange(RATE) / RATE
+    for take, hertz in tones.items():
+        write(tmp_path / "clean" / f"p226_{take:03d}.wav", 0.4 * np.sin(2 * np.pi * hertz * time),
+              RATE)
+    material = material_of(clean=tmp_path / "clean", **PLAIN)
+    held = {round(hertz, -2) for hertz in pitches(material.valid_clean)}
+    trained = {round(hertz, -2) for step in range(8)
+               for hertz in pitches(material.train.batch(step, 16)[1])}
+    assert "; validation: 2 of the files" in material.summary
+    assert len(held) == 2
+    assert not held & trained
+    assert len(held | trained) == len(tones)
+
+
+def test_of_a_long_and_a_short_recording_the_end_of_the_long_one_is_held_out(tmp_path):
+    for name, seconds in (("p226_001", 10.0), ("p226_002", 0.3)):
+        write(tmp_path / f"{name}.wav", rising(seconds), RATE)
+    material = material_of(clean=tmp_path, **PLAIN)
+    assert "the last 2.6 s of p226_001.wav" in material.summary
+
+
+def test_too_little_of_one_speaker_is_refused_with_the_way_out(tmp_path):
+    for side in ("noisy", "clean"):
+        write(tmp_path / side / "a.wav", rising(1.2), RATE)
+    for data in ({"clean": tmp_path / "clean"},
+                 {"noisy": tmp_path / "noisy", "clean": tmp_path / "clean"}):
+        with pytest.raises(PairError, match=r"a\.wav: 1\.2 s of .*record 1\.6 s or more"):
+            material_of(**data)
 
 
 # ---- What is refused ---------------------------------------------------------------------------

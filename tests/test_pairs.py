@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.audio import AudioError
-from gan_denoise.pairs import Pair, PairError, hold_out, match_folders, split_by_speaker
+from gan_denoise.pairs import (
+    Pair,
+    PairError,
+    hold_out,
+    hold_out_of_one,
+    is_lone,
+    match_folders,
+    split_by_speaker,
+)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -149,6 +157,47 @@ def test_seeds_choose_differently() -> None:
 def test_impossible_splits(speakers: list[str], fraction: float) -> None:
     with pytest.raises(PairError, match="cannot hold out"):
         split_by_speaker(speakers, fraction, 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 1000), min_size=1, max_size=12),
+    fraction=st.sampled_from([0.01, 0.1, 0.5, 0.9]),
+    shortest=st.integers(1, 300),
+    seed=st.integers(0, 5),
+)
+def test_one_speaker_keeps_material_on_both_sides(
+    lengths: list[int], fraction: float, shortest: int, seed: int
+) -> None:
+    held = hold_out_of_one(lengths, fraction, shortest, seed)
+    if held is None:  # neither can a recording be divided, nor is there another one
+        assert max(lengths) < 2 * shortest
+        return
+    chosen, samples = held
+    if samples:
+        assert len(chosen) == 1
+        assert shortest <= samples <= max(fraction, 0.5) * lengths[chosen[0]]
+    else:
+        assert 1 <= len(chosen) < len(lengths)
+        assert sum(lengths[i] for i in chosen) <= max(fraction, 0.5) * sum(lengths)
+
+
+def test_one_speaker_is_held_out_by_whole_recordings_where_these_do() -> None:
+    assert hold_out_of_one([100], 0.1, 20, 0) == ([0], 20)
+    assert hold_out_of_one([1000], 0.1, 20, 0) == ([0], 100)
+    assert hold_out_of_one([39], 0.1, 20, 0) is None
+    assert hold_out_of_one([5, 600], 0.1, 20, 0) == ([1], 61)
+    assert hold_out_of_one([30, 600], 0.1, 20, 0) == ([0], 0)
+    chosen, samples = hold_out_of_one([10] * 40, 0.1, 20, 0)
+    assert (len(chosen), samples) == (4, 0)
+
+
+def test_one_speaker_is_told_from_several() -> None:
+    assert is_lone([None])
+    assert is_lone(["a", "a"])
+    assert not is_lone([None, None])  # each may be another one
+    assert not is_lone(["a", "b"])
+    assert not is_lone([])
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
