@@ -2,8 +2,9 @@
 
 The oracle is the true clean mel put through a model's own inversion with the noisy spectrum: what
 the model would reach if it knew the answer. A clip that a metric refuses is listed with the reason,
-and every mean is over the files that no compared system refused. A missing file or a length that
-does not match is an error, not a gap.
+and every mean is over the files that no compared system refused. A pair that cannot be compared is
+refused by name and with the reason, and the others are scored. Signals lie in temporary files and
+are worked on part by part: memory does not grow with a recording.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import importlib.metadata
 import math
 import multiprocessing
 import platform
+import shutil
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_denoise import audio, metrics
+from gan_denoise import metrics
+from gan_denoise.audio import AudioError
 from gan_denoise.checkpoint import check_writable
-from gan_denoise.inversion import invert
-from gan_denoise.metrics import METRICS, Refused
+from gan_denoise.chunks import PART_SECONDS
+from gan_denoise.material import Material, MaterialError, read_pair
+from gan_denoise.metrics import METRICS, PESQ_SECONDS, Errors, Refused
+from gan_denoise.oracle import mel_frames, network_frames, oracle_parts, parts
 from gan_denoise.scores import (
     BEST_GAIN,
     NOISY,
@@ -37,8 +43,9 @@ from gan_denoise.scores import (
     render,
     save,
 )
-from gan_denoise.trivial import trivial_estimates
-from gan_denoise.writer import write
+from gan_denoise.signals import Signal, blocks, resampled, store
+from gan_denoise.trivial import best_gain
+from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
     from gan_denoise.enhance import Enhancer
@@ -46,10 +53,12 @@ if TYPE_CHECKING:
     from gan_denoise.pairs import Pair
     from gan_denoise.settings import InversionConfig
 
-__all__ = ["Evaluation", "EvaluationError", "Row", "evaluate", "mel_scores", "render", "save",
+__all__ = ["Evaluation", "EvaluationError", "Row", "evaluate", "render", "save",
            "waveform_scores"]
 
 _PACKAGES = ("gan-denoise", "numpy", "scipy", "soxr", "soundfile", "onnxruntime", "pesq", "pystoi")
+_WAITING = 2**26  # samples of pairs that wait for their scores; about an hour at 16 kHz
+_TOLD = 5  # refused pairs whose reason is told; scores.json has them all
 
 
 class EvaluationError(ValueError):
@@ -67,15 +76,16 @@ class _Front:
 
 @dataclass
 class _Task:
-    """What a scoring process needs of one pair: arrays and words only."""
+    """What a scoring process needs of one pair: files and words only."""
 
     name: str
     speaker: str | None
     snr_db: float | None
     sample_rate: int
-    clean: np.ndarray  # [samples]
+    folder: Path  # of the signals; of no use once they are scored
+    clean: Signal
     packages: tuple[str, ...]
-    estimates: dict[str, np.ndarray] = field(default_factory=dict)  # system: [samples]
+    estimates: dict[str, Signal] = field(default_factory=dict)  # by system
     mels: dict[str, dict[str, float | Refused]] = field(default_factory=dict)  # system: scores
 
 
@@ -92,9 +102,12 @@ def evaluate(
 
     Files are read at their own rate as the mean of their channels. PESQ and STOI run in processes
     of their own, so a script that calls this with `jobs` > 1 needs `if __name__ == "__main__":`.
+    Decoded signals and estimates lie in the system's temporary folder (`TMPDIR`) while they are
+    scored: about 1 GB for an hour at 16 kHz and one model.
 
     Args:
-        pairs: Noisy and clean files, of equal rate and length.
+        pairs: Noisy and clean files, matched. What differs by a little is put right and told (see
+            `material.read_pair`); a pair that cannot be is refused, and the rest is scored.
         enhancer: A model, several by the name to show, or None to score the noisy input alone.
         trivial: Score silence too, and the noisy input at the gain that is best for its SNR,
             which only who knows the clean can tell: what a model must beat.
@@ -102,52 +115,82 @@ def evaluate(
         out: Folder for `SYSTEM/NAME.wav` (32-bit float), `scores.csv` and `scores.json`.
         progress: Called with (files done, files in all).
 
+    Returns:
+        The scores, with the refused pairs and their reasons.
+
     Raises:
-        EvaluationError: Naming the files that are missing or do not match, the model whose output
-            is not finite or has another length, or the folder that would be overwritten.
+        EvaluationError: When no pair can be scored; naming the model whose output is not finite or
+            has another length, or the folder that would be overwritten.
         CheckpointError: When `out` cannot be written.
+        SignalError: When the temporary folder is full.
     """
     models = _by_name(enhancer)
     fronts = _fronts(models)
     systems = (NOISY, *models, *((SILENCE, BEST_GAIN) if trivial else ()),
                *dict.fromkeys(front.oracle for front in fronts.values()))
-    infos = _check_material(pairs)
+    _check_names(pairs)
     if out is not None:
         _check_out(Path(out), systems, pairs)
     installed = metrics.available()
     packages = tuple(name for name, there in installed.items() if there)
+    materials: dict[str, Material] = {}
+    refused: dict[str, str] = {}
+    rows: list[Row] = []
 
-    def tasks() -> Iterator[_Task]:
-        for pair in pairs:
-            task = _enhance(pair, infos[pair.name].sample_rate, models, fronts, packages)
-            if trivial:
-                _add_trivial(task, next(iter(fronts.values()), None))
+    def tell() -> None:
+        if progress is not None:
+            progress(len(rows) // len(systems) + len(refused), len(pairs))
+
+    def tasks(temporary: Path) -> Iterator[_Task]:
+        for number, pair in enumerate(pairs):
+            folder = temporary / str(number)
+            folder.mkdir()
+            try:
+                material = read_pair(pair.noisy, pair.clean, folder)
+            except (AudioError, MaterialError) as error:
+                refused[pair.name] = str(error)
+                shutil.rmtree(folder)
+                tell()
+                continue
+            materials[pair.name] = material
+            task = _prepare(pair, material, folder, models, fronts, packages, trivial)
             for system, estimate in task.estimates.items() if out is not None else ():
                 path = Path(out, system, f"{pair.name}.wav")
-                write(path, estimate, task.sample_rate, format="WAV", subtype="FLOAT")
+                with Writer(path, task.sample_rate, 1, "WAV", "FLOAT") as writer:
+                    for block in blocks(estimate):
+                        writer.write(block)
             yield task
 
-    rows: list[Row] = []
     try:
-        for done, scored in enumerate(_scored(tasks(), min(jobs, len(pairs))), start=1):
-            rows += sorted(scored, key=lambda row: systems.index(row.system))
-            if progress is not None:
-                progress(done, len(pairs))
+        with tempfile.TemporaryDirectory(prefix="gan-denoise-") as temporary:
+            jobs = min(jobs, len(pairs) * len(systems))
+            for task, scored in _scored(tasks(Path(temporary)), jobs):
+                shutil.rmtree(task.folder)
+                rows += sorted(scored, key=lambda row: systems.index(row.system))
+                tell()
     except BrokenProcessPool as error:
         raise EvaluationError(
             "a scoring process died: out of memory, or the calling script lacks "
             "`if __name__ == '__main__':`; jobs=1 scores without processes"
         ) from error
-    notices = [metrics.install_hint(name) for name, there in installed.items() if not there]
-    notices += _material_notices(infos.values(), fronts, packages) + _row_notices(systems, rows)
-    evaluation = Evaluation(systems, tuple(rows), tuple(notices), _versions())
+    if not rows:
+        raise EvaluationError(f"none of {len(pairs)} pairs can be scored: {_reasons(refused)}")
+    notices = [f"refused: {reason}" for reason in list(refused.values())[:_TOLD]]
+    if len(refused) > _TOLD:
+        notices.append(f"refused: {len(refused) - _TOLD} more ({', '.join(list(refused)[_TOLD:])})")
+    notices += [metrics.install_hint(name) for name, there in installed.items() if not there]
+    notices += _material_notices(materials, fronts, packages) + _row_notices(systems, rows)
+    evaluation = Evaluation(systems, tuple(rows), tuple(notices), _versions(), refused)
     if out is not None:
         save(evaluation, Path(out))
     return evaluation
 
 
 def waveform_scores(
-    clean: np.ndarray, estimate: np.ndarray, sample_rate: int, packages: Iterable[str]
+    clean: np.ndarray | Signal,
+    estimate: np.ndarray | Signal,
+    sample_rate: int,
+    packages: Iterable[str],
 ) -> Iterator[tuple[str, float | Refused]]:
     """Yield (metric, score or refusal) of a waveform.
 
@@ -159,33 +202,20 @@ def waveform_scores(
         packages: Those of `pesq` and `pystoi` that are installed.
     """
     rate = _metric_rate(sample_rate)
-    at_rate = [audio.resample(signal, sample_rate, rate) for signal in (clean, estimate)]
-    if "pesq" in packages:
-        name = "pesq_nb" if rate == 8000 else "pesq_wb"
-        yield name, _score_or_refusal(getattr(metrics, name), *at_rate, rate)
-    if "pystoi" in packages:
-        yield "stoi", _score_or_refusal(metrics.stoi, *at_rate, rate)
-        yield "estoi", _score_or_refusal(metrics.estoi, *at_rate, rate)
+    with tempfile.TemporaryDirectory(prefix="gan-denoise-") as folder:
+        at_rate = [
+            _at_rate(signal, sample_rate, rate, Path(folder, name))
+            for signal, name in ((clean, "clean"), (estimate, "estimate"))
+        ]
+        if "pesq" in packages:
+            name = "pesq_nb" if rate == 8000 else "pesq_wb"
+            yield name, _score_or_refusal(getattr(metrics, name), *at_rate, rate)
+        if "pystoi" in packages:
+            yield "stoi", _score_or_refusal(metrics.stoi, *at_rate, rate)
+            yield "estoi", _score_or_refusal(metrics.estoi, *at_rate, rate)
     yield "si_sdr", _score_or_refusal(metrics.si_sdr, clean, estimate)
     yield "snr", _score_or_refusal(metrics.snr, clean, estimate)
     yield "lsd", _score_or_refusal(metrics.lsd, clean, estimate, sample_rate)
-
-
-def mel_scores(
-    clean01: np.ndarray, estimate01: np.ndarray, wave01: np.ndarray
-) -> Iterator[tuple[str, float | Refused]]:
-    """Yield (metric, score or refusal) of a mel and of its waveform, analysed again.
-
-    Args:
-        clean01: mel01 of the clean clip, `[frames, n_mels]`.
-        estimate01: What the generator returned, of the same shape.
-        wave01: mel01 of the estimated waveform, of the same shape.
-    """
-    yield "psnr_mel", metrics.psnr_mel(clean01, estimate01)
-    yield "mse_mel", metrics.mse_mel(clean01, estimate01)
-    yield "snr_mel", _score_or_refusal(metrics.snr_mel, clean01, estimate01)
-    yield "psnr_mel_wave", metrics.psnr_mel(clean01, wave01)
-    yield "mse_mel_wave", metrics.mse_mel(clean01, wave01)
 
 
 def _by_name(enhancer: Enhancer | Mapping[str, Enhancer] | None) -> dict[str, Enhancer]:
@@ -214,29 +244,17 @@ def _fronts(models: Mapping[str, Enhancer]) -> dict[str, _Front]:
     return fronts
 
 
-def _check_material(pairs: Sequence[Pair]) -> dict[str, audio.AudioInfo]:
-    """Look at every header before the first second is enhanced."""
+def _check_names(pairs: Sequence[Pair]) -> None:
     if not pairs:
         raise EvaluationError("no pairs to evaluate")
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise EvaluationError(f"'{twice[0]}' occurs twice among the pairs; evaluate one split only")
-    infos, faults = {}, []
-    for pair in pairs:
-        try:
-            noisy, clean = audio.probe(pair.noisy), audio.probe(pair.clean)
-        except audio.AudioError as error:
-            faults.append(str(error))
-            continue
-        infos[pair.name] = noisy
-        sizes = [(info.sample_rate, info.frames) for info in (noisy, clean)]
-        if sizes[0] != sizes[1]:
-            told = " and ".join(f"{frames} samples at {rate} Hz" for rate, frames in sizes)
-            faults.append(f"{pair.noisy} and {pair.clean} do not match: {told}")
-    if faults:
-        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise EvaluationError("; ".join(faults[:3]) + more)
-    return infos
+
+
+def _reasons(refused: Mapping[str, str]) -> str:
+    more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+    return "; ".join(list(refused.values())[:3]) + more
 
 
 def _check_out(out: Path, systems: Iterable[str], pairs: Iterable[Pair]) -> None:
@@ -250,106 +268,193 @@ def _check_out(out: Path, systems: Iterable[str], pairs: Iterable[Pair]) -> None
                 )
 
 
-def _enhance(
+def _prepare(
     pair: Pair,
-    sample_rate: int,
+    material: Material,
+    folder: Path,
     models: Mapping[str, Enhancer],
     fronts: Mapping[str, _Front],
     packages: tuple[str, ...],
+    trivial: bool,
 ) -> _Task:
     """Run the models and the oracles on one pair, and score their mels."""
-    clean = audio.read_mono(pair.clean, sample_rate)
-    noisy = audio.read_mono(pair.noisy, sample_rate)
-    if clean.shape != noisy.shape:
-        raise EvaluationError(
-            f"{pair.noisy} has {len(noisy)} samples, {pair.clean} has {len(clean)}"
-        )
-    task = _Task(pair.name, pair.speaker, pair.snr_db, sample_rate, clean, packages,
+    rate, noisy, clean = material.sample_rate, material.noisy, material.clean
+    task = _Task(pair.name, pair.speaker, pair.snr_db, rate, folder, clean, packages,
                  {NOISY: noisy})
-
-    def score(system: str, front: _Front, clean01: np.ndarray, estimate01: np.ndarray) -> None:
-        wave = audio.resample(task.estimates[system], sample_rate, front.mel.sample_rate)
-        mels = map(front.mel.mel_part, (clean01, estimate01, front.mel.mel01(wave)))
-        task.mels[system] = dict(mel_scores(*mels))
-
-    for system, model in models.items():
-        front = fronts[system]
-        rate = front.mel.sample_rate
-        noisy_at_rate = audio.resample(noisy, sample_rate, rate)
-        clean01 = front.mel.mel01(audio.resample(clean, sample_rate, rate))
-        noisy01 = front.mel.mel01(noisy_at_rate)
-        if NOISY not in task.mels:
-            score(NOISY, front, clean01, noisy01)
-        task.estimates[system] = _checked(model.enhance(noisy, sample_rate), noisy, pair, system)
-        score(system, front, clean01, _checked(model.estimate(noisy01), noisy01, pair, system))
-        if front.oracle not in task.estimates:
-            best = invert(
-                front.mel, clean01, front.mel.stft(noisy_at_rate), len(noisy_at_rate),
-                front.inversion,
-            )
-            # As a model does at a foreign rate: only what is removed passes through its rate.
-            removed = audio.resample(noisy_at_rate - best, rate, sample_rate, len(noisy))
-            task.estimates[front.oracle] = best if rate == sample_rate else noisy - removed
-            score(front.oracle, front, clean01, clean01)
+    for number, (system, model) in enumerate(models.items()):
+        path = folder / f"model{number}.f32"
+        estimate = store(path, _checked(_enhanced(model, noisy, rate), pair, system))
+        if estimate.shape != noisy.shape:
+            raise EvaluationError(f"{pair.noisy}: {system} made {estimate.shape} of {noisy.shape}")
+        task.estimates[system] = estimate
+    if trivial:
+        task.estimates[SILENCE] = noisy.at_gain(0.0)
+        task.estimates[BEST_GAIN] = noisy.at_gain(best_gain(clean, noisy))
+    others = [system for system in task.estimates if system not in models]
+    for front in {front.oracle: front for front in fronts.values()}.values():
+        own = [system for system in models if fronts[system] is front]
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            at_rate = {
+                system: _at_rate(signal, rate, front.mel.sample_rate, Path(temporary, str(number)))
+                for number, (system, signal) in enumerate(
+                    {"": clean, NOISY: noisy, **{s: task.estimates[s] for s in own + others}}
+                    .items())
+            }
+            path = folder / f"{len(task.estimates)}.f32"
+            task.estimates[front.oracle], at_rate[front.oracle] = _oracle(
+                front, at_rate[""], at_rate[NOISY], noisy, rate, path, Path(temporary, "oracle"))
+            task.mels |= _mel_scores(front, at_rate, {s: models[s] for s in own},
+                                     [*others, front.oracle], pair)
+        others = []  # the first front has scored them
     return task
 
 
-def _add_trivial(task: _Task, front: _Front | None) -> None:
-    for system, wave in trivial_estimates(task.clean, task.estimates[NOISY]).items():
-        task.estimates[system] = wave
-        if front is not None:
-            clean01, mel01 = (
-                front.mel.mel_part(front.mel.mel01(
-                    audio.resample(signal, task.sample_rate, front.mel.sample_rate)
-                ))
-                for signal in (task.clean, wave)
-            )
-            task.mels[system] = dict(mel_scores(clean01, mel01, mel01))
+def _enhanced(model: Enhancer, noisy: Signal, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield what `Enhancer.enhance` gives, block by block."""
+    stream = model.stream(sample_rate)
+    for block in blocks(noisy):
+        yield stream.push(block)[0]
+    yield stream.finish()[0]
 
 
-def _checked(output: np.ndarray, given: np.ndarray, pair: Pair, system: str) -> np.ndarray:
-    if output.shape != given.shape:
-        raise EvaluationError(f"{pair.noisy}: {system} made {output.shape} of {given.shape}")
-    if not np.all(np.isfinite(output)):
-        raise EvaluationError(f"{pair.noisy}: {system} returned NaN or infinite values")
-    return output
+def _oracle(
+    front: _Front, clean: Signal, noisy: Signal, full: Signal, sample_rate: int, path: Path,
+    temporary: Path,
+) -> tuple[Signal, Signal]:
+    """Return the oracle of a recording at its own rate, and as the front's mel takes it.
+
+    Args:
+        front: Mel and inversion.
+        clean: At the mel's rate.
+        noisy: At the mel's rate.
+        full: The noisy recording at its own rate.
+        sample_rate: Of that, in Hz.
+        path: For the first result.
+        temporary: For what is at the mel's rate.
+    """
+    rate = front.mel.sample_rate
+    best = oracle_parts(front.mel, clean, noisy, front.inversion)
+    if rate == sample_rate:
+        estimate = store(path, best)
+        return estimate, estimate
+    # As a model does at a foreign rate: only what is removed passes through its rate.
+    removed = store(temporary, _less(noisy, best))
+    estimate = store(path, _less(full, resampled(removed, rate, sample_rate, len(full))))
+    return estimate, _at_rate(estimate, sample_rate, rate, temporary)
 
 
-def _scored(tasks: Iterable[_Task], jobs: int) -> Iterator[list[Row]]:
-    """Score tasks in order, in processes where jobs > 1, with only a few waiting in memory."""
+def _mel_scores(
+    front: _Front,
+    at_rate: Mapping[str, Signal],
+    models: Mapping[str, Enhancer],
+    others: Iterable[str],
+    pair: Pair,
+) -> dict[str, dict[str, float | Refused]]:
+    """Return `{system: scores}` of mels: of what a network returned, and of the waveform analysed
+    again.
+
+    Args:
+        front: The transform.
+        at_rate: Signals of the systems at its rate, and the clean one as "".
+        models: Those that have a network's estimate to score.
+        others: Systems whose estimate is their waveform's mel, or the clean one of an oracle.
+        pair: To name in an error.
+    """
+    mel = front.mel
+    sums = {system: (Errors(), Errors()) for system in (*others, *models)}
+    strides = math.lcm(*(model.model.time_stride for model in models.values()))
+    size = strides * max(round(PART_SECONDS * mel.sample_rate / mel.config.hop_length / strides), 1)
+    for first, stop in parts(mel.frames(len(at_rate[""])), size):
+        clean01 = mel.mel_part(mel_frames(mel, at_rate[""], first, stop))
+        for system, (network, wave) in sums.items():
+            wave01 = mel.mel_part(mel_frames(mel, at_rate[system], first, stop))
+            wave.add(clean01, wave01)
+            estimate01 = clean01 if system == front.oracle else wave01
+            if system in models:
+                estimate01 = mel.mel_part(
+                    _network(models[system], at_rate[NOISY], first, stop, pair, system))
+            network.add(clean01, estimate01)
+    return {
+        system: {
+            "psnr_mel": network.psnr,
+            "mse_mel": network.mse,
+            "snr_mel": _score_or_refusal(lambda sums: sums.snr, network),
+            "psnr_mel_wave": wave.psnr,
+            "mse_mel_wave": wave.mse,
+        }
+        for system, (network, wave) in sums.items()
+    }
+
+
+def _network(model: Enhancer, noisy: Signal, first: int, stop: int, pair: Pair, system: str
+             ) -> np.ndarray:
+    try:
+        found = network_frames(model.mel, model.estimate, model.model.receptive_field,
+                               model.model.time_stride, noisy, first, stop)
+    except ValueError as error:
+        raise EvaluationError(f"{pair.noisy}: {system} {error}") from error
+    return next(_checked([found], pair, system))
+
+
+def _checked(output: Iterable[np.ndarray], pair: Pair, system: str) -> Iterator[np.ndarray]:
+    for part in output:
+        if not np.all(np.isfinite(part)):
+            raise EvaluationError(f"{pair.noisy}: {system} returned NaN or infinite values")
+        yield part
+
+
+def _at_rate(signal: np.ndarray | Signal, rate_in: int, rate_out: int, path: Path
+             ) -> np.ndarray | Signal:
+    """Return a signal at another rate, in a file."""
+    if rate_in == rate_out:
+        return signal
+    return store(path, resampled(signal, rate_in, rate_out))
+
+
+def _less(signal: Signal, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield a signal less another one that comes in parts."""
+    start = 0
+    for part in parts:
+        yield signal[start : start + len(part)] - part
+        start += len(part)
+
+
+def _scored(tasks: Iterable[_Task], jobs: int) -> Iterator[tuple[_Task, list[Row]]]:
+    """Score tasks in order, in processes where jobs > 1, with only a few waiting on the disk."""
     if jobs <= 1:
-        yield from map(_score, tasks)
+        for task in tasks:
+            yield task, [_score(task, system) for system in task.estimates]
         return
     # Not forked: a fork of a process with ONNX Runtime's or TensorFlow's threads may hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting: deque = deque()
+        waiting: deque[tuple[_Task, list[Future[Row]]]] = deque()
+
+        def oldest() -> tuple[_Task, list[Row]]:
+            task, futures = waiting.popleft()
+            return task, [future.result() for future in futures]
+
         for task in tasks:
-            waiting.append(pool.submit(_score, task))
-            if len(waiting) > 2 * jobs:
-                yield waiting.popleft().result()
+            waiting.append((task, [pool.submit(_score, task, s) for s in task.estimates]))
+            while len(waiting) > 2 * jobs or sum(len(t.clean) for t, _ in waiting) > _WAITING:
+                yield oldest()
         while waiting:
-            yield waiting.popleft().result()
+            yield oldest()
 
 
-def _score(task: _Task) -> list[Row]:
-    """Return a row per system of one file."""
-    rows = []
-    for system, estimate in task.estimates.items():
-        found = dict(waveform_scores(task.clean, estimate, task.sample_rate, task.packages))
-        found |= task.mels.get(system, {})
-        lag = _score_or_refusal(metrics.lag, task.clean, estimate, task.sample_rate)
-        rows.append(
-            Row(
-                task.name, system, task.snr_db, len(task.clean) / task.sample_rate,
-                task.sample_rate,
-                scores={k: v for k, v in found.items() if not isinstance(v, Refused)},
-                refused={k: str(v) for k, v in found.items() if isinstance(v, Refused)},
-                lag=None if isinstance(lag, Refused) else lag,
-                speaker=task.speaker,
-            )
-        )
-    return rows
+def _score(task: _Task, system: str) -> Row:
+    """Return the row of one file and system."""
+    estimate = task.estimates[system]
+    found = dict(waveform_scores(task.clean, estimate, task.sample_rate, task.packages))
+    found |= task.mels.get(system, {})
+    lag = _score_or_refusal(metrics.lag, task.clean, estimate, task.sample_rate)
+    return Row(
+        task.name, system, task.snr_db, len(task.clean) / task.sample_rate, task.sample_rate,
+        scores={k: v for k, v in found.items() if not isinstance(v, Refused)},
+        refused={k: str(v) for k, v in found.items() if isinstance(v, Refused)},
+        lag=None if isinstance(lag, Refused) else lag,
+        speaker=task.speaker,
+    )
 
 
 def _score_or_refusal(metric: Callable[..., float], *arguments: Any) -> float | Refused:
@@ -360,24 +465,60 @@ def _score_or_refusal(metric: Callable[..., float], *arguments: Any) -> float | 
 
 
 def _material_notices(
-    infos: Iterable[audio.AudioInfo], fronts: Mapping[str, _Front], packages: Sequence[str]
+    materials: Mapping[str, Material], fronts: Mapping[str, _Front], packages: Sequence[str]
 ) -> list[str]:
-    infos = list(infos)
-    notices = []
-    rates = Counter(info.sample_rate for info in infos)
+    files, notices = len(materials), []
+    rates = Counter(material.sample_rate for material in materials.values())
     for rate, count in sorted(rates.items()):
         target = _metric_rate(rate)
         names = [n for n in _rate_bound(target) if METRICS[n].package in packages]
         if rate != target and names:
             notices.append(
-                f"{rate} Hz ({count} of {len(infos)} files) resampled to {target} Hz ({RESAMPLER}) "
+                f"{rate} Hz ({count} of {files} files) resampled to {target} Hz ({RESAMPLER}) "
                 f"for {', '.join(names)}"
             )
     if 8000 in map(_metric_rate, rates) and "pesq" in packages:
         notices.append("narrow-band material: pesq_nb, not comparable with pesq_wb")
-    mixed = sum(info.channels > 1 for info in infos)
+
+    def those(what: Callable[[Material], bool]) -> tuple[list[Material], str]:
+        """Return the pairs of which something is true, and their count with a few names."""
+        names = [name for name, material in materials.items() if what(material)]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return [materials[name] for name in names], f"{len(names)} of {files} pairs ({shown})"
+
+    swapped, told = those(lambda m: m.clean_is_noisier)
+    if swapped:
+        notices.append(f"the clean file is the noisier one in {told}: are the noisy and the clean "
+                       "folder exchanged?")
+    cut, told = those(lambda m: m.cut > 0)
+    if cut:
+        most = max(material.cut / material.sample_rate for material in cut)
+        notices.append(f"noisy and clean differ in length by up to {1000 * most:.0f} ms in {told}: "
+                       "scored from the beginning to the end of the shorter one")
+    resampled_pairs, told = those(lambda m: len({side.sample_rate for side in m.sides}) > 1)
+    if resampled_pairs:
+        rates_told = sorted({tuple(side.sample_rate for side in m.sides) for m in resampled_pairs})
+        of_them = ", ".join(f"{noisy} and {clean} Hz" for noisy, clean in rates_told)
+        notices.append(f"noisy and clean differ in rate ({of_them}) in {told}: both scored at the "
+                       f"lower one ({RESAMPLER})")
+    cancelled, told = those(lambda m: m.channel is not None)
+    if cancelled:
+        numbers = ", ".join(str(n) for n in sorted({1 + m.channel for m in cancelled}))
+        notices.append(f"the mean of the channels cancels (as of right = -left) in {told}: scored "
+                       f"by channel {numbers}")
+    loud, told = those(lambda m: m.gain != 1.0)
+    if loud:
+        most = 20 * math.log10(min(material.gain for material in loud))
+        notices.append(f"far above full scale: {told}, scored with a gain of {most:.0f} dB"
+                       f"{' or less' if len({m.gain for m in loud}) > 1 else ''} on both sides")
+    mixed = sum(any(len(side.energies) > 1 for side in m.sides) and m.channel is None
+                for m in materials.values())
     if mixed:
-        notices.append(f"{mixed} of {len(infos)} files scored as the mean of their channels")
+        notices.append(f"{mixed} of {files} files scored as the mean of their channels")
+    long = [m for m in materials.values() if len(m.clean) > PESQ_SECONDS * m.sample_rate]
+    if long and "pesq" in packages:
+        notices.append(f"PESQ of {len(long)} of {files} files, longer than {PESQ_SECONDS:.0f} s, "
+                       "is the mean over equal parts of at most that length")
     mels = [(front.mel.sample_rate, front.mel.config) for front in fronts.values()]
     if any(mel != mels[0] for mel in mels):
         first = next(iter(fronts))

@@ -1,5 +1,7 @@
 """Scores of one clip: `(clean, estimate) -> float`, the variant in the name.
 
+Each takes arrays, or signals in files (`signals.Signal`), and computes block by block: a recording
+of any length is scored in constant memory, and as if it were whole.
 A metric that cannot score a clip raises `Refused` with the reason and never returns a stand-in
 number, so nothing but scores is ever averaged. SNR, LSD's floor, PESQ and STOI treat their
 arguments differently: clean first, always. `pesq` and `pystoi` are imported on use.
@@ -10,17 +12,24 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import fft
 
+from gan_denoise.intelligibility import stoi_in_blocks
+from gan_denoise.signals import BLOCK, Signal
+
 PESQ_RATES = {"wb": (16000,), "nb": (8000, 16000)}  # Hz; what P.862.2 and P.862.1 are defined for
 PESQ_SECONDS = 20.0  # see `pesq_wb`
 STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, every 12.8 ms: the least that STOI correlates over
+STOI_BLOCK = 2**16  # samples at 10 kHz
+STOI_WHOLE_SECONDS = 20.0  # what pystoi gets at once; it keeps half a megabyte a second
 LSD_SECONDS = (0.032, 0.008)  # window and hop
 LSD_RANGE_DB = 60.0  # below the clean clip's mean power in a bin, both spectra are floored
+LSD_BLOCK = 1024  # frames transformed at once
 LAG_SECONDS = 0.1  # the longest delay that is looked for
 LAG_CLEAR = 0.2  # normalised correlation under which a delay is a guess
 
@@ -61,6 +70,55 @@ METRICS: dict[str, Metric] = {
 }
 
 
+class Errors:
+    """What MSE, PSNR and SNR are made of, added up part by part.
+
+    Attributes:
+        count: Values compared.
+        energy: Sum of the clean ones' squares.
+        error: Sum of the squared differences.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.energy, self.error = 0, 0.0, 0.0
+
+    @classmethod
+    def between(cls, clean: Any, estimate: Any) -> Errors:
+        """Return the sums over two signals or mels of equal shape."""
+        sums = cls()
+        for pair in _blocks(*_pair(clean, estimate)):
+            sums.add(*pair)
+        return sums
+
+    def add(self, clean: np.ndarray, estimate: np.ndarray) -> None:
+        """Take the next values of both, of equal shape."""
+        clean = np.asarray(clean, np.float64)
+        self.count += clean.size
+        self.energy += float(np.sum(clean**2))
+        self.error += float(np.sum((clean - estimate) ** 2))
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error."""
+        return self.error / self.count
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio in dB, peak 1; inf where they are equal."""
+        return _decibel(1.0, self.mse)
+
+    @property
+    def snr(self) -> float:
+        """Ratio of the energies of clean and error in dB; inf where they are equal.
+
+        Raises:
+            Refused: The clean one is zero throughout.
+        """
+        if not self.energy:
+            raise Refused("clean is silent")
+        return _decibel(self.energy, self.error)
+
+
 def available() -> dict[str, bool]:
     """Return `{package: importable}` of the packages that some metrics need."""
     found = {}
@@ -82,13 +140,12 @@ def install_hint(package: str) -> str:
 
 def mse_mel(clean01: np.ndarray, estimate01: np.ndarray) -> float:
     """Return the mean squared error of two mels in [0, 1], of equal shape."""
-    clean01, estimate01 = _pair(clean01, estimate01)
-    return float(np.mean((clean01 - estimate01) ** 2))
+    return Errors.between(clean01, estimate01).mse
 
 
 def psnr_mel(clean01: np.ndarray, estimate01: np.ndarray) -> float:
     """Return the peak signal-to-noise ratio of two mels in dB, peak 1; inf where they are equal."""
-    return _decibel(1.0, mse_mel(clean01, estimate01))
+    return Errors.between(clean01, estimate01).psnr
 
 
 def snr_mel(clean01: np.ndarray, estimate01: np.ndarray) -> float:
@@ -110,9 +167,7 @@ def snr(clean: np.ndarray, estimate: np.ndarray) -> float:
     Raises:
         Refused: The clean clip is silent.
     """
-    clean, estimate = _pair(clean, estimate)
-    _require_sound(clean, "clean")
-    return _decibel(float(np.sum(clean**2)), float(np.sum((clean - estimate) ** 2)))
+    return Errors.between(clean, estimate).snr
 
 
 def si_sdr(clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -133,10 +188,9 @@ def si_sdr(clean: np.ndarray, estimate: np.ndarray) -> float:
         Refused: One of them is silent or constant.
     """
     clean, estimate = _pair(clean, estimate)
-    unit_clean = _unit(clean, "clean")
-    unit_estimate = _unit(estimate, "estimate")
-    cosine = float(unit_clean @ unit_estimate)
-    residual = float(np.sum((unit_estimate - cosine * unit_clean) ** 2))
+    units = _Unit(clean, "clean"), _Unit(estimate, "estimate")
+    cosine = math.fsum(float(c @ e) for c, e in _unit_blocks(units))
+    residual = math.fsum(float(np.sum((e - cosine * c) ** 2)) for c, e in _unit_blocks(units))
     rounding = (8 * np.finfo(np.float64).eps) ** 2
     return _decibel(cosine**2, residual if residual > rounding else 0.0)
 
@@ -159,19 +213,24 @@ def lsd(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
         Refused: The clean clip is silent, or shorter than one window.
     """
     clean, estimate = _pair(clean, estimate)
-    _require_sound(clean, "clean")
+    _require_sound(clean, estimate)
     size, hop = (max(1, round(seconds * sample_rate)) for seconds in LSD_SECONDS)
     if len(clean) < size:
         raise Refused(f"shorter than a window of {1000 * LSD_SECONDS[0]:.0f} ms")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    floor = np.mean(clean**2) * np.sum(window**2) * 10 ** (-LSD_RANGE_DB / 10)
-    views = [np.lib.stride_tricks.sliding_window_view(x, size)[::hop] for x in (clean, estimate)]
+    power = math.fsum(float(np.sum(block**2)) for block, _ in _blocks(clean, clean)) / len(clean)
+    floor = power * np.sum(window**2) * 10 ** (-LSD_RANGE_DB / 10)
+    frames = 1 + (len(clean) - size) // hop
     total = 0.0
-    for start in range(0, len(views[0]), 2048):  # in blocks: hours of audio stay in memory
-        power = [np.abs(fft.rfft(x[start : start + 2048] * window, axis=-1)) ** 2 for x in views]
-        decibel = [10 * np.log10(np.maximum(x, floor)) for x in power]  # [frames, bins]
+    for first in range(0, frames, LSD_BLOCK):
+        inside = slice(first * hop, (min(first + LSD_BLOCK, frames) - 1) * hop + size)
+        decibel = []
+        for signal in (clean, estimate):
+            view = np.lib.stride_tricks.sliding_window_view(_float64(signal, inside), size)[::hop]
+            power = np.abs(fft.rfft(view * window, axis=-1)) ** 2
+            decibel.append(10 * np.log10(np.maximum(power, floor)))  # [frames, bins]
         total += float(np.sum(np.sqrt(np.mean((decibel[0] - decibel[1]) ** 2, axis=-1))))
-    return total / len(views[0])
+    return total / frames
 
 
 def pesq_wb(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
@@ -241,13 +300,16 @@ def lag(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
         Refused: One of them is silent, or they correlate too little to tell (a lost phase).
     """
     clean, estimate = _pair(clean, estimate)
-    unit_clean = _unit(clean, "clean")
-    unit_estimate = _unit(estimate, "estimate")
+    units = _Unit(clean, "clean"), _Unit(estimate, "estimate")
     reach = min(round(LAG_SECONDS * sample_rate), len(clean) - 1)
-    size = fft.next_fast_len(len(clean) + reach, real=True)  # no wrap-around within reach
-    spectrum = fft.rfft(unit_estimate, size) * np.conj(fft.rfft(unit_clean, size))
-    correlation = np.abs(fft.irfft(spectrum, size))
-    around = np.concatenate([correlation[size - reach :], correlation[: reach + 1]])
+    block = min(BLOCK, len(clean))
+    size = fft.next_fast_len(block + 2 * reach, real=True)  # no wrap-around within reach
+    around = np.zeros(2 * reach + 1)  # correlation at delays from -reach to reach
+    for start in range(0, len(clean), block):
+        near = units[1].block(start - reach, start + block + reach)
+        here = fft.rfft(units[0].block(start, start + block), size)
+        around += fft.irfft(fft.rfft(near, size) * np.conj(here), size)[: len(around)]
+    around = np.abs(around)
     peak = int(np.argmax(around))
     if around[peak] < LAG_CLEAR:
         raise Refused(f"no clear alignment: correlation {around[peak]:.2f} at most")
@@ -258,11 +320,11 @@ def _pesq(clean: np.ndarray, estimate: np.ndarray, sample_rate: int, band: str) 
     if sample_rate not in PESQ_RATES[band]:
         raise ValueError(f"pesq_{band} is defined at {PESQ_RATES[band]} Hz, not {sample_rate}")
     clean, estimate = _pair(clean, estimate)
-    _require_sound(clean, "clean")
+    _require_sound(clean, estimate)
     package = _require("pesq")
-    parts = math.ceil(len(clean) / (PESQ_SECONDS * sample_rate))
     scores = []
-    for part in zip(np.array_split(clean, parts), np.array_split(estimate, parts), strict=True):
+    for inside in _equal_parts(len(clean), math.ceil(len(clean) / (PESQ_SECONDS * sample_rate))):
+        part = [_float64(signal, inside) for signal in (clean, estimate)]
         if not np.any(part[0]):
             continue
         try:
@@ -285,16 +347,22 @@ def _pesq(clean: np.ndarray, estimate: np.ndarray, sample_rate: int, band: str) 
 
 def _stoi(clean: np.ndarray, estimate: np.ndarray, sample_rate: int, extended: bool) -> float:
     clean, estimate = _pair(clean, estimate)
-    _require_sound(clean, "clean")
+    loudest = _require_sound(clean, estimate)
     package = _require("pystoi")
     too_little = Refused(f"less than {STOI_SECONDS} s of speech: STOI needs 30 frames")
     if len(clean) < STOI_SECONDS * sample_rate:  # pystoi fails on the shortest
         raise too_little
-    gain = 1 / np.max(np.abs(clean))  # one for both: pystoi adds constants to the faintest signals
+    gain = 1 / loudest  # one for both: pystoi adds constants to the faintest signals
+    if len(clean) > STOI_WHOLE_SECONDS * sample_rate:
+        score = stoi_in_blocks(clean, estimate, sample_rate, extended, gain, STOI_BLOCK)
+        if score is None:
+            raise too_little
+        return score
+    whole = [gain * _float64(signal, slice(None)) for signal in (clean, estimate)]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Not enough STFT frames")
         try:
-            score = float(package.stoi(gain * clean, gain * estimate, sample_rate, extended))
+            score = float(package.stoi(*whole, sample_rate, extended))
         except RuntimeWarning:
             raise too_little from None
     if score == 1e-5:  # pystoi's stand-in, should it come without the warning
@@ -302,31 +370,84 @@ def _stoi(clean: np.ndarray, estimate: np.ndarray, sample_rate: int, extended: b
     return score
 
 
-def _pair(clean: Any, estimate: Any) -> tuple[np.ndarray, np.ndarray]:
-    clean, estimate = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
+def _pair(clean: Any, estimate: Any) -> tuple[Any, Any]:
+    """Return both as arrays or signals of one shape."""
+    clean, estimate = (x if isinstance(x, Signal) else np.asarray(x) for x in (clean, estimate))
     if clean.shape != estimate.shape:
         raise ValueError(f"clean is {clean.shape}, estimate is {estimate.shape}")
-    if clean.size == 0:
+    if 0 in clean.shape:
         raise Refused("empty")
-    for signal, name in ((clean, "clean"), (estimate, "estimate")):
-        if not np.all(np.isfinite(signal)):
-            raise ValueError(f"{name} holds NaN or infinite values")
     return clean, estimate
 
 
-def _require_sound(signal: np.ndarray, name: str) -> None:
-    if not np.any(signal):
-        raise Refused(f"{name} is silent")
+def _float64(signal: Any, place: slice) -> np.ndarray:
+    return np.asarray(signal[place], np.float64)
 
 
-def _unit(signal: np.ndarray, name: str) -> np.ndarray:
-    """Remove the mean and scale to energy 1."""
-    peak = np.max(np.abs(signal))
-    centred = signal - signal.mean()
-    if np.max(np.abs(centred)) <= 1e-12 * peak:  # what rounding leaves of a constant
-        raise Refused(f"{name} is silent")
-    centred /= peak  # squares of the faintest signals would underflow
-    return centred / np.sqrt(np.sum(centred**2))
+def _blocks(clean: Any, estimate: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield both as finite float64, block by block."""
+    for start in range(0, len(clean), BLOCK):
+        pair = [_float64(signal, slice(start, start + BLOCK)) for signal in (clean, estimate)]
+        for block, name in zip(pair, ("clean", "estimate"), strict=True):
+            if not np.all(np.isfinite(block)):
+                raise ValueError(f"{name} holds NaN or infinite values")
+        yield tuple(pair)
+
+
+def _equal_parts(samples: int, count: int) -> Iterator[slice]:
+    """Yield places of parts whose lengths differ by one sample at most, the longer ones first."""
+    length, longer = divmod(samples, count)
+    for number in range(count):
+        start = number * length + min(number, longer)
+        yield slice(start, start + length + (number < longer))
+
+
+def _require_sound(clean: Any, estimate: Any) -> float:
+    """Return the clean clip's peak, where both are finite and it is not silent."""
+    peak = max(float(np.max(np.abs(block))) for block, _ in _blocks(clean, estimate))
+    if not peak:
+        raise Refused("clean is silent")
+    return peak
+
+
+class _Unit:
+    """A signal without its mean, at energy 1, read by blocks."""
+
+    def __init__(self, signal: Any, name: str):
+        self._signal, self._name = signal, name
+        self._peak = self._energy = 1.0
+        self._mean = 0.0
+        peak = max(map(_peak, self))
+        self._mean = math.fsum(float(np.sum(block)) for block in self) / len(signal)
+        # What rounding leaves of a constant:
+        if max(map(_peak, self)) <= 1e-12 * peak:
+            raise Refused(f"{name} is silent")
+        self._peak = peak  # squares of the faintest signals would underflow
+        self._energy = math.fsum(float(np.sum(block**2)) for block in self)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self._signal), BLOCK):
+            yield self.block(start, start + BLOCK)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Return `[start, stop)`, zeros before the beginning; what is behind the end is left out.
+
+        Raises:
+            ValueError: For samples that are not finite.
+        """
+        inside = _float64(self._signal, slice(max(start, 0), stop))
+        if not np.all(np.isfinite(inside)):
+            raise ValueError(f"{self._name} holds NaN or infinite values")
+        inside = (inside - self._mean) / self._peak / math.sqrt(self._energy)
+        return np.pad(inside, (max(-start, 0), 0)) if start < 0 else inside
+
+
+def _unit_blocks(units: tuple[_Unit, _Unit]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return zip(*units, strict=True)
+
+
+def _peak(block: np.ndarray) -> float:
+    return float(np.max(np.abs(block)))
 
 
 def _decibel(signal: float, error: float) -> float:

@@ -81,12 +81,14 @@ class Evaluation:
         rows: One a file and system, file by file.
         notices: Lines that a reader must know: resampling, refusals, delays, missing packages.
         versions: Of the packages that took part; None where one is not installed.
+        refused_pairs: `{name: reason}` of pairs that could not be compared; they have no rows.
     """
 
     systems: tuple[str, ...]
     rows: tuple[Row, ...]
     notices: tuple[str, ...] = ()
     versions: dict[str, str | None] = field(default_factory=dict)
+    refused_pairs: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -207,7 +209,8 @@ def read_scores(path: str | Path) -> Evaluation:
             raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}; evaluate "
                               "again")
         evaluation = Evaluation(tuple(content["systems"]), tuple(map(_row, content["rows"])),
-                                tuple(content["notices"]), content["versions"])
+                                tuple(content["notices"]), content["versions"],
+                                content.get("refused_pairs", {}))
     except OSError as error:
         raise ScoresError(f"{path}: cannot be read ({error.strerror}); give the folder of "
                           "gan-denoise evaluate --out DIR") from error
@@ -229,6 +232,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "versions": evaluation.versions,
         "resampler": RESAMPLER,
         "notices": list(evaluation.notices),
+        "refused_pairs": evaluation.refused_pairs,
         "metrics": {
             name: {
                 "unit": METRICS[name].unit,
@@ -313,7 +317,9 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
     rates = " and ".join(f"{x:,} Hz" for x in sorted({row.sample_rate for row in evaluation.rows}))
     count = len(evaluation.names)
     files = f"{count} file{'s' if count > 1 else ''}"
-    console.print(Text(f"{files}, {seconds / 60:.1f} min at {rates}"))
+    refused = len(evaluation.refused_pairs)
+    rest = f"; {refused} pair{'s' if refused > 1 else ''} refused" if refused else ""
+    console.print(Text(f"{files}, {seconds / 60:.1f} min at {rates}{rest}"))
     for notice in evaluation.notices:
         console.print(Text(f"- {notice}", style="yellow"))
     shown = [name for name in evaluation.columns if not brief or name in _BRIEF]

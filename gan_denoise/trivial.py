@@ -5,9 +5,12 @@ At an SNR of -8 dB silence has an SNR of 0 dB: an improvement of 8 dB by saying 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gan_denoise.scores import BEST_GAIN, SILENCE
+from gan_denoise.signals import BLOCK
 
 
 def trivial_estimates(clean: np.ndarray, noisy: np.ndarray) -> dict[str, np.ndarray]:
@@ -22,7 +25,20 @@ def trivial_estimates(clean: np.ndarray, noisy: np.ndarray) -> dict[str, np.ndar
     Returns:
         `{system: estimate}`, of noisy's shape and type.
     """
-    product = np.sum(clean * noisy, dtype=np.float64)
-    energy = np.sum(np.square(noisy, dtype=np.float64))
-    gain = noisy.dtype.type(product / energy if energy else 0.0)
+    gain = noisy.dtype.type(best_gain(clean, noisy))
     return {SILENCE: np.zeros_like(noisy), BEST_GAIN: gain * noisy}
+
+
+def best_gain(clean: Any, noisy: Any) -> float:
+    """Return that gain; 0 where the noisy signal is silent.
+
+    Args:
+        clean: Arrays of any shape, or a `Signal`, of which a block is held at a time.
+        noisy: Of the same shape.
+    """
+    product = energy = 0.0
+    for start in range(0, len(noisy), BLOCK):
+        c, n = (signal[start : start + BLOCK] for signal in (clean, noisy))
+        product += float(np.sum(c * n, dtype=np.float64))
+        energy += float(np.sum(np.square(n, dtype=np.float64)))
+    return product / energy if energy else 0.0

@@ -2,15 +2,19 @@ import csv
 import json
 import math
 import sys
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from gan_denoise import audio, evaluate, metrics
+from gan_denoise import audio, evaluate, material, metrics, oracle, signals, trivial
 from gan_denoise.evaluate import EvaluationError
 from gan_denoise.mel import Mel
 from gan_denoise.pairs import Pair
+from gan_denoise.scores import read_scores
 from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.synthetic import voice
 from gan_denoise.writer import write
@@ -35,12 +39,35 @@ class Fake:
         self.name, self.wave, self.change = name, wave, mel
         self.config = config or Config(mel=MelConfig(n_mels=64))
         self.mel = make_mel(self.config)
+        self.model = SimpleNamespace(receptive_field=0, time_stride=1)
 
     def estimate(self, noisy01):
         return self.change(noisy01)
 
-    def enhance(self, signal, sample_rate):
-        return self.wave(signal)
+    def stream(self, sample_rate):
+        return FakeStream(self.wave)
+
+
+class FakeStream:
+    """Gives all at the end, as the function is of the whole."""
+
+    def __init__(self, wave):
+        self.wave, self.blocks = wave, []
+
+    def push(self, block):
+        self.blocks.append(block)
+        return np.zeros((1, 0), np.float32)
+
+    def finish(self):
+        return np.float32(self.wave(np.concatenate(self.blocks)))[None]
+
+
+class FakeInParts(Fake):
+    """Gives every block at once, as an `Enhancer` that keeps nothing does."""
+
+    def stream(self, sample_rate):
+        nothing = np.zeros((1, 0), np.float32)
+        return SimpleNamespace(push=lambda block: self.wave(block)[None], finish=lambda: nothing)
 
 
 @pytest.fixture
@@ -68,6 +95,11 @@ def without_packages(monkeypatch):
 
 def rows_of(evaluation, system):
     return {row.name: row for row in evaluation.rows if row.system == system}
+
+
+def told(evaluation):
+    """Notices but for those of the packages that `without_packages` takes away."""
+    return [notice for notice in evaluation.notices if "is not installed" not in notice]
 
 
 @needs_pesq
@@ -137,21 +169,160 @@ def test_a_mean_is_over_files_that_every_system_scored(make_pair):
                     "estimate is silent)"]
 
 
-def test_faults_of_the_material_name_the_file(make_pair, tmp_path, without_packages):
-    good, short, missing = make_pair("good"), make_pair("short"), make_pair("missing")
-    write(short.clean, audio.read_mono(short.clean, RATE)[:-1], RATE)
+def test_a_pair_that_cannot_be_compared_is_refused_and_the_rest_is_scored(
+    make_pair, tmp_path, without_packages
+):
+    good, half, missing, text = (make_pair(name) for name in ("good", "half", "missing", "text"))
+    write(half.noisy, audio.read_mono(half.noisy, RATE)[:12000], RATE)
     missing.clean.unlink()
-    with pytest.raises(EvaluationError, match=r"short\.wav do not match: 24000 .* 23999"):
-        evaluate.evaluate([good, short], jobs=1)
-    with pytest.raises(EvaluationError, match=r"clean/missing\.wav: no such file"):
-        evaluate.evaluate([good, missing], jobs=1)
+    text.noisy.write_text("no audio")
+    seen = []
+    result = evaluate.evaluate([half, good, missing, text], Fake(), jobs=1, out=tmp_path / "out",
+                               progress=lambda *count: seen.append(count))
+    assert result.names == ["good"]
+    assert list(result.refused_pairs) == ["half", "missing", "text"]
+    assert "12000 samples at 16000 Hz and 24000 samples" in result.refused_pairs["half"]
+    assert "differ by 0.75 s" in result.refused_pairs["half"]
+    assert "clean/missing.wav: no such file" in result.refused_pairs["missing"]
+    assert "noisy/text.wav" in result.refused_pairs["text"]
+    assert [notice.split(": ")[0] for notice in told(result)] == ["refused"] * 3
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    stored = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert stored["refused_pairs"] == result.refused_pairs
+    assert read_scores(tmp_path / "out").refused_pairs == result.refused_pairs
+    console = Console(width=200, record=True)
+    evaluate.render(result, console)
+    assert "1 file, 0.0 min at 16,000 Hz; 3 pairs refused" in console.export_text()
+
+
+def test_only_where_no_pair_can_be_scored_it_is_an_error(make_pair, without_packages):
+    pairs = [make_pair("a"), make_pair("b")]
+    for pair in pairs:
+        pair.clean.unlink()
+    missing = r"none of 2 pairs .*clean/a\.wav: no such file.*b\.wav"
+    with pytest.raises(EvaluationError, match=missing):
+        evaluate.evaluate(pairs, jobs=1)
     with pytest.raises(EvaluationError, match="no pairs"):
         evaluate.evaluate([], jobs=1)
+    good = make_pair("good")
     with pytest.raises(EvaluationError, match="'good' occurs twice"):
         evaluate.evaluate([good, good], jobs=1)
-    write(short.clean, np.zeros(12000, np.float32), 8000)
-    with pytest.raises(EvaluationError, match="at 8000 Hz"):
-        evaluate.evaluate([short], jobs=1)
+
+
+def test_many_refusals_are_counted_and_all_are_named(make_pair, without_packages):
+    pairs = [make_pair(f"p{number}", seconds=0.5) for number in range(8)]
+    for pair in pairs[1:]:
+        pair.noisy.unlink()
+    notices = told(evaluate.evaluate(pairs, jobs=1))
+    assert [notice.startswith("refused: ") for notice in notices] == [True] * 6
+    assert notices[-1] == "refused: 2 more (p6, p7)"
+
+
+def test_a_pair_that_an_encoder_padded_is_scored_on_its_common_part(make_pair, without_packages):
+    pair, other = make_pair("a"), make_pair("b")
+    expected = evaluate.evaluate([pair], Fake(), jobs=1)
+    noisy = audio.read_mono(pair.noisy, RATE)
+    write(pair.noisy, np.concatenate([noisy, np.zeros(300, np.float32)]), RATE, subtype="FLOAT")
+    result = evaluate.evaluate([pair, other], Fake(), jobs=1)
+    assert result.refused_pairs == {}
+    assert rows_of(result, "noisy")["a"].seconds == 1.5
+    for before, after in zip(expected.rows, result.rows, strict=False):
+        assert after.scores == before.scores
+    assert told(result) == ["noisy and clean differ in length by up to 19 ms in 1 of 2 pairs (a): "
+                            "scored from the beginning to the end of the shorter one"]
+
+
+def test_a_pair_of_two_rates_is_scored_at_the_lower_one(make_pair, without_packages):
+    pair = make_pair("a")
+    noisy = audio.read_mono(pair.noisy, RATE)
+    write(pair.noisy, audio.resample(noisy, RATE, 48000), 48000, subtype="FLOAT")
+    result = evaluate.evaluate([pair], Fake(), jobs=1)
+    row = rows_of(result, "noisy")["a"]
+    assert (row.sample_rate, row.seconds) == (RATE, 1.5)
+    # White noise, of which there and back takes the edge of the band.
+    assert row.scores["snr"] == pytest.approx(5, abs=0.5)
+    (notice,) = told(result)
+    assert notice.startswith("noisy and clean differ in rate (48000 and 16000 Hz) in 1 of 1 pairs")
+
+
+def test_exchanged_folders_are_noticed(make_pair, without_packages):
+    pairs = [make_pair("a", 0), make_pair("b", 15)]
+    assert told(evaluate.evaluate(pairs, jobs=1)) == []
+    swapped = [replace(pair, noisy=pair.clean, clean=pair.noisy) for pair in pairs]
+    (notice,) = told(evaluate.evaluate(swapped, jobs=1))
+    assert notice == ("the clean file is the noisier one in 2 of 2 pairs (a, b): are the noisy and "
+                      "the clean folder exchanged?")
+
+
+def test_channels_that_cancel_are_scored_by_one_of_them(make_pair, without_packages):
+    pair = make_pair("a")
+    expected = evaluate.evaluate([pair], Fake(), jobs=1)
+    for path in (pair.noisy, pair.clean):
+        mono = audio.read_mono(path, RATE)
+        write(path, np.stack([mono, -mono]), RATE, subtype="FLOAT")
+    result = evaluate.evaluate([pair], Fake(), jobs=1)
+    assert [row.scores for row in result.rows] == [row.scores for row in expected.rows]
+    (notice,) = told(result)
+    assert notice.startswith("the mean of the channels cancels (as of right = -left) in 1 of 1")
+    # One side alone: a stereo noisy recording of a mono clean one.
+    write(pair.clean, mono, RATE, subtype="FLOAT")
+    result = evaluate.evaluate([pair], Fake(), jobs=1)
+    assert [row.scores for row in result.rows] == [row.scores for row in expected.rows]
+
+
+def test_far_above_full_scale_scores_as_at_full_scale(make_pair, without_packages):
+    pair = make_pair("a")
+    expected = evaluate.evaluate([pair], Fake(), jobs=1)
+    for path in (pair.noisy, pair.clean):  # samples in units of 16-bit integers
+        write(path, audio.read_mono(path, RATE) * np.float32(2**15), RATE, subtype="FLOAT")
+    result = evaluate.evaluate([pair], Fake(), jobs=1)
+    for before, after in zip(expected.rows, result.rows, strict=True):
+        for metric in ("si_sdr", "snr", "lsd"):
+            assert after.scores[metric] == pytest.approx(before.scores[metric], abs=0.1), metric
+        assert after.scores["psnr_mel"] == pytest.approx(before.scores["psnr_mel"], abs=1.5)
+    (notice,) = told(result)
+    assert notice.startswith("far above full scale: 1 of 1 pairs (a), scored with a gain of -")
+
+
+def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monkeypatch):
+    for module in (signals, material, metrics, trivial):
+        monkeypatch.setattr(module, "BLOCK", 2**14)
+    monkeypatch.setattr(metrics, "LSD_BLOCK", 64)
+    for module in (evaluate, oracle):
+        monkeypatch.setattr(module, "PART_SECONDS", 1.0)
+    model = FakeInParts(wave=lambda x: np.float32(0.5) * x)
+    peaks = []
+    for seconds in (4, 4, 20):  # the first also imports
+        pair = make_pair(f"{seconds} s", clean=np.tile(voice(1, 2.0, 1, RATE), seconds // 2))
+        tracemalloc.start()
+        evaluate.evaluate([pair], model, trivial=True, jobs=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1]
+    assert peaks[2] < 20 * RATE * 4 * 2  # less than two such signals, of six
+
+
+def test_parts_are_scored_as_the_whole(make_pair, monkeypatch):
+    clean = np.concatenate([voice(v, 1.0, v, RATE) for v in range(4)])
+    pair = make_pair("a", clean=clean)
+    config = Config(mel=MelConfig(n_mels=64), inversion=InversionConfig(name="gain+phase"))
+    model = FakeInParts(wave=lambda x: np.float32(0.5) * x, config=config)
+    whole = evaluate.evaluate([pair], model, trivial=True, jobs=1)
+    for module in (signals, material, metrics, trivial):
+        monkeypatch.setattr(module, "BLOCK", 5000)
+    monkeypatch.setattr(metrics, "LSD_BLOCK", 33)
+    monkeypatch.setattr(metrics, "STOI_WHOLE_SECONDS", 1.0)
+    monkeypatch.setattr(metrics, "STOI_BLOCK", 3000)
+    for module in (evaluate, oracle):
+        monkeypatch.setattr(module, "PART_SECONDS", 1.0)
+    in_parts = evaluate.evaluate([pair], model, trivial=True, jobs=1)
+    for one, other in zip(whole.rows, in_parts.rows, strict=True):
+        assert other.lag == one.lag
+        assert other.refused == one.refused
+        tolerance = {"estoi": 0.05} if one.system == "silence" else {}  # pystoi draws it at random
+        for metric, value in one.scores.items():
+            assert other.scores[metric] == pytest.approx(
+                value, rel=1e-5, abs=tolerance.get(metric, 1e-7)), (one.system, metric)
 
 
 @pytest.mark.parametrize(

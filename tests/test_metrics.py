@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gan_denoise import metrics
 from gan_denoise.metrics import MissingMetric, Refused
+from gan_denoise.signals import store
 from gan_denoise.synthetic import voice
 
 RATE = 16000
@@ -199,6 +200,22 @@ def test_lag_finds_a_delay_in_noise(clean, delay):
 def test_lag_refuses_to_guess(clean):
     with pytest.raises(Refused, match="no clear alignment"):
         metrics.lag(clean, np.random.default_rng(0).standard_normal(len(clean)), RATE)
+
+
+@pytest.mark.parametrize("name", ["si_sdr", "snr", "lsd", "pesq_wb", "lag"])
+def test_blocks_of_files_score_as_the_whole(clean, name, monkeypatch, tmp_path):
+    noisy = np.roll(at_snr(clean, 5), 37) + 0.01
+    pair = [np.tile(np.float32(signal), 8)[:-77] for signal in (clean, noisy)]  # 24 s
+    whole = score(name, *pair)
+    monkeypatch.setattr(metrics, "BLOCK", 5000)
+    monkeypatch.setattr(metrics, "LSD_BLOCK", 33)
+    files = [store(tmp_path / side, [x]) for side, x in zip("cn", pair, strict=True)]
+    assert score(name, *files) == pytest.approx(whole, rel=1e-9)
+    if name in ("si_sdr", "snr"):
+        assert score(name, files[0], files[0].at_gain(2.0 if name == "si_sdr" else 1.0)) == math.inf
+    late = np.where(np.arange(len(pair[1])) == 300_000, np.nan, pair[1])
+    with pytest.raises(ValueError, match="estimate holds NaN"):
+        score(name, pair[0], late)
 
 
 def test_mel_metrics_of_known_errors():
