@@ -198,6 +198,8 @@ def evaluate(
     render(evaluation, console())
     if out is not None:
         typer.echo(shown(f"scores{'' if features else ' and waveforms'} in {out}"), err=True)
+    if evaluation.refused_pairs:
+        raise typer.Exit(FAILED)
 
 
 app.command()(denoise)

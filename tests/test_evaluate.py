@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -193,6 +194,22 @@ def test_a_pair_that_cannot_be_compared_is_refused_and_the_rest_is_scored(
     console = Console(width=200, record=True)
     evaluate.render(result, console)
     assert "1 file, 0.0 min at 16,000 Hz; 3 pairs refused" in console.export_text()
+
+
+def test_the_command_scores_the_rest_names_the_refused_and_exits_with_1(make_pair, tmp_path):
+    make_pair("good")
+    pair = make_pair("half")
+    write(pair.noisy, audio.read_mono(pair.noisy, RATE)[:12000], RATE)
+    done = subprocess.run(
+        [sys.executable, "-m", "gan_denoise.cli", "evaluate", "--noisy", tmp_path / "noisy",
+         "--clean", tmp_path / "clean", "-j", "1", "--out", tmp_path / "out"],
+        capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "1 pair refused" in done.stdout
+    assert "refused: " in done.stdout
+    assert "do not match" in " ".join(done.stdout.split())
+    assert read_scores(tmp_path / "out").names == ["good"]
 
 
 def test_only_where_no_pair_can_be_scored_it_is_an_error(make_pair, without_packages):
