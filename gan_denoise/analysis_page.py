@@ -318,4 +318,5 @@ def _speaker_rows(analysis: Analysis) -> Iterable[list[Any]]:
 def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows(rows)
-    write_atomically(path, lambda file: file.write(stream.getvalue().encode()))
+    content = stream.getvalue().encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda file: file.write(content))

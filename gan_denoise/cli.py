@@ -1,11 +1,13 @@
 """`gan-denoise`: parses, calls, prints; no logic.
 
-Stdout is for results, stderr for logs and progress. Exit 0: all done; 1: some files failed; 2:
-usage or nothing found. Modules are imported by the verbs that need them, so that help is quick.
+Stdout is for results, stderr for logs and progress. Exit 0: all done; 1: some files failed, or what
+was to be printed could not be; 2: usage or nothing found. Modules are imported by the verbs that
+need them, so that help is quick.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -25,9 +27,11 @@ from gan_denoise.options import (
     Settings,
     refused,
     require_training,
+    require_utf8,
 )
 from gan_denoise.quiet import load_tensorflow
-from gan_denoise.terminal import FileBar, console, shown
+from gan_denoise.streams import OUTPUT, Output, lasting, reason
+from gan_denoise.terminal import FileBar, console, escaped, say
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -48,6 +52,7 @@ def demo(
 ) -> None:
     """Make voices and noises, pretrain, fine-tune, evaluate, denoise, report. Minutes."""
     require_training("demo")
+    require_utf8(out)
     load_tensorflow()
     from gan_denoise import demo as demonstration
 
@@ -69,7 +74,8 @@ def check(
     report = examine(data, deep=deep)
     report.render(console())
     if json_file is not None:
-        write_atomically(json_file, lambda file: file.write(report.to_json().encode()))
+        content = report.to_json().encode("utf-8", "backslashreplace")
+        write_atomically(json_file, lambda file: file.write(content))
     if report.count("error"):
         raise typer.Exit(FAILED)
 
@@ -109,7 +115,7 @@ def mix(
     rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds,
                        data=None if recipe is None else load_config(recipe).data)
     hours = sum(row["seconds"] for row in rows) / 3600
-    typer.echo(shown(f"{len(rows)} pairs, {hours:.2f} h, in {out}"))
+    say(f"{len(rows)} pairs, {hours:.2f} h, in {out}")
 
 
 @app.command()
@@ -118,6 +124,7 @@ def pretrain(
 ) -> None:
     """Train the autoencoder on pairs, or on speech + noise mixed on the fly."""
     require_training("pretrain")
+    require_utf8(run)
     from gan_denoise.config import load_config
 
     _train(load_config(config, settings or ()), run, "pretrain", None)
@@ -134,6 +141,7 @@ def finetune(
 ) -> None:
     """Fine-tune a pretrained autoencoder against a discriminator."""
     require_training("finetune")
+    require_utf8(run)
     from gan_denoise.checkpoint import finetune_config
     from gan_denoise.enhance import find_model
 
@@ -197,7 +205,7 @@ def evaluate(
             evaluation = measure(pairs, models, trivial=trivial, jobs=jobs, out=out, progress=bar)
     render(evaluation, console())
     if out is not None:
-        typer.echo(shown(f"scores{'' if features else ' and waveforms'} in {out}"), err=True)
+        say(f"scores{'' if features else ' and waveforms'} in {out}", stderr=True)
     if evaluation.refused_pairs:
         raise typer.Exit(FAILED)
 
@@ -220,6 +228,7 @@ def export(
 ) -> None:
     """Write the best state of a run as a model folder (ONNX + settings + card)."""
     require_training("export")
+    require_utf8(out)
     load_tensorflow()
     import yaml
 
@@ -288,7 +297,7 @@ def info(
     card = folder / "model_card.md"
     if not card.is_file():
         raise FileNotFoundError(f"{folder}: has no model_card.md; export it again")
-    typer.echo(card.read_text(encoding="utf-8"))
+    say(card.read_text(encoding="utf-8"))
 
 
 studies.register(app)
@@ -301,27 +310,51 @@ def _options(
     if version:
         from gan_denoise import __version__
 
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit()
 
 
 def main(*arguments: str) -> None:
     """Run the command line; `arguments` come before those that the user gave."""
+    with lasting() as output:
+        code = _run([*arguments, *sys.argv[1:]], output)
+        output.flush()
+        if output.error is not None:
+            code = code or FAILED
+            if output.error.errno != errno.EPIPE:  # who read it has had enough
+                say(f"error: standard output: {reason(output.error)}; what was done is kept, what "
+                    "was to be printed is lost", stderr=True)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], output: Output) -> int:
+    """Run a verb; return its exit code."""
     try:
-        app(args=[*arguments, *sys.argv[1:]])
+        return app(args=arguments, standalone_mode=False) or 0
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else FAILED
     except BrokenPipeError:  # who read standard output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), OUTPUT)
+        return FAILED
     except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "message"):  # of usage, from Typer
+            error.message = escaped(str(error.message))
+            error.show()
+            return getattr(error, "exit_code", USAGE)
         if not (isinstance(error, OSError) or type(error).__module__.startswith("gan_denoise.")):
             raise  # a fault of the program: its traceback is worth more than a line
         line = str(error)
         if isinstance(error, OSError) and error.filename is not None:  # of the system, not ours
             line = f"{error.filename}: {error.strerror}; check the path and its permissions"
-        typer.echo(f"error: {line}", err=True)
-        sys.exit(getattr(error, "exit_code", USAGE))
+        elif isinstance(error, OSError) and error.errno is not None:  # of no file: a stream
+            output.flush()
+            if output.error is None:  # else it is that one, and is said by `main`
+                say(f"error: standard input or output: {reason(error)}", stderr=True)
+            return FAILED
+        say(f"error: {line}", stderr=True)
+        return getattr(error, "exit_code", USAGE)
 
 
 def _train(config: Any, run: Path, kind: str, init: Path | None) -> None:

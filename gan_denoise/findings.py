@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from gan_denoise import terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -73,7 +75,8 @@ class Report:
         from rich.text import Text
 
         for summary in self.summary:
-            table = Table(title=Text(summary.path), show_header=False, title_justify="left")
+            title = Text(terminal.shown(summary.path))
+            table = Table(title=title, show_header=False, title_justify="left")
             table.add_row("files", f"{summary.files} ({summary.kind}), {summary.hours:.2f} h")
             table.add_row("speakers", str(summary.speakers or "not shown by names or folders"))
             for name in ("splits", "sample_rates", "channels", "subtypes", "snr_db"):
@@ -90,7 +93,7 @@ class Report:
             console.print(Text(severity, style=colours[severity]), f"{kind}: {len(findings)}")
             for finding in findings[:shown]:
                 line = f"  {finding.file}: {finding.reason}; {finding.way_out}"
-                console.print(Text(line), soft_wrap=True)
+                console.print(Text(terminal.shown(line)), soft_wrap=True)
             if len(findings) > shown:
                 console.print(f"  ... and {len(findings) - shown} more")
         if not self.findings:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gan_denoise.terminal import say
+
 FAILED, USAGE = 1, 2  # exit codes
 TRAINING = ("tensorflow", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
 
@@ -42,7 +44,7 @@ InversionName = Annotated[
 
 def refused(message: str) -> typer.Exit:
     """Print one line of a usage error; raise what comes back."""
-    typer.echo(f"error: {message}", err=True)
+    say(f"error: {message}", stderr=True)
     return typer.Exit(USAGE)
 
 
@@ -64,3 +66,16 @@ def require(verb: str, *packages: str, extra: str = "train") -> None:
     if extra == "train":
         line += ", or 'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU"
     raise refused(line)
+
+
+def require_utf8(folder: Path) -> None:
+    """Refuse a folder that TensorFlow or ONNX Runtime could not write to.
+
+    Raises:
+        typer.Exit: Where its name is not UTF-8.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise refused(f"{folder}: TensorFlow writes only where the name is UTF-8; give another "
+                      "folder") from None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise.checkpoint import write_atomically
+from gan_denoise.terminal import escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +76,10 @@ class Page:
     def figure(self, figure: Figure, caption: str) -> None:
         """Add a Matplotlib figure as a picture inside the page."""
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=110)
+        _show_names(figure)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # of a script that the font lacks
+            figure.savefig(stream, format="png", dpi=110)
         data = base64.b64encode(stream.getvalue()).decode()
         words = html.escape(caption, quote=True)
         self._parts.append(f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
@@ -99,7 +104,8 @@ class Page:
             *self._parts, "</body></html>\n",
         ])
         path = Path(path)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        content = text.encode("utf-8", "backslashreplace")
+        write_atomically(path, lambda file: file.write(content))
         return path
 
 
@@ -108,6 +114,24 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _show_names(figure: Figure) -> None:
+    """Let names in a figure be drawn: what no font has is escaped, $ begins no formula."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FuncFormatter
+
+    def literal(text: str) -> str:
+        return escaped(text).replace("$", r"\$")
+
+    for text in figure.findobj(Text):
+        text.set_text(literal(text.get_text()))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = axis.get_major_formatter()
+            if isinstance(labels, FuncFormatter):  # given with the ticks, not made of numbers
+                axis.set_major_formatter(FuncFormatter(
+                    lambda value, place, labels=labels: literal(labels(value, place))))
 
 
 def _shown(cell: Any) -> str:

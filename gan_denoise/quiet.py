@@ -53,7 +53,8 @@ def stderr_kept_back() -> Iterator[None]:
             yield
         except BaseException:
             kept.seek(0)
-            os.write(terminal, kept.read())
+            with contextlib.suppress(OSError):  # full
+                os.write(terminal, kept.read())
             raise
         finally:
             if not watched:

@@ -176,7 +176,8 @@ def save(evaluation: Evaluation, out: Path) -> None:
         CheckpointError: When they cannot be written.
     """
     text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(out / "scores.json", lambda file: file.write(f"{text}\n".encode()))
+    content = f"{text}\n".encode("utf-8", "backslashreplace")
+    write_atomically(out / "scores.json", lambda file: file.write(content))
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     columns = evaluation.columns
@@ -190,7 +191,8 @@ def save(evaluation: Evaluation, out: Path) -> None:
              round(row.seconds, 4), row.sample_rate,
              *(row.scores.get(metric, "") for metric in columns), lag, reasons]
         )
-    write_atomically(out / "scores.csv", lambda file: file.write(table.getvalue().encode()))
+    rows = table.getvalue().encode("utf-8", "backslashreplace")
+    write_atomically(out / "scores.csv", lambda file: file.write(rows))
 
 
 def read_scores(path: str | Path) -> Evaluation:

@@ -9,9 +9,16 @@ from typing import Annotated
 
 import typer
 
-from gan_denoise.options import FAILED, ConfigFile, Settings, require, require_training
+from gan_denoise.options import (
+    FAILED,
+    ConfigFile,
+    Settings,
+    require,
+    require_training,
+    require_utf8,
+)
 from gan_denoise.quiet import load_tensorflow
-from gan_denoise.terminal import FileBar, console, shown
+from gan_denoise.terminal import FileBar, console, say, shown
 
 
 def register(app: typer.Typer) -> None:
@@ -78,14 +85,13 @@ def explore(
     with FileBar("files") as bar:
         surveyed = survey(folders, jobs, bar)
     for failure in surveyed.failures:
-        console(stderr=True).print(f"failed: {shown(failure)}", markup=False, emoji=False,
-                                   highlight=False, soft_wrap=True)
+        say(f"failed: {shown(failure)}", stderr=True)
     make_page(surveyed, samples, seed).write(out)
     if csv is not None:
         save_csv(surveyed, csv)
     hours = sum(recording.info.seconds for recording in surveyed.recordings) / 3600
-    typer.echo(shown(f"{len(surveyed.recordings)} recordings, {hours:.2f} h, "
-                     f"{len(surveyed.failures)} failed, in {out}"))
+    say(f"{len(surveyed.recordings)} recordings, {hours:.2f} h, {len(surveyed.failures)} failed, "
+        f"in {out}")
     if surveyed.failures:
         raise typer.Exit(FAILED)
 
@@ -186,6 +192,7 @@ def tune(
 ) -> None:
     """Search settings: many short runs, those that lag behind stopped early (Optuna)."""
     require_training("tune")
+    require_utf8(study)
     from gan_denoise.checkpoint import finetune_config
     from gan_denoise.config import load_config
     from gan_denoise.enhance import find_model
@@ -194,7 +201,7 @@ def tune(
     source = init if init is None or init.is_dir() else find_model(str(init))
     values = (load_config(config, settings or ()) if source is None
               else finetune_config(config, settings or (), source))
-    command = shlex.join(["gan-denoise", *sys.argv[1:]])
+    command = shown(shlex.join(["gan-denoise", *sys.argv[1:]]))
     outcome = search(values, study, source, console(stderr=True), command)
     outcome.render(console())
     if outcome.best is None:
@@ -212,6 +219,7 @@ def seeds(
 ) -> None:
     """Reproduce a system that this project grew from: train it, score it."""
     require_training("seeds")
+    require_utf8(out)
     load_tensorflow()
     from gan_denoise.seeds import Recordings, reproduce
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,45 @@ if TYPE_CHECKING:
     from gan_denoise.enhance import FileResult
     from gan_denoise.folder import Tally
 
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode: control, surrogates, ends of line
+
 
 def console(stderr: bool = False) -> Any:
-    """Return a console that writes to stdout or stderr, names with brackets and colons as given."""
-    from rich.console import Console
+    """Return a console that writes to stdout or stderr.
 
-    return Console(stderr=stderr, markup=False, emoji=False)
+    It shows names with brackets and colons as given, and escapes what no terminal may be sent: see
+    `shown`. All that is printed goes through one of these, or through `say`.
+    """
+    return _escaping_console()(stderr=stderr, markup=False, emoji=False)
+
+
+@functools.cache
+def _escaping_console() -> type:
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class EscapingConsole(Console):
+        @property
+        def encoding(self) -> str:
+            return (getattr(self.file, "encoding", None) or "utf-8").lower()
+
+        def render_str(self, text: str, **options: Any) -> Any:  # before a table measures it
+            return super().render_str(escaped(text, self.encoding), **options)
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Any]:
+            for segment in super().render(renderable, options):
+                if segment.control:  # of the console's own making
+                    yield segment
+                else:
+                    yield Segment(escaped(segment.text, self.encoding), segment.style)
+
+    return EscapingConsole
+
+
+def say(text: str, stderr: bool = False) -> None:
+    """Print text, escaped line by line."""
+    stream = sys.stderr if stderr else sys.stdout
+    print(escaped(text, getattr(stream, "encoding", None)), file=stream, flush=True)
 
 
 def decoding(console: Any) -> Callable[[int, int], None]:
@@ -63,12 +97,21 @@ def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
 
 
 def shown(text: str) -> str:
-    """Return text for stdout, with escapes for what a name may hold and a terminal may not."""
-    text = "".join(character.encode("unicode_escape").decode()
-                   if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
-                   for character in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    """Return a line for stdout, with escapes for what a name may hold and a terminal may not."""
+    return _escaped(text, getattr(sys.stdout, "encoding", None))
+
+
+def escaped(text: str, encoding: str | None = None) -> str:
+    """Return text, line by line as `shown`, for what takes this encoding (UTF-8)."""
+    return "\n".join(_escaped(line, encoding) for line in text.split("\n"))
+
+
+def _escaped(line: str, encoding: str | None) -> str:
+    if not line.isprintable():
+        line = "".join(character.encode("unicode_escape").decode()
+                       if unicodedata.category(character) in UNSHOWN else character
+                       for character in line)
+    return line.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 
 class FileBar:
