@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gan_denoise.options import FAILED, InversionName, ModelName, refused
-from gan_denoise.terminal import AudioBar, intention, shown, summary
+from gan_denoise.terminal import AudioBar, intention, remarks, shown, summary
 
 
 class Preset(StrEnum):
@@ -35,6 +35,10 @@ class Format(StrEnum):
     keep = "keep"
     wav = "wav"
     flac = "flac"
+    mp3 = "mp3"
+    opus = "opus"
+    m4a = "m4a"
+    ogg = "ogg"
 
 
 def denoise(
@@ -43,7 +47,8 @@ def denoise(
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", "--output-dir", "--out-dir",
-                           help="Folder for the cleaned files; - for standard output.")
+                           help="Folder for the cleaned files; for one file also the name of the "
+                                "new one (clean.wav); - for standard output.")
     ],
     model: ModelName = None,
     preset: Annotated[
@@ -72,6 +77,15 @@ def denoise(
         typer.Option(help="Container of the outputs; keep (the default): that of each input.",
                      show_default=False),
     ] = None,
+    bit_rate: Annotated[
+        str | None,
+        typer.Option(metavar="KBIT", show_default=False,
+                     help="Of lossy outputs, kbit/s (128 or 128k); by itself about that of the "
+                          "input."),
+    ] = None,
+    preserve_times: Annotated[
+        bool, typer.Option("--preserve-times", help="Keep the files' times of modification.")
+    ] = False,
     peak_guard: Annotated[
         bool | None,
         typer.Option("--peak-guard/--no-peak-guard", show_default=False,
@@ -126,7 +140,8 @@ def denoise(
     """Clean recordings: any rate, any channels; same length, level and format.
 
     The output folder mirrors the tree of each input folder. A file that fails is named, and the
-    rest goes on. The same command resumes a run that was stopped.
+    rest goes on; one that is cut off is cleaned as far as it goes, named, and ends the run with
+    exit 1. The same command resumes a run that was stopped.
     """
     from pydantic import ValidationError
 
@@ -143,6 +158,7 @@ def denoise(
         treatment = Treatment.preset(
             preset, strength=strength, atten_lim_db=atten_lim, peak_guard=peak_guard,
             channels=channels.value if channels else None, format=format.value if format else None,
+            bit_rate=_kilobits(bit_rate), preserve_times=preserve_times or None,
         )
     except ValidationError as error:
         fault = error.errors()[0]
@@ -153,9 +169,9 @@ def denoise(
         raise refused("- reads one WAV stream from standard input and writes one to standard "
                        "output: denoise - -o -")
     if any(piped) and (residual or report or dry_run or share or treatment.peak_guard
-                       or treatment.format != "keep"):
-        raise refused("a stream takes no --residual, --report, --dry-run, --shard, --format and "
-                       "no --peak-guard, which needs a second pass")
+                       or treatment.format != "keep" or treatment.bit_rate or preserve_times):
+        raise refused("a stream takes no --residual, --report, --dry-run, --shard, --format, "
+                      "--bit-rate, --preserve-times and no --peak-guard, which needs a second pass")
     enhancer = Enhancer.load(model or DEFAULT_MODEL, threads, chunk_seconds or CHUNK_SECONDS)
     if inversion is not None:
         enhancer = enhancer.with_inversion(inversion.value)
@@ -163,9 +179,11 @@ def denoise(
     if any(piped):
         from gan_denoise.pipe import enhance_pipe
 
-        clipped = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer)
-        if clipped:
-            typer.echo(f"{clipped} samples clipped", err=True)
+        done = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer)
+        for line in done.notices:
+            typer.echo(line, err=True)
+        if done.cut_off:
+            raise typer.Exit(FAILED)
         return
     with AudioBar(quiet=dry_run) as bar:
         try:
@@ -182,9 +200,19 @@ def denoise(
         folder.write_report(results, report)
     for result in results if dry_run else ():
         typer.echo(shown(intention(result)))
-    typer.echo(shown(summary(results, bar.speed, out)))
-    if any(result.status == "failed" for result in results):
+    for line in (*remarks(results, bar.passed_over), summary(results, bar.speed, out)):
+        typer.echo(shown(line))
+    if any(result.status == "failed" or result.cut_off for result in results):
         raise typer.Exit(FAILED)
+
+
+def _kilobits(text: str | None) -> int | None:
+    if text is None:
+        return None
+    number = text.lower().removesuffix("bit/s").removesuffix("bps").removesuffix("k")
+    if not number.isdecimal():
+        raise refused(f"--bit-rate {text}: expected kbit/s, for instance 128")
+    return int(number)
 
 
 def _share(shard: str | None) -> tuple[int, int] | None:

@@ -21,10 +21,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gan_denoise.audio import AudioError, find_audio, probe, read, read_mono
+from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
+from gan_denoise.home import cache_folder
 from gan_denoise.labels import speakers_of
 
-FORMAT = 1  # of a cache folder
+FORMAT = 2  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
 FULL_SCALE = 32767
 SILENT_PEAK = 10 ** (-90 / 20)  # a recording that stays below this (-90 dBFS) is silent
@@ -47,6 +48,7 @@ class Corpus:
         hashes: SHA-256 of each file, hex.
         sample_rate: Hz.
         silent: Relative paths of recordings that were left out because they are silent.
+        notes: A line on each file that is cut off, or whose header is wrong.
     """
 
     samples: np.ndarray
@@ -59,6 +61,7 @@ class Corpus:
     hashes: tuple[str, ...]
     sample_rate: int
     silent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -182,26 +185,19 @@ def build_corpus(
         [FORMAT, sample_rate, [(number, name, stat.st_size, stat.st_mtime_ns)
                                for number, name, stat in stats]]
     ).encode()).hexdigest()[:32]
-    home = Path(cache) if cache is not None else cache_folder()
-    target = home / key
-    index = _load_index(target)
-    if index is None:
-        try:
-            index = _build(files, sample_rate, target, progress)
-        except OSError as error:
-            raise AudioError(
-                f"{home}: the decoded audio was not written ({error.strerror or error}); make room "
-                "there, or set data.cache to another folder"
-            ) from error
+    home: str | Path = "cache of decoded audio"
+    try:
+        home = Path(cache) if cache is not None else cache_folder()
+        target = home / key
+        index = _load_index(target) or _build(files, sample_rate, target, progress)
+    except OSError as error:
+        elsewhere = ("GAN_DENOISE_CACHE to another folder, or data.cache where there are settings"
+                     if cache is None else "data.cache to another folder")
+        raise AudioError(
+            f"{home}: the decoded audio was not written ({error.strerror or error}); make room "
+            f"there, or set {elsewhere}"
+        ) from error
     return _open(target, index, files, roots, sample_rate)
-
-
-def cache_folder() -> Path:
-    """Return the folder for decoded audio that is used when none is named."""
-    if own := os.environ.get("GAN_DENOISE_CACHE"):
-        return Path(own)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "gan_denoise"
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -271,6 +267,7 @@ def _open(target: Path, index: dict[str, Any], files: list[tuple[int, str, Path]
         gains=np.asarray(index["gains"], dtype=np.float32),
         hashes=tuple(index["hashes"]),
         sample_rate=sample_rate,
+        notes=tuple(f"{files[int(number)][2]}: {note}" for number, note in index["notes"].items()),
     )
     silent = corpus.gains == 0.0
     if silent.all():
@@ -283,15 +280,18 @@ def _decode_all(files: list[tuple[int, str, Path]], sample_rate: int, build: Pat
                 progress: Callable[[int, int], None] | None) -> None:
     """Write `samples.i16` and, last, `index.json`."""
     lengths, gains, hashes, failures = [], [], [], []
+    notes: dict[int, str] = {}
     with open(build / "samples.i16", "wb") as sink:
         for done, (_, _, path) in enumerate(files, start=1):
             try:
-                length, gain = _decode(path, sample_rate, sink)
+                length, gain, note = _decode(path, sample_rate, sink)
             except AudioError as error:  # all are looked at, so that one message names them
                 failures.append(str(error))
                 continue
             with open(path, "rb") as source:
                 hashes.append(hashlib.file_digest(source, "sha256").hexdigest())
+            if note:
+                notes[len(lengths)] = note
             lengths.append(length)
             gains.append(gain)
             if progress is not None:
@@ -300,40 +300,48 @@ def _decode_all(files: list[tuple[int, str, Path]], sample_rate: int, build: Pat
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise AudioError(f"{len(failures)} of {len(files)} recordings cannot be used: "
                          + "; ".join(failures[:5]) + more)
-    index = {"format": FORMAT, "lengths": lengths, "gains": gains, "hashes": hashes}
+    index = {"format": FORMAT, "lengths": lengths, "gains": gains, "hashes": hashes,
+             "notes": notes}
     (build / "index.json").write_text(json.dumps(index, allow_nan=False), encoding="utf-8")
 
 
-def _decode(path: Path, sample_rate: int, sink: BinaryIO) -> tuple[int, float]:
-    """Append a recording at full scale to `sink`; return its length and its gain."""
-    if probe(path).frames <= BLOCK:
-        blocks = [read_mono(path, sample_rate)]
-        peak = float(np.max(np.abs(blocks[0]), initial=0.0))
-    else:  # twice decoded, never whole in memory
-        peak = max(float(np.max(np.abs(block), initial=0.0))
-                   for block in _blocks(path, sample_rate))
-        blocks = _blocks(path, sample_rate)
+def _decode(path: Path, sample_rate: int, sink: BinaryIO) -> tuple[int, float, str]:
+    """Append a recording at full scale to `sink`; return its length, its gain, and a note."""
+    with Reader(path) as reader:
+        blocks = reader.blocks(BLOCK)
+        first = next(blocks)
+        if next(blocks, None) is None:
+            short = [resample(to_mono(first), reader.info.sample_rate, sample_rate)]
+        else:  # twice decoded, never whole in memory
+            short = None
+            for _ in blocks:  # what is to be said of the file is known at its end
+                pass
+        note = "; ".join(filter(None, (reader.cut_off and f"cut off: {reader.cut_off}; used as far "
+                                       "as it goes", reader.note)))
+    peak = max(float(np.max(np.abs(block), initial=0.0))
+               for block in short or _blocks(path, sample_rate))
     gain = peak / FULL_SCALE if peak > SILENT_PEAK else 0.0
     length = 0
-    for block in blocks:
+    for block in short or _blocks(path, sample_rate):
         scaled = np.rint(block / np.float32(gain)) if gain else np.zeros_like(block)
         sink.write(scaled.astype(np.int16).tobytes())
         length += len(block)
     if length == 0:
-        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; remove the file")
-    return length, gain
+        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; record more")
+    return length, gain, note
 
 
 def _blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """Yield a long recording block by block, mono float32 [samples]."""
     import soxr
 
-    info = probe(path)
-    same = info.sample_rate == sample_rate
-    stream = None if same else soxr.ResampleStream(info.sample_rate, sample_rate, 1, quality="HQ")
-    for start in range(0, info.frames, BLOCK):
-        audio, _ = read(path, start, BLOCK)
-        mono = audio.mean(axis=0, dtype=np.float32)
+    with Reader(path) as reader:
+        rate = reader.info.sample_rate
+        stream = None
+        if rate != sample_rate:
+            stream = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
+        for audio in reader.blocks(BLOCK):
+            mono = to_mono(audio)
+            yield mono if stream is None else stream.resample_chunk(mono)
         if stream is not None:
-            mono = stream.resample_chunk(mono, last=start + BLOCK >= info.frames)
-        yield mono
+            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

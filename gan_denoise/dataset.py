@@ -53,6 +53,7 @@ class Material:
         valid_clean: Their clean versions.
         digest: Hash of the content, to prove on resume that it is the same.
         summary: One line for people.
+        notices: A line on each file that is cut off, or whose header is wrong.
     """
 
     train: Source
@@ -60,6 +61,7 @@ class Material:
     valid_clean: np.ndarray
     digest: str
     summary: str
+    notices: tuple[str, ...] = ()
 
 
 def load_material(config: Config, progress: Progress = None) -> Material:
@@ -161,8 +163,12 @@ class PairSource:
 def _mixed(config: Config, progress: Progress) -> Material:
     data, rate = config.data, config.audio.sample_rate
 
+    notices: dict[str, None] = {}
+
     def corpus(folders: Sequence[str]) -> Corpus:
-        return build_corpus(folders, rate, data.cache, progress)
+        built = build_corpus(folders, rate, data.cache, progress)
+        notices.update(dict.fromkeys(built.notes))
+        return built
 
     speech = corpus(data.speech or (data.clean,))
     noise = corpus(data.noise) if data.speech else None
@@ -198,7 +204,7 @@ def _mixed(config: Config, progress: Progress) -> Material:
     noisy, clean = check.batch(0, data.valid_clips)
     added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
     summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}{held}"
-    return Material(source, noisy, clean, _digest(digests), summary)
+    return Material(source, noisy, clean, _digest(digests), summary, tuple(notices))
 
 
 def _paired(config: Config, progress: Progress) -> Material:
@@ -219,7 +225,7 @@ def _paired(config: Config, progress: Progress) -> Material:
         return [build_corpus([getattr(pair, side) for pair in chosen], rate, data.cache, progress)
                 for side in ("noisy", "clean")]
 
-    held = ""
+    held, checked = "", []
     learnt = sides([*train, *valid] if data.merge_validation else train)
     digests = [side.digest for side in learnt]
     if valid:
@@ -232,7 +238,8 @@ def _paired(config: Config, progress: Progress) -> Material:
     checking = PairSource(*checked, data, round(data.valid_seconds * rate), VALID_SEED)
     noisy, clean = checking.batch(0, data.valid_clips)
     summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files){held}"
-    return Material(training, noisy, clean, _digest(digests), summary)
+    notices = dict.fromkeys(note for side in (*learnt, *checked) for note in side.notes)
+    return Material(training, noisy, clean, _digest(digests), summary, tuple(notices))
 
 
 def _in_both(noisy: Corpus, clean: Corpus) -> list[Corpus]:

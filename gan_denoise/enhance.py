@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,20 @@ import numpy as np
 
 from gan_denoise import audio
 from gan_denoise.chunks import PART_SECONDS, Chunks
+from gan_denoise.containers import (
+    check_container,
+    output_bit_rate,
+    output_container,
+    output_rate,
+)
 from gan_denoise.levels import Levels
 from gan_denoise.mel import Mel
 from gan_denoise.model import DEFAULT_MODEL, Model, ModelError, find_model
 from gan_denoise.settings import Config, InversionConfig
-from gan_denoise.stream import Stream
+from gan_denoise.stream import LOUDEST, Stream, TooLoud
 from gan_denoise.tags import lost_metadata
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import Writer, check_container, output_container
+from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
     from gan_denoise.folder import Tally
@@ -47,7 +53,7 @@ class FileResult:
         source: The input.
         target: The output.
         status: `done`, `skipped` (was done before), `failed`, or `planned` in a dry run.
-        seconds: Duration of the recording; 0 where it could not be read.
+        seconds: Duration of the recording, as decoded; 0 where it could not be read.
         sample_rate: In Hz.
         channels: Count of channels of the input.
         elapsed: Seconds of work.
@@ -57,6 +63,8 @@ class FileResult:
         clipped: Samples that an integer format could not hold and that were clipped.
         guard_gain_db: Gain of the peak guard; 0 where it had nothing to do.
         lost: Names of metadata that the output does not have.
+        note: What is unusual about the input or was done to it; empty where nothing is.
+        cut_off: What is missing at the end of the input; empty where nothing is.
         error: Reason why there is no output, None where there is one.
         reason: Why a file of a folder is done, or done again; None where it is not.
     """
@@ -74,6 +82,8 @@ class FileResult:
     clipped: int = 0
     guard_gain_db: float = 0.0
     lost: tuple[str, ...] = ()
+    note: str = ""
+    cut_off: str = ""
     error: str | None = None
     reason: str | None = None
 
@@ -81,6 +91,32 @@ class FileResult:
     def real_time_factor(self) -> float | None:
         """Seconds of audio in a second of work; None without work."""
         return self.seconds / self.elapsed if self.elapsed and self.status == "done" else None
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """How a file is gone through: another way where the first one showed the need.
+
+    Attributes:
+        input_gain: What the model gets the recording at; the output is brought back. A power of 2.
+        output_gain: Of the peak guard.
+        channel: The one that is taken where the mean of the channels is silence.
+    """
+
+    input_gain: float = 1.0
+    output_gain: float = 1.0
+    channel: int | None = None
+
+    def note(self, peak_db: float | None) -> str:
+        """Say what is unusual of an input with this peak in dBFS."""
+        told = []
+        if self.input_gain != 1.0:
+            told.append(f"peak at {peak_db:+.1f} dBFS: cleaned at full scale, and "
+                        "brought back")
+        if self.channel is not None:
+            told.append("its channels cancel each other in their mean: "
+                        f"channel {self.channel + 1} was taken")
+        return "; ".join(told)
 
 
 class Enhancer:
@@ -175,12 +211,15 @@ class Enhancer:
                 "treatment": self.treatment.model_dump(), "version": PROCESSING_VERSION}
 
     # ---- Arrays --------------------------------------------------------------------------------
-    def stream(self, sample_rate: int, channels: int = 1) -> Stream:
+    def stream(
+        self, sample_rate: int, channels: int = 1, channel: int | None = None
+    ) -> Stream:
         """Return a stream for one recording: push blocks of it, then finish.
 
         Args:
             sample_rate: Hz, any.
             channels: Count of channels.
+            channel: Where the treatment says `mono`: the one to take, not the mean of all.
         """
         model = self.model
         mono = self.treatment.channels == "mono"
@@ -190,7 +229,7 @@ class Enhancer:
             pool=self.pool,
             ahead=max(min(round(self.chunk_seconds / PART_SECONDS), self.threads + 1), 1),
         )
-        return Stream(chunks, sample_rate, channels, mono)
+        return Stream(chunks, sample_rate, channels, mono, channel)
 
     def enhance(self, recording: np.ndarray, sample_rate: int) -> np.ndarray:
         """Return the recording without its noise: same shape, rate and level.
@@ -211,8 +250,13 @@ class Enhancer:
         if recording.dtype != np.float64:
             recording = recording.astype(np.float32, copy=False)
         channels = np.atleast_2d(recording)
+        gain = _input_gain(audio.peak(channels))
+        if gain != 1.0:
+            return self.enhance(recording * recording.dtype.type(gain), sample_rate) / gain
         stream = self.stream(sample_rate, len(channels))
         cleaned = np.concatenate([stream.push(channels), stream.finish()], axis=1)
+        if stream.cancelled:
+            return self.enhance(channels[_loudest([channels]), None], sample_rate)
         return cleaned if recording.ndim == 2 else cleaned[0]
 
     # ---- Files ---------------------------------------------------------------------------------
@@ -246,42 +290,61 @@ class Enhancer:
                 raise audio.AudioError(f"{source}: output is the input; give another output folder")
         info = audio.probe(source)
         channels = 1 if self.treatment.channels == "mono" else info.channels
+        rate = output_rate(info, self.treatment.format)
         encoding = output_container(info, self.treatment.format)
         for path in targets:
-            check_container(path, info.sample_rate, channels, *encoding, info.frames)
-        gain = 1.0
-        try:
-            levels, clipped = self._write(info, targets, gain, progress)
-        except _Guarded as guarded:
-            gain = FULL_SCALE / guarded.peak
-            levels, clipped = self._write(info, targets, gain, None)
+            check_container(path, rate, channels, *encoding, info.frames)
+        way, levels = _Pass(), Levels(info.sample_rate)
+        while True:
+            try:
+                reader, writers = self._write(info, targets, way, levels, progress)
+                break
+            except _Guarded as guarded:
+                way = replace(way, output_gain=FULL_SCALE / guarded.peak)
+            except _Cancelled:
+                channel = _loudest(audio.blocks(source, 2**16))
+                way = replace(way, channel=channel)
+            except TooLoud:
+                gain = _input_gain(max(map(audio.peak, audio.blocks(source, 2**16))))
+                way = replace(way, input_gain=gain)
+            levels, progress = Levels(info.sample_rate), None
+        notes = [reader.note, way.note(levels.peak_in_db)]
+        if rate != info.sample_rate:
+            notes.append(f"resampled from {info.sample_rate} to {rate} Hz, which {encoding[1]} "
+                         "takes")
         return FileResult(
-            source, target, seconds=info.seconds, sample_rate=info.sample_rate,
+            source, target, seconds=reader.frames / info.sample_rate, sample_rate=info.sample_rate,
             channels=info.channels, elapsed=time.perf_counter() - begun,
             peak_in_db=levels.peak_in_db, peak_out_db=levels.peak_out_db,
-            noise_floor_drop_db=levels.noise_floor_drop_db, clipped=clipped,
-            guard_gain_db=round(20 * math.log10(gain), 2),
-            lost=tuple(lost_metadata(source, target)),
+            noise_floor_drop_db=levels.noise_floor_drop_db, clipped=writers[-1].clipped,
+            guard_gain_db=round(20 * math.log10(way.output_gain), 2),
+            lost=(*writers[-1].lost, *lost_metadata(source, target)),
+            note="; ".join(filter(None, notes)), cut_off=reader.cut_off,
         )
 
     def _write(
         self,
         info: audio.AudioInfo,
         targets: Sequence[Path],
-        gain: float,
+        way: _Pass,
+        levels: Levels,
         progress: Callable[[float], None] | None,
-    ) -> tuple[Levels, int]:
+    ) -> tuple[audio.Reader, list[Writer]]:
         """Write the cleaned recording to the last target, and what was removed to one before."""
-        rate = info.sample_rate
-        levels = Levels(rate)
-        channels = 1 if self.treatment.channels == "mono" else info.channels
-        stream = self.stream(rate, info.channels)
+        rate, treatment = info.sample_rate, self.treatment
+        channels = 1 if treatment.channels == "mono" else info.channels
+        stream = self.stream(rate, info.channels, way.channel)
+        format, subtype = output_container(info, treatment.format)
+        wanted = 1000 * treatment.bit_rate if treatment.bit_rate else None
+        bits = output_bit_rate(info, subtype, channels, wanted)
         dtype = "float64" if info.subtype in ("PCM_32", "DOUBLE") else "float32"
-        with contextlib.ExitStack() as stack:
+        scale = way.output_gain / way.input_gain
+        with audio.Reader(info.path) as reader, contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(Writer(
-                    path, rate, channels, *output_container(info, self.treatment.format),
-                    tags_from=info.path,
+                    path, output_rate(info, treatment.format), channels, format, subtype, info.path,
+                    bit_rate=bits, input_rate=rate, others=treatment.format == "keep",
+                    preserve_times=treatment.preserve_times,
                 ))
                 for path in targets
             ]
@@ -289,20 +352,27 @@ class Enhancer:
             def write(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
                 for noisy, removed in parts:
                     output = noisy - removed
-                    if gain != 1.0:
-                        output, removed = gain * output, gain * removed
+                    if scale != 1.0:
+                        output, removed = scale * output, scale * removed
+                    if way.input_gain != 1.0:
+                        noisy = noisy / noisy.dtype.type(way.input_gain)
                     levels.add(noisy, output)
                     for writer, samples in zip(writers[::-1], (output, removed), strict=False):
                         writer.write(samples)
                     if progress is not None:
                         progress(noisy.shape[1] / rate)
 
-            for block in audio.blocks(info.path, round(BLOCK_SECONDS * rate), dtype):
+            for block in reader.blocks(round(BLOCK_SECONDS * rate), dtype):
+                if way.input_gain != 1.0:
+                    block = block * block.dtype.type(way.input_gain)
                 write(stream.parts(block))
             write(stream.rest())
-            if self.treatment.peak_guard and levels.peak_out > 1.0:
-                raise _Guarded(levels.peak_out)  # nothing of this pass is kept
-        return levels, writers[-1].clipped
+            # Nothing of this pass is kept.
+            if stream.cancelled:
+                raise _Cancelled
+            if treatment.peak_guard and levels.peak_out > 1.0:
+                raise _Guarded(levels.peak_out)
+        return reader, writers
 
     def enhance_folder(
         self,
@@ -359,6 +429,21 @@ class _Guarded(Exception):
     def __init__(self, peak: float):
         super().__init__(peak)
         self.peak = peak
+
+
+class _Cancelled(Exception):
+    """The channels cancel each other in their mean."""
+
+
+def _input_gain(peak: float) -> float:
+    """Return the gain that a model gets a recording at: 1, but for levels that it does not know."""
+    return 1.0 if peak <= LOUDEST else 2.0 ** -math.ceil(math.log2(peak))
+
+
+def _loudest(blocks: Iterable[np.ndarray]) -> int:
+    """Return the number of the channel with the most energy."""
+    return int(np.argmax(sum(np.sum(np.square(block, dtype=np.float64), axis=1)
+                             for block in blocks)))
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_denoise.audio import AudioInfo, open_audio, peak_dbfs, probe, read
+from gan_denoise.audio import AudioInfo, Reader, peak_dbfs, to_mono
 from gan_denoise.findings import Finding
 from gan_denoise.pairs import Pair
+from gan_denoise.samples import cancels, energy
 
 BLOCK_SECONDS = 60.0  # decoded at once, and of each file when not deep
 CORRELATE_SECONDS = 20.0  # of a pair, for the lag between noisy and clean
@@ -34,6 +36,7 @@ class Measured:
     rms: float
     dc: float
     flat: int  # samples in flat tops
+    cancels: bool  # the channels cancel each other in their mean
     content: str  # hash of what was decoded
     whole: bool  # all of the file was decoded
     head: np.ndarray  # [samples], mean of channels, the first block; emptied outside of pairs
@@ -45,35 +48,42 @@ def measure(path: Path, deep: bool) -> Measured:
     Raises:
         AudioError: When it cannot be read.
     """
-    info = probe(path)
-    block = round(BLOCK_SECONDS * info.sample_rate)
-    decoded = info.frames if deep else min(info.frames, block)
-    peak = power = 0.0
-    flat = 0
-    sums = np.zeros(info.channels)
+    peak = power = mean_power = 0.0
+    flat = decoded = 0
     digest = hashlib.blake2b(digest_size=16)
     head = np.zeros(0, np.float32)
-    for start in range(0, max(decoded, 1), block):  # of an empty file, once: `read` refuses it
-        audio, _ = read(path, start, block)  # [channels, samples]
-        magnitude = np.abs(audio)
-        top = float(magnitude.max(initial=0.0))
-        if top >= CLIP_PEAK:
-            at_top = magnitude >= top * 0.9999
-            flat += int((at_top[:, 2:] & at_top[:, 1:-1] & at_top[:, :-2]).sum())
-        peak = max(peak, top)
-        power += float(np.vdot(audio, audio))
-        sums += audio.sum(axis=1, dtype=np.float64)
-        digest.update(np.ascontiguousarray(audio.T).tobytes())
-        if start == 0:
-            head = audio.mean(axis=0, dtype=np.float32)
+    whole = True
+    with Reader(path) as reader:
+        info = reader.info
+        sums = np.zeros(info.channels)
+        for audio in reader.blocks(round(BLOCK_SECONDS * info.sample_rate)):
+            if decoded and not deep:
+                whole = False
+                break
+            magnitude = np.abs(audio)
+            top = float(magnitude.max(initial=0.0))
+            if top >= CLIP_PEAK:
+                at_top = magnitude >= top * 0.9999
+                flat += int((at_top[:, 2:] & at_top[:, 1:-1] & at_top[:, :-2]).sum())
+            peak = max(peak, top)
+            power += float(np.vdot(audio, audio))
+            mean_power += energy(audio.mean(axis=0, dtype=np.float32))
+            sums += audio.sum(axis=1, dtype=np.float64)
+            digest.update(np.ascontiguousarray(audio.T).tobytes())
+            if not decoded:
+                head = to_mono(audio)
+            decoded += audio.shape[1]
+    frames = decoded if whole else info.frames
+    info = dataclasses.replace(info, frames=frames, note=reader.note, cut_off=reader.cut_off)
     return Measured(
         info=info,
         peak=peak,
         rms=math.sqrt(power / (decoded * info.channels)),
         dc=float(np.abs(sums).max()) / decoded,
         flat=flat,
-        content=f"{info.frames}:{digest.hexdigest()}",
-        whole=decoded == info.frames,
+        cancels=cancels(mean_power, power / info.channels),
+        content=f"{frames}:{digest.hexdigest()}",
+        whole=whole,
         head=head,
     )
 
@@ -85,7 +95,7 @@ def about_file(stats: Measured) -> Iterator[Finding]:
         part = "" if stats.whole else f" in the first {BLOCK_SECONDS:.0f} s"
         yield Finding(
             "warning", "silence", file, f"silent{part} (peak below {SILENT_DBFS:.0f} dBFS)",
-            "remove the file or record it again",
+            "record it again, or leave it out",
         )  # fmt: skip
     if stats.flat:
         yield Finding(
@@ -113,14 +123,20 @@ def about_file(stats: Measured) -> Iterator[Finding]:
             "note", "coarse format", file, f"{info.format} {info.subtype}: has coding noise",
             "use an uncompressed original as clean speech",
         )  # fmt: skip
-    if info.format in ("WAV", "WAVEX"):
-        with open_audio(info.path) as opened:
-            lines = opened.extra_info.splitlines()
-        if any(line.startswith("data : ") and "should be" in line for line in lines):
-            yield Finding(
-                "warning", "cut off", file, "the header promises another length than the file has",
-                "get a whole copy; what is there is used",
-            )  # fmt: skip
+    if stats.cancels:
+        yield Finding(
+            "warning", "channels cancel", file, "the mean of its channels is near silence (one is "
+            "the other, inverted)", "nothing to do in training, which takes the loudest then; "
+            "invert one channel to keep both",
+        )  # fmt: skip
+    if info.cut_off:
+        yield Finding(
+            "warning", "cut off", file, info.cut_off, "get a whole copy; what is there is used",
+        )  # fmt: skip
+    if info.note:
+        yield Finding(
+            "note", "header", file, info.note, "nothing to do: it is read to its end",
+        )  # fmt: skip
 
 
 def snr_db_of(noisy: Measured, clean: Measured) -> float | None:

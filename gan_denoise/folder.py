@@ -6,8 +6,8 @@ import csv
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from gan_denoise.checkpoint import write_atomically
 from gan_denoise.crew import Worker, spread
 from gan_denoise.enhance import Enhancer, FileResult
 from gan_denoise.journal import Journal, digest_of, digest_of_file, to_json
-from gan_denoise.plan import Item, plan
+from gan_denoise.plan import Item, Plan, plan
 from gan_denoise.worker import Order, figures_of, perform
 
 WORTH_SECONDS = 120.0  # of audio; for less, processes take longer to start than they save
 BATCH_SECONDS, BATCH_FILES = 30.0, 16  # short files that a process takes at once
 COLUMNS = ("source", "target", "status", "seconds", "sample_rate", "channels", "real_time_factor",
            "elapsed", "peak_in_db", "peak_out_db", "noise_floor_drop_db", "clipped",
-           "guard_gain_db", "lost", "error")
+           "guard_gain_db", "lost", "note", "error")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,6 +49,7 @@ class Tally:
         files_done: Files that are done, skipped or failed.
         seconds_done: The same in audio, with what is done of the files under way.
         seconds_denoised: Of audio that went through the model in this run.
+        passed_over: What looks like a recording and is not taken, by the reason.
         result: The file that came to its end with this call, None between files.
         began: Time of `time.monotonic` when the run began.
     """
@@ -58,6 +59,7 @@ class Tally:
     files_done: int = 0
     seconds_done: float = 0.0
     seconds_denoised: float = 0.0
+    passed_over: Mapping[str, list[Path]] = field(default_factory=dict)
     result: FileResult | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -90,13 +92,16 @@ def enhance_folder(
     """Clean files and folders into one folder: see `Enhancer.enhance_folder`."""
     inputs, out = [Path(item) for item in inputs], Path(out)
     residual = Path(residual) if residual is not None else None
-    items = plan(inputs, out, enhancer.treatment, recursive, residual)
+    settled = plan(inputs, out, enhancer.treatment, recursive, residual)
+    if settled.treatment != enhancer.treatment:
+        enhancer = enhancer.with_treatment(settled.treatment)
+    items = settled.items
     if shard is not None:
         number, count = shard
         if not 1 <= number <= count:
             raise AudioError(f"shard {number}/{count}: there are 1/{count} to {count}/{count}")
         items = items[number - 1 :: count]
-    run = _Run(enhancer, items, Journal(out), overwrite, fail_fast, progress)
+    run = _Run(enhancer, replace(settled, items=items), overwrite, fail_fast, progress)
     try:
         if dry_run:
             run.preview()
@@ -112,14 +117,16 @@ def enhance_folder(
 class _Run:
     """One run over a folder: decides, has it done, counts."""
 
-    def __init__(self, enhancer: Enhancer, items: Sequence[Item], journal: Journal,
-                 overwrite: bool, fail_fast: bool, progress: Callable[[Tally], None] | None):
-        self._enhancer, self._items, self._journal = enhancer, items, journal
+    def __init__(self, enhancer: Enhancer, settled: Plan, overwrite: bool, fail_fast: bool,
+                 progress: Callable[[Tally], None] | None):
+        self._enhancer, self._items, self._journal = enhancer, settled.items, Journal(settled.out)
+        items = settled.items
         self._overwrite, self._fail_fast, self._progress = overwrite, fail_fast, progress
         self._settings = digest_of(enhancer.settings())
         self._results: dict[Path, FileResult] = {}  # by target
         self._seconds = {item.target: item.seconds for item in items}  # that are not counted yet
-        self._tally = Tally(len(items), sum(self._seconds.values()))
+        self._tally = Tally(len(items), sum(self._seconds.values()),
+                            passed_over=settled.passed_over)
 
     def in_order(self) -> list[FileResult]:
         """Return what there is, in the order of the plan."""
@@ -260,7 +267,14 @@ def _row(result: FileResult) -> dict[str, Any]:
     if result.elapsed and result.error is None:
         values["real_time_factor"] = round(result.seconds / result.elapsed, 1)
     values |= {name: round(values[name], 4) for name in ("seconds", "elapsed")}
+    values["note"] = described(result)
     return {name: values[name] for name in COLUMNS}
+
+
+def described(result: FileResult) -> str:
+    """Return what is to be said of a file that was done: what it lacks, what is unusual."""
+    cut = f"cut off: {result.cut_off}" if result.cut_off else ""
+    return "; ".join(filter(None, (cut, result.note)))
 
 
 def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:

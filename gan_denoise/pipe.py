@@ -9,12 +9,15 @@ import math
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from gan_denoise.audio import AudioError
+from gan_denoise.headers import unknown_size
+from gan_denoise.reader import AudioError
+from gan_denoise.stream import TooLoud
 from gan_denoise.writer import quantise
 
 if TYPE_CHECKING:
@@ -34,28 +37,58 @@ _UNKNOWN = 0xFFFFFFFF  # the size that ffmpeg writes on a pipe; ffmpeg, sox, lib
 _PIECE = 2**20  # bytes read at once: a header can claim any size
 
 
-def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> int:
-    """Clean a WAV stream into another of the same rate, encoding and length.
+@dataclass(frozen=True)
+class PipeResult:
+    """What became of a stream.
 
-    Samples come late, by a part of the recording and the model's look-ahead.
+    Attributes:
+        clipped: Samples that an integer encoding clipped.
+        cut_off: What is missing of what the header promised; empty where nothing is.
+        notices: Lines to show.
+    """
 
-    Returns:
-        The count of samples that an integer encoding clipped.
+    clipped: int
+    cut_off: str
+    notices: tuple[str, ...]
+
+
+def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> PipeResult:
+    """Clean a WAV stream into another of the same rate, encoding, speakers and length.
+
+    Samples come late, by a part of the recording and the model's look-ahead. A stream that ends
+    early is cleaned as far as it goes.
 
     Raises:
-        AudioError: When the input is no WAV stream, is cut off, or holds no sample.
+        AudioError: When the input is no WAV stream, is far above full scale, or holds no sample.
         OSError: When the output cannot be written.
     """
     reader = PipeReader(source)
-    channels = 1 if enhancer.treatment.channels == "mono" else reader.channels
+    mono = enhancer.treatment.channels == "mono"
+    channels = 1 if mono else reader.channels
     stream = enhancer.stream(reader.sample_rate, reader.channels)
-    with PipeWriter(
-        target, reader.sample_rate, channels, reader.subtype, reader.frames
-    ) as writer:
+    writer = PipeWriter(target, reader.sample_rate, channels, reader.subtype, reader.frames,
+                        mask=None if mono and reader.channels > 1 else reader.mask)
+    try:
         for block in reader.blocks(reader.sample_rate):
             writer.write(stream.push(block))
         writer.write(stream.finish())
-    return writer.clipped
+    except TooLoud as error:
+        raise AudioError(f"{reader.name}: {error}") from error
+    if not reader.done:
+        raise AudioError(f"{reader.name}: a header came and no samples; see what the program "
+                         "before the pipe says")
+    if not reader.cut_off:
+        writer.close()
+    notices = []
+    if reader.cut_off:
+        notices.append(f"{reader.name}: cut off: {reader.cut_off}; see what the program before the "
+                       "pipe says")
+    if stream.cancelled:
+        notices.append(f"{reader.name}: the channels cancel each other in their mean, which is "
+                       "near silence; leave out --channels mono")
+    if writer.clipped:
+        notices.append(f"{writer.clipped} samples clipped")
+    return PipeResult(writer.clipped, reader.cut_off, tuple(notices))
 
 
 class PipeReader:
@@ -67,6 +100,10 @@ class PipeReader:
         format: libsndfile's name of the container, `WAV`.
         subtype: libsndfile's name of the encoding.
         frames: Samples per channel; None where the header does not say.
+        mask: Speakers of an extensible format, as it names them; None in a plain one.
+        name: What errors call the stream.
+        done: Samples per channel that came so far.
+        cut_off: After the last block: what is missing of what the header promises.
     """
 
     format = "WAV"
@@ -81,8 +118,9 @@ class PipeReader:
         Raises:
             AudioError: When this is no WAV stream, or one of another encoding than PCM and float.
         """
-        self._file, self._name = file, name
-        self._done = 0
+        self._file, self.name = file, name
+        self.done = 0
+        self.cut_off = ""
         head = self._read(12)
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
             raise self._refused(_kind(head))
@@ -103,41 +141,41 @@ class PipeReader:
         self._parse(form)
         if head[:4] == b"RF64" and size == _UNKNOWN:
             unknown, size = long_size == 0 or long_size >= 2**63 - 1, long_size
-        else:  # ffmpeg: 0xffffffff; sox: 0x7ffff000, in whole frames; arecord: 0x80000000; ...
-            unknown = size == 0 or min(abs(size - 2**31), abs(size - 2**32)) <= 2**16
+        else:
+            unknown = unknown_size(size)
         self.frames = None if unknown else size // self._frame_bytes
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """Yield float32 `[channels, frames]`, full scale at +-1; the last block may be shorter.
 
         Raises:
-            AudioError: For NaN or infinite samples, and after the last block when the stream ended
-                before the length that its header gives.
+            AudioError: For NaN or infinite samples.
         """
         if frames < 1:
             raise ValueError(f"blocks of {frames} samples")
-        while self.frames is None or self._done < self.frames:
-            wanted = frames if self.frames is None else min(frames, self.frames - self._done)
+        while self.frames is None or self.done < self.frames:
+            wanted = frames if self.frames is None else min(frames, self.frames - self.done)
             data = self._read(wanted * self._frame_bytes)
             came = len(data) // self._frame_bytes
             if came:
-                self._done += came
+                self.done += came
                 yield self._decode(data[: came * self._frame_bytes])
             if came < wanted:
-                if self.frames is None:
-                    return
-                raise AudioError(
-                    f"{self._name}: cut off, {self._done} of {self.frames} samples came; see what "
-                    "the program before the pipe says"
-                )
+                if self.frames is not None:
+                    rate = self.sample_rate
+                    self.cut_off = (f"{self.done / rate:.2f} s of {self.frames / rate:.2f} s "
+                                    "came")
+                return
         self._skip(math.inf)  # tags after the audio: their writer must not find the pipe closed
 
     def _parse(self, form: bytes) -> None:
         if len(form) < 16:
             raise self._refused("a WAV without a format")
         tag, self.channels, self.sample_rate, _, align, bits = struct.unpack("<HHIIHH", form[:16])
+        self.mask = None
         if tag == _EXTENSIBLE and form[26:40] == _GUID_TAIL:
             tag = int.from_bytes(form[24:26], "little")
+            self.mask = int.from_bytes(form[20:24], "little")
         width = (bits + 7) // 8
         if (tag, width) not in _SUBTYPES:
             raise self._refused(f"WAV of {bits} bits {_OTHER_TAGS.get(tag, f'format {tag:#x}')}")
@@ -163,7 +201,7 @@ class PipeReader:
         broken = samples.size - int(np.isfinite(samples).sum())
         if broken:
             raise AudioError(
-                f"{self._name}: {broken} samples are NaN or infinite, before sample {self._done}; "
+                f"{self.name}: {broken} samples are NaN or infinite, before sample {self.done}; "
                 "render it again"
             )
         return np.ascontiguousarray(samples.reshape(-1, self.channels).T)
@@ -187,7 +225,7 @@ class PipeReader:
 
     def _refused(self, what: str) -> AudioError:
         return AudioError(
-            f"{self._name}: {what} came; only WAV (PCM or float) is read from a pipe: convert it "
+            f"{self.name}: {what} came; only WAV (PCM or float) is read from a pipe: convert it "
             "(... | ffmpeg -i - -f wav - | ...), or give a file"
         )
 
@@ -204,7 +242,7 @@ class PipeWriter:
 
     def __init__(
         self, file: BinaryIO, sample_rate: int, channels: int, subtype: str,
-        frames: int | None = None,
+        frames: int | None = None, mask: int | None = None,
     ) -> None:  # fmt: skip
         """Write the header.
 
@@ -214,6 +252,7 @@ class PipeWriter:
             channels: Count of channels.
             subtype: libsndfile's name of the encoding, as `PipeReader` gives it.
             frames: Samples per channel that will be written; None: unknown.
+            mask: Speakers, for an extensible header; None: a plain one.
 
         Raises:
             AudioError: When a WAV stream cannot hold this.
@@ -229,11 +268,13 @@ class PipeWriter:
         self._tag, self._width = _ENCODINGS[subtype.upper()]
         self._done = 0
         align = self._width * channels
-        form = struct.pack(
-            "<HHIIHH", self._tag, channels, sample_rate, min(sample_rate * align, 2**32 - 1), align,
-            8 * self._width,
-        )  # fmt: skip
-        if self._tag == _FLOAT:
+        tag = self._tag if mask is None else _EXTENSIBLE
+        bits = 8 * self._width
+        form = struct.pack("<HHIIHH", tag, channels, sample_rate,
+                           min(sample_rate * align, 2**32 - 1), align, bits)
+        if mask is not None:
+            form += struct.pack("<HHIH", 22, bits, mask, self._tag) + _GUID_TAIL
+        elif self._tag == _FLOAT:
             form += b"\0\0"  # the size of an extension, which sox misses otherwise
         size = riff_size = _UNKNOWN
         if frames is not None and frames * align < 2**32 - 64:

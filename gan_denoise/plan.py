@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_denoise.audio import CONTAINERS, AudioError, AudioInfo, find_audio, probe
+from gan_denoise.audio import AudioError, AudioInfo, is_audio_suffix, probe, search
+from gan_denoise.containers import (
+    CONTAINERS,
+    FORMATS,
+    check_container,
+    fitting_formats,
+    output_container,
+    output_rate,
+)
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import check_container, output_container
 
 
 @dataclass(frozen=True)
@@ -43,34 +49,62 @@ class Item:
         return self.info.seconds if self.info is not None else 0.0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        out: Folder of the outputs.
+        treatment: As asked for; its format may follow from the name of the output.
+        items: Every file, in the order of the inputs and their names.
+        passed_over: What looks like a recording and is not taken, by the reason.
+    """
+
+    out: Path
+    treatment: Treatment
+    items: list[Item]
+    passed_over: dict[str, list[Path]]
+
+
 def plan(
     inputs: Sequence[Path],
     out: Path,
     treatment: Treatment,
     recursive: bool = True,
     residual: Path | None = None,
-) -> list[Item]:
-    """Return every file of a run, in the order of the inputs and their names; nothing is written.
+) -> Plan:
+    """Settle what a run over files and folders does; nothing is written.
 
     Args:
         inputs: Files and folders; the trees of the folders are mirrored.
-        out: Output folder.
+        out: Output folder; or the output file, where there is one input file and the name has the
+            suffix of an audio file.
         treatment: Says container and channels of the outputs.
         recursive: Whether sub-folders are searched.
-        residual: Folder for what is removed.
+        residual: Folder for what is removed, or the file for it.
 
     Raises:
         AudioError: When nothing is found, two inputs would write one output, or a folder is input
             and output at once.
     """
-    roots = [out] if residual is None else [out, residual]
-    _check_folders(inputs, roots)
+    places = [out] if residual is None else [out, residual]
+    named = [_names_file(inputs, place) for place in places]
+    if named[0]:
+        treatment = _format_of_name(inputs[0], out, treatment)
+    roots = [place.parent if is_file else place
+             for place, is_file in zip(places, named, strict=True)]
+    if not all(named):
+        _check_folders(inputs, roots)
     taken: dict[Path, Path] = {}  # output -> source
     items: dict[Path, Item] = {}  # by target
-    for source, relative in _sources(inputs, roots, recursive):
+    passed_over: dict[str, list[Path]] = {}
+    for source, relative in _sources(inputs, roots, recursive, passed_over):
         if treatment.format != "keep":
             relative = _renamed(relative, treatment.format)
-        outputs = [root / relative for root in roots]
+        outputs = [place if is_file else place / relative
+                   for place, is_file in zip(places, named, strict=True)]
+        if len(set(outputs)) < len(outputs):
+            raise AudioError(f"{out}: is the output and the residual; give two")
         for output in outputs:
             before = taken.setdefault(output, source)
             if before != source and before.resolve() != source.resolve():
@@ -79,8 +113,31 @@ def plan(
             items[outputs[0]] = _item(source, outputs, treatment)
     if not items:
         raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
-    _check_twins(taken, out)
-    return list(_check_sources(items.values()))
+    _check_twins(taken, roots[0])
+    return Plan(roots[0], treatment, list(_check_sources(items.values())), passed_over)
+
+
+def _names_file(inputs: Sequence[Path], place: Path) -> bool:
+    """Whether an output is named as a file, as in `denoise talk.wav -o clean.wav`."""
+    return (len(inputs) == 1 and not inputs[0].is_dir() and is_audio_suffix(place.suffix)
+            and not place.is_dir())
+
+
+def _format_of_name(source: Path, out: Path, treatment: Treatment) -> Treatment:
+    """Return the treatment with the format that the output's name says."""
+    suffix = out.suffix.lower()
+    of_name = next((name for name, known in FORMATS.items() if known == suffix), None)
+    if treatment.format == "keep":
+        if suffix == source.suffix.lower():
+            return treatment
+        if of_name is None:
+            raise AudioError(f"{out}: {suffix} is written only of {suffix}; name it "
+                             f"{source.suffix.lower()}, {', '.join(FORMATS.values())}")
+        return treatment.model_copy(update={"format": of_name})
+    if of_name != treatment.format:
+        raise AudioError(f"{out}: its name says {suffix}, --format says {treatment.format}; "
+                         "leave one out")
+    return treatment
 
 
 def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
@@ -96,24 +153,30 @@ def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
 
 
 def _sources(
-    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool
-) -> Iterator[tuple[Path, Path]]:
-    """Give each input file and its name below the output folder."""
+    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool,
+    passed_over: dict[str, list[Path]],
+) -> Iterator[tuple[Path, Path]]:  # fmt: skip
+    """Give each input file and its name below the output folder; add what is passed over."""
     for item in inputs:
         if not item.is_dir():
-            yield from ((source, Path(source.name)) for source in find_audio(item))
+            yield from ((source, Path(source.name)) for source in search(item).files)
             continue
         # What earlier runs wrote into output folders inside the input is no input.
         inside = {root.resolve() for root in roots} - set(item.resolve().parents)
-        for source in find_audio(item, recursive):
+        found = search(item, recursive)
+        for reason, paths in found.passed_over.items():
+            passed_over.setdefault(reason, []).extend(
+                path for path in paths if inside.isdisjoint(path.resolve().parents))
+        for source in found.files:
             if inside.isdisjoint(source.resolve().parents):
                 yield source, source.relative_to(item)
 
 
 def _renamed(relative: Path, wanted: str) -> Path:
-    if CONTAINERS.get(relative.suffix.lower(), ("",))[0] == wanted.upper():
+    usual = FORMATS[wanted]
+    if CONTAINERS.get(relative.suffix.lower()) == CONTAINERS[usual]:
         return relative
-    return relative.with_suffix(f".{wanted}")
+    return relative.with_suffix(usual)
 
 
 def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
@@ -124,7 +187,8 @@ def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
         info = probe(source)
         channels = 1 if treatment.channels == "mono" else info.channels
         container = output_container(info, treatment.format)
-        check_container(outputs[0], info.sample_rate, channels, *container, info.frames)
+        rate = output_rate(info, treatment.format)
+        check_container(outputs[0], rate, channels, *container, info.frames)
     except AudioError as error:
         hint = _hint(info, treatment) if info is not None else ""
         return Item(source, *outputs, info=info, refused=f"{error}{hint}")
@@ -133,14 +197,8 @@ def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
 
 def _hint(info: AudioInfo, treatment: Treatment) -> str:
     """Name the formats that would hold what a container cannot."""
-    channels = 1 if treatment.channels == "mono" else info.channels
-    fitting = []
-    for wanted in ("wav", "flac"):
-        with contextlib.suppress(AudioError):
-            container = output_container(info, wanted)
-            check_container(info.path, info.sample_rate, channels, *container, info.frames)
-            fitting.append(f"--format {wanted}")
-    return f" ({' or '.join(fitting)})" if fitting else ""
+    fitting = fitting_formats(info, 1 if treatment.channels == "mono" else info.channels)
+    return f" (--format {', '.join(fitting)} can)" if fitting else ""
 
 
 def _check_sources(items: Iterable[Item]) -> Iterator[Item]:

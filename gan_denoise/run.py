@@ -131,6 +131,8 @@ def train(
         _resume(trainer, run_dir, console)
     text = dump_config(config).encode()
     write_atomically(run_dir / SETTINGS, lambda file: file.write(text))
+    for notice in material.notices:
+        console.print(notice, highlight=False, soft_wrap=True)
     console.print(f"{material.summary}; {trainer.generator.count_params():,} parameters",
                   highlight=False)
     return _Loop(trainer, start, run_dir, console, on_validation).fit()

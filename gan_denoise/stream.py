@@ -7,14 +7,31 @@ the speech band below it: sibilants stay bright, hiss in pauses goes.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
 
 from gan_denoise.chunks import Chunks, Removed
+from gan_denoise.samples import cancels, energy, peak
 
 BLOCK = 2**16  # samples taken and given at once, so that nothing long is held twice
+LOUDEST = 8.0  # peak, +18 dBFS; from +24 dBFS on the mel's ceiling would be reached, and noticed
+
+
+class TooLoud(ValueError):
+    """Samples so far above full scale that the model does not know them.
+
+    Attributes:
+        peak: Largest magnitude so far.
+    """
+
+    def __init__(self, peak: float):
+        level = 20 * math.log10(peak)
+        super().__init__(f"peak at {level:+.1f} dBFS, the model knows up to "
+                         f"{20 * math.log10(LOUDEST):+.0f}: apply a gain of {-level:.1f} dB first")
+        self.peak = peak
 
 
 class Stream:
@@ -25,9 +42,11 @@ class Stream:
     in time, but samples come late, by a part (15 seconds) and the model's look-ahead.
     """
 
-    def __init__(self, chunks: Chunks, sample_rate: int, channels: int, mono: bool):
+    def __init__(self, chunks: Chunks, sample_rate: int, channels: int, mono: bool,
+                 channel: int | None = None):
         """Use `Enhancer.stream`."""
-        self._chunks, self._channels, self._mono = chunks, channels, mono
+        self._chunks, self._channels, self._mono, self._channel = chunks, channels, mono, channel
+        self._energies = np.zeros(2)  # of the mean; mean of the channels
         kept = 1 if mono else channels
         self._noisy, self._removed = _Queue(), _Queue()
         self._none = np.zeros((kept, 0), np.float32)
@@ -50,6 +69,7 @@ class Stream:
 
         Raises:
             ValueError: For another count of channels than was announced.
+            TooLoud: Far above full scale.
         """
         return self._cleaned(self.parts(block))
 
@@ -57,13 +77,24 @@ class Stream:
         """End the recording and return the samples that remain, `[channels, samples]`."""
         return self._cleaned(self.rest())
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the channels so far cancel each other in the mean that is taken of them."""
+        return cancels(*self._energies)
+
     def parts(self, block: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `push`, but give (noisy, removed), whose difference is the output."""
         block = np.atleast_2d(block)
         if block.ndim != 2 or len(block) != self._channels:
             raise ValueError(f"expected [{self._channels}, samples], not {block.shape}")
-        if self._mono and len(block) > 1:
-            block = block.mean(axis=0, dtype=block.dtype, keepdims=True)
+        if (loudest := peak(block)) > LOUDEST:
+            raise TooLoud(loudest)
+        if self._mono and self._channel is not None:
+            block = block[self._channel : self._channel + 1]
+        elif self._mono and len(block) > 1:
+            mean = block.mean(axis=0, dtype=block.dtype, keepdims=True)
+            self._energies += energy(mean), energy(block) / len(block)
+            block = mean
         self._none = block[:, :0]
         for start in range(0, block.shape[1], BLOCK):
             piece = block[:, start : start + BLOCK]

@@ -17,8 +17,18 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.acoustics import Sound, listen
-from gan_denoise.audio import AudioError, AudioInfo, find_audio, peak, probe, read
+from gan_denoise.audio import (
+    AudioError,
+    AudioInfo,
+    blocks,
+    find_audio,
+    peak,
+    probe,
+    read,
+    to_mono,
+)
 from gan_denoise.checkpoint import write_atomically
+from gan_denoise.containers import by_libsndfile
 from gan_denoise.judge import depend_on_the_parent
 from gan_denoise.labels import is_noise, speakers_of
 
@@ -31,7 +41,13 @@ CHUNK_FILES = 4  # handed to a process at once; those on their way are finished 
 
 COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "format", "subtype",
            "seconds_measured", "peak_dbfs", "level_db", "pauses", "snr_db", "f0_hz", "f0_low_hz",
-           "f0_high_hz", "voiced", "bandwidth_hz", "rolloff_hz")
+           "f0_high_hz", "voiced", "bandwidth_hz", "rolloff_hz", "note")
+
+
+def described(info: AudioInfo) -> str:
+    """Return what is unusual about a file, as a line; empty where nothing is."""
+    cut = f"cut off: {info.cut_off}" if info.cut_off else ""
+    return "; ".join(filter(None, (cut, info.note)))
 
 
 class SurveyError(ValueError):
@@ -71,7 +87,7 @@ class Recording:
             self.folder, self.name, self.speaker, info.seconds, info.sample_rate, info.channels,
             info.format, info.subtype, self.seconds_measured, self.peak_dbfs, sound.level_db,
             sound.pauses, sound.snr_db, sound.f0_hz, low, high, sound.voiced, sound.bandwidth_hz,
-            sound.rolloff_hz,
+            sound.rolloff_hz, described(info),
         )
         return {
             name: round(value, digits[name] or None) if name in digits and value is not None
@@ -150,6 +166,10 @@ def excerpt(path: Path, info: AudioInfo) -> tuple[np.ndarray, float]:
 
     At most ten seconds of all channels and a minute of one are in memory.
 
+    Args:
+        path: The recording.
+        info: Of it, its length counted (`probe` with `count`).
+
     Returns:
         The mean of the channels, float32 `[samples]`, and the peak of all channels.
 
@@ -158,15 +178,25 @@ def excerpt(path: Path, info: AudioInfo) -> tuple[np.ndarray, float]:
     """
     size = round(PIECE_SECONDS * info.sample_rate)
     spread = info.frames > PIECES * size
-    last = info.frames - size
-    starts = np.linspace(0, last, PIECES).astype(int) if spread else range(0, info.frames, size)
     parts, top = [], 0.0
-    for start in starts:
-        audio, _ = read(path, int(start), size)
+    for audio in _pieces(path, info, size) if spread else blocks(path, size):
         top = max(top, peak(audio))
-        part = audio.mean(axis=0, dtype=np.float32)
+        part = to_mono(audio)
         parts.append(_faded(part, info.sample_rate) if spread else part)
     return np.concatenate(parts), top
+
+
+def _pieces(path: Path, info: AudioInfo, size: int) -> Iterator[np.ndarray]:
+    """Read six pieces of a long recording, the first and the last samples among them."""
+    if by_libsndfile(info.format, info.subtype):
+        for start in np.linspace(0, info.frames - size, PIECES).astype(int):
+            yield read(path, int(start), size)[0]
+        return
+    # To seek in what FFmpeg reads is not exact, and decoding all of it is fast.
+    wanted = set(np.linspace(0, info.frames // size - 1, PIECES).astype(int).tolist())
+    for number, block in enumerate(blocks(path, size)):
+        if number in wanted:
+            yield block
 
 
 def save_csv(survey: Survey, path: str | Path) -> None:
@@ -216,9 +246,7 @@ def _measured(works: Sequence[_Work], jobs: int) -> Iterator[Recording | str]:
 def _measure(work: _Work) -> Recording | str:
     """Return what was measured, or a line on why a file cannot be read."""
     try:
-        info = probe(work.path)
-        if info.frames <= 0:
-            raise AudioError(f"{work.path}: holds no samples (length zero); remove the file")
+        info = probe(work.path, count=True)
         audio, top = excerpt(work.path, info)
     except AudioError as error:
         return str(error)

@@ -1,7 +1,8 @@
-"""What a recording carries besides its audio, and libsndfile does not write into the new file.
+"""What a recording carries besides its audio, and what of it a file made of it does not.
 
-libsndfile copies ten text fields (title, artist, ...). Whatever else a file holds is looked for
-here, in the bytes, and only to be named in a report: a malformed file ends the search, not the run.
+libsndfile copies ten text fields (title, artist, ...). Whatever else such a file holds is looked
+for here, in the bytes, and only to be named: a malformed file ends the search, not the run. Of
+what FFmpeg reads or writes, FFmpeg tells the tags.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import BinaryIO
 
 import soundfile
 
-from gan_denoise.audio import open_audio
+from gan_denoise import media
+from gan_denoise.reader import native_name
 
 _MOST_BYTES = 2**24  # of one block of tags, pictures included, held in memory
 
@@ -30,11 +32,9 @@ _INFO = {"INAM": "title", "ICOP": "copyright", "ISFT": "software", "IART": "arti
          "ICMT": "comment", "ICRD": "date", "IPRD": "album", "ITRK": "tracknumber",
          "IGNR": "genre"}  # fmt: skip
 _AIFF = {"NAME": "title", "(c) ": "copyright", "AUTH": "artist", "ANNO": "comment"}
-_ID3 = {"TIT2": "title", "TPE1": "artist", "COMM": "comment", "TYER": "date", "TDRC": "date",
-        "TALB": "album", "TRCK": "tracknumber", "TCON": "genre", "TCOP": "copyright",
-        "TT2": "title", "TP1": "artist", "COM": "comment", "TYE": "date", "TAL": "album",
-        "TRK": "tracknumber", "TCO": "genre", "TCR": "copyright"}  # fmt: skip
-_ENCODERS = {"ENCODER", "ENCODER_OPTIONS", "TSSE", "TSS", "TLEN", "TLE", "encoding application",
+_FFMPEG = {"title": "title", "copyright": "copyright", "artist": "artist", "comment": "comment",
+           "date": "date", "album": "album", "track": "tracknumber", "genre": "genre"}
+_ENCODERS = {"ENCODER", "ENCODER_OPTIONS", "encoding application",
              "source encoder"}  # fmt: skip  # of the old file: untrue of the new one
 
 # Chunks by their lower-case id. The first describe the audio itself, or nothing.
@@ -48,59 +48,96 @@ _CHUNKS = {"cue ": "cue points", "mark": "cue points", "plst": "playlist", "regn
 _NIST = {"channel_count", "sample_rate", "sample_n_bytes", "sample_sig_bits", "sample_coding",
          "sample_byte_format", "sample_count", "sample_min", "sample_max", "sample_checksum",
          "end_head"}  # fmt: skip
-_PICTURES = {"METADATA_BLOCK_PICTURE", "COVERART", "COVERARTMIME", "APIC", "PIC"}
-_CHAPTERS = re.compile(r"CHAP|CTOC|CHAPTER\d+(NAME|URL)?")
-_ENCODINGS = {1: "utf-16", 2: "utf-16-be", 3: "utf-8"}  # of ID3 texts; else Latin-1
+_PICTURES = {"METADATA_BLOCK_PICTURE", "COVERART", "COVERARTMIME"}
+_CHAPTERS = re.compile(r"CHAPTER\d+(NAME|URL)?")
+
+
+def text_fields(path: str | Path) -> dict[str, str]:
+    """Return the text tags of a file by libsndfile's names; empty where it has none."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) in _SCANS:
+                return _fields(path)[1]
+    except OSError:
+        return {}
+    found = media.tags(Path(path))
+    return {name: found[key] for key, name in _FFMPEG.items() if key in found}
 
 
 def lost_metadata(source: str | Path, target: str | Path | None = None) -> list[str]:
-    """Name what a file carries and a rewrite of it through libsndfile does not keep.
+    """Name what a file carries and a file made of it does not.
 
     Args:
         source: The recording. A damaged one gives what stands before the damage.
-        target: The file that was written from it, to find also the text fields that its container
-            left out or altered; None: one of the same container, not written yet.
+        target: The file that was written from it; None: one of the same container that libsndfile
+            would write.
 
     Returns:
         Short names, sorted; empty when nothing is lost.
     """
-    format, fields = _fields(source)
-    lost = set()
-    try:
-        with open(source, "rb") as file:
-            # One by one: what was found before the end of a cut file is kept.
-            for name in _scan(file, fields):
-                lost.add(name)
-    except (EOFError, OSError):
-        pass
+    if not _is_scanned(source) or (target is not None and not _is_scanned(target)):
+        return _lost_by_ffmpeg(Path(source), target)
+    _, fields = _fields(source)
+    lost = set(_found(source, fields))
     if target is not None:
-        lost.update(_not_taken(format, fields, _fields(target)[1]))
-    elif format == "MP3" and fields.get("copyright"):
-        lost.add("tag copyright")  # libsndfile reads it there, and never writes it
+        kept = _fields(target)[1]
+        lost -= {name for name in _found(target, kept) if not name.startswith("tag ")}
+        lost.update(_not_taken(fields, kept))
     for name, text in fields.items():
         if "\ufffd" in text and f"tag {name}" not in lost:  # its bytes were no UTF-8
             lost.add(f"tag {name} (altered)")
     return sorted(lost)
 
 
-def _not_taken(format: str, fields: dict[str, str], kept: dict[str, str]) -> Iterator[str]:
+def _is_scanned(path: str | Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in _SCANS
+    except OSError:
+        return True
+
+
+def _lost_by_ffmpeg(source: Path, target: str | Path | None) -> list[str]:
+    """Compare what FFmpeg finds in both files."""
+    if target is None:
+        return []
+    found, kept = media.tags(source), media.tags(Path(target))
+    lost = []
+    for name, text in found.items():
+        shown = name if name in ("picture", "chapters") else f"tag {_shown(name)}"
+        if name not in kept:
+            lost.append(shown)
+        elif text.strip().casefold() != kept[name].strip().casefold():
+            lost.append(f"{shown} (altered)")
+    return sorted(lost)
+
+
+def _found(path: str | Path, fields: dict[str, str]) -> Iterator[str]:
+    try:
+        with open(path, "rb") as file:
+            # One by one: what was found before the end of a cut file is kept.
+            yield from _scan(file, fields)
+    except (EOFError, OSError):
+        pass
+
+
+def _not_taken(fields: dict[str, str], kept: dict[str, str]) -> Iterator[str]:
     """Name the fields of the source that its copy has not, or has otherwise."""
     for name, text in fields.items():
         text, copy = text.strip(), kept.get(name, "").strip()
         if name == "software":
-            # libsndfile adds its own name. That of an MP3 is the encoder, untrue of the copy.
-            text = text.split(" (libsndfile")[0]
-            if format != "MP3" and not copy.startswith(text):
+            text = text.split(" (libsndfile")[0]  # libsndfile adds its own name
+            if not copy.startswith(text):
                 yield "tag software"
         elif text and not copy:
             yield f"tag {name}"
-        elif text and text.casefold() != copy.casefold():  # MP3 spells the usual genres its own way
+        elif text and text.casefold() != copy.casefold():
             yield f"tag {name} (altered)"
 
 
 def _fields(path: str | Path) -> tuple[str, dict[str, str]]:
     try:
-        with open_audio(path) as file:
+        with soundfile.SoundFile(native_name(path)) as file:
             return file.format, file.copy_metadata()
     except (soundfile.LibsndfileError, OSError):
         return "", {}
@@ -114,19 +151,8 @@ def _scan(file: BinaryIO, fields: dict[str, str]) -> Iterator[str]:
             if file.read(8) == b"APETAGEX":
                 yield "APE tag"
     file.seek(0)
-    head = file.read(10)
-    start = 0
-    if len(head) == 10 and head.startswith(b"ID3"):
-        start = 10 + _syncsafe(head[6:]) + (10 if head[5] & 0x10 else 0)
-    file.seek(start)
     magic = file.read(4)
-    scan = _SCANS.get(magic)
-    if scan is not None:
-        if start:
-            yield "ID3 tag"
-        yield from scan(file, magic, end, fields)
-    elif start:
-        yield from _tags(_id3(file), _ID3, fields)
+    yield from _SCANS[magic](file, magic, end, fields)
 
 
 def _tags(keys: Iterable[str], known: dict[str, str], fields: dict[str, str]) -> Iterator[str]:
@@ -277,44 +303,6 @@ def _comments(file: BinaryIO) -> Iterator[str]:
         file.seek(start + size)
 
 
-# ---- ID3v2: MP3 ----
-
-
-def _id3(file: BinaryIO) -> Iterator[str]:
-    """Give the frames by their id, those of the user's own choice by what they are called."""
-    file.seek(0)
-    version, flags, size = struct.unpack(">3xBxB4s", _take(file, 10))
-    data = file.read(min(_syncsafe(size), _MOST_BYTES))
-    if flags & 0x80 and version < 4:
-        data = data.replace(b"\xff\x00", b"\xff")
-    tag = io.BytesIO(data)
-    if flags & 0x40 and version == 3:
-        tag.seek(4 + struct.unpack(">I", _take(tag, 4))[0])
-    elif flags & 0x40 and version == 4:
-        tag.seek(_syncsafe(_take(tag, 4)))
-    width = 3 if version == 2 else 4
-    while re.fullmatch(rb"[A-Z0-9]+", name := tag.read(width)):
-        raw = _take(tag, width)
-        size = _syncsafe(raw) if version == 4 else int.from_bytes(raw, "big")
-        form = _take(tag, 2)[1] if version > 2 else 0
-        body = tag.read(size)
-        if version == 4 and form & 1:
-            body = body[4:]  # its length, once more
-        key = name.decode()
-        texts = _texts(body)
-        if key in ("TXXX", "TXX"):
-            yield texts[0] or key
-        elif any(texts) or key[0] != "T":
-            yield key
-            # Several texts in one frame: libsndfile reads the first.
-            yield from (key for text in texts[1:] if text and key[0] == "T")
-
-
-def _texts(body: bytes) -> list[str]:
-    text = body[1:].decode(_ENCODINGS.get(body[0], "latin-1") if body else "latin-1", "replace")
-    return [part.strip("\ufeff") for part in text.split("\0")]
-
-
 # ---- NIST, and what all need ----
 
 
@@ -338,11 +326,6 @@ def _take(file: BinaryIO, count: int) -> bytes:
     if len(data) < count:
         raise EOFError
     return data
-
-
-def _syncsafe(data: bytes) -> int:
-    """Read ID3's integers, of seven bits to the byte."""
-    return sum((byte & 127) << shift for byte, shift in zip(data, (21, 14, 7, 0), strict=True))
 
 
 def _utf8(data: bytes) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,31 @@ def intention(result: FileResult) -> str:
         return f"skip: {result.source} (done before)"
     why = "new" if result.reason == "new" else f"redo, {result.reason}"
     return f"{why}: {result.source} -> {result.target}"
+
+
+def remarks(
+    results: Sequence[FileResult], passed_over: Mapping[str, Sequence[Path]]
+) -> Iterator[str]:
+    """Yield what is to be said of a folder run before its last line: what was left out or lost."""
+    from gan_denoise.audio import describe_passed_over
+
+    if passed_over:
+        yield describe_passed_over(passed_over)
+    done = [result for result in results if result.status == "done"]
+    lacking = [result for result in done if result.lost]
+    if lacking:
+        names = dict.fromkeys(name for result in lacking for name in result.lost)
+        yield (f"not kept in {_files(len(lacking))}: {', '.join(list(names)[:6])}"
+               f"{', ...' if len(names) > 6 else ''} (by file: --report)")
+    cut = [result for result in results if result.cut_off and result.status != "failed"]
+    if cut:
+        named = ", ".join(result.source.name for result in cut[:3])
+        yield (f"{_files(len(cut))} cut off, done as far as there is sound: {named}"
+               f"{', ...' if len(cut) > 3 else ''}")
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
@@ -154,6 +179,7 @@ class AudioBar:
         self._quiet = quiet
         self._task = self._progress.add_task("", total=None)
         self.speed = 0.0
+        self.passed_over: Mapping[str, Sequence[Path]] = {}
 
     def __enter__(self) -> AudioBar:
         self._progress.__enter__()
@@ -163,9 +189,15 @@ class AudioBar:
         self._progress.__exit__(*error)
 
     def __call__(self, tally: Tally) -> None:
-        self.speed = tally.speed
-        if tally.result is not None and tally.result.status == "failed" and not self._quiet:
-            self.say(f"failed: {tally.result.error}")
+        from gan_denoise.folder import described
+
+        self.speed, self.passed_over = tally.speed, tally.passed_over
+        result = tally.result
+        if result is not None and not self._quiet:
+            if result.status == "failed":
+                self.say(f"failed: {result.error}")
+            elif result.status == "done" and (told := described(result)):
+                self.say(f"{result.source}: {told}")
         text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
         if tally.remaining is not None:
             text += f", {tally.speed:.0f} x real time, {_clock(tally.remaining)} to go"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from gan_denoise.settings import NonNegative, Section, Unit
 
@@ -28,14 +29,18 @@ class Treatment(Section):
         channels: `keep` cleans each by itself; `link` gives all of them one gain, so that the
             stereo image stays; `mono` cleans and writes their mean.
         peak_guard: Whether a file whose output would pass full scale is turned down as a whole.
-        format: Container of the output: that of the input, WAV, or FLAC.
+        format: Container of the output: that of the input, or another (`containers.FORMATS`).
+        bit_rate: Of lossy outputs, kbit/s; None: about that of the input.
+        preserve_times: Whether outputs get the input's time of modification.
     """
 
     strength: Unit = 1.0
     atten_lim_db: NonNegative | None = None
     channels: Literal["keep", "mono", "link"] = "keep"
     peak_guard: bool = False
-    format: Literal["keep", "wav", "flac"] = "keep"
+    format: Literal["keep", "wav", "flac", "mp3", "opus", "m4a", "ogg"] = "keep"
+    bit_rate: Annotated[int, Field(ge=6, le=1000)] | None = None
+    preserve_times: bool = False
 
     @property
     def neutral(self) -> bool:

@@ -7,6 +7,7 @@ float containers and the lossy codecs hold samples above full scale and are left
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -15,32 +16,30 @@ import shutil
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from gan_denoise.audio import (
-    AUDIO_SUFFIXES,
-    CONTAINERS,
-    AudioError,
-    AudioInfo,
-    native_name,
-    open_audio,
+from gan_denoise import chunk_copy, media
+from gan_denoise.containers import (
+    BITS,
+    UNCLIPPED,
+    by_libsndfile,
+    check_length,
+    check_limits,
+    codec_of,
+    compression_level,
+    resolve,
 )
+from gan_denoise.reader import AudioError, native_name
+from gan_denoise.tags import text_fields
 
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be removed
     fcntl = None
 
-_UNCLIPPED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II",
-              "MPEG_LAYER_III")
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
-_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
-_32_BIT_SIZES = {"WAV": 4, "WAVEX": 4, "AIFF": 2, "AU": 4}  # GiB that the header can count
-_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
-          "FLOAT": 4, "DOUBLE": 8}
-BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _SYSTEM_ERROR = 2  # libsndfile's code for a failed system call
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
@@ -52,6 +51,7 @@ class Writer:
 
     Attributes:
         clipped: Samples beyond full scale so far, which an integer container clipped.
+        lost: Streams of the source that the container does not take.
     """
 
     def __init__(
@@ -61,7 +61,12 @@ class Writer:
         channels: int,
         format: str | None = None,
         subtype: str | None = None,
-        tags_from: str | Path | None = None,
+        source: str | Path | None = None,
+        *,
+        bit_rate: int | None = None,
+        input_rate: int | None = None,
+        others: bool = False,
+        preserve_times: bool = False,
     ) -> None:
         """Open a temporary file beside `path`; missing folders are made.
 
@@ -69,34 +74,59 @@ class Writer:
             path: The file to write.
             sample_rate: In Hz.
             channels: Count of channels.
-            format: libsndfile's container name; None: from the suffix.
-            subtype: libsndfile's encoding name; None: the usual one of the container.
-            tags_from: A file whose text tags (title, artist, ...) are copied.
+            format: Name of the container; None: from the suffix.
+            subtype: Name of the encoding; None: the usual one of the container.
+            source: The file that this is made of: its text tags, its file mode, and what the
+                container has place for beside are copied.
+            bit_rate: Of a lossy encoding, bits per second; None: the encoder's default.
+            input_rate: Rate in Hz of what will be written, where it is another: it is resampled.
+            others: Copy also the video and the further streams of the source.
+            preserve_times: Give the file the source's time of modification.
 
         Raises:
             AudioError: When the container cannot hold this, or the folder cannot be written.
         """
         self.path = Path(path)
         self.clipped = 0
+        self.lost: list[str] = []
         self._frames = 0
-        self._format, self._subtype = _container(self.path, format, subtype)
-        _check_limits(self.path, sample_rate, channels, self._format, self._subtype)
+        self._format, self._subtype = resolve(self.path, format, subtype)
+        check_limits(self.path, sample_rate, channels, self._format, self._subtype)
         # Not built on the name of the file, which may already be as long as the system allows.
         self._part = self.path.parent / f".{secrets.token_hex(8)}.part"
         self._channels = channels
+        self._source = Path(source) if source is not None else None
+        self._preserve_times = preserve_times
+        self._resamplers: list[Any] = []
+        if input_rate not in (None, sample_rate):
+            import soxr
+
+            self._resamplers = [
+                soxr.ResampleStream(input_rate, sample_rate, 1, dtype="float32", quality="HQ")
+                for _ in range(channels)
+            ]
         self._handle: int | None = None
+        self._file: soundfile.SoundFile | None = None
+        self._media: media.MediaWriter | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = _claim(self._part)
-            self._file = soundfile.SoundFile(
-                native_name(self._part), "w", sample_rate, channels, self._subtype,
-                format=self._format,
-            )
-            if tags_from is not None:
-                self._copy_tags(Path(tags_from))
+            if by_libsndfile(self._format, self._subtype):
+                self._file = soundfile.SoundFile(
+                    native_name(self._part), "w", sample_rate, channels, self._subtype,
+                    format=self._format, compression_level=compression_level(
+                        self._subtype, sample_rate, channels, bit_rate),
+                )
+                self._copy_tags()
+            else:
+                self._media = media.MediaWriter(
+                    self._part, self._format, codec_of(self._subtype), sample_rate, channels,
+                    bit_rate, self._source, others,
+                )
+                self.lost = self._media.lost
         except BaseException as error:
             self._discard()
-            if isinstance(error, (soundfile.LibsndfileError, OSError)):
+            if isinstance(error, (soundfile.LibsndfileError, media.MediaError, OSError)):
                 raise self._unwritable(error) from error
             raise
 
@@ -118,16 +148,24 @@ class Writer:
         if not math.isfinite(largest):
             broken = block.size - int(np.isfinite(block).sum())
             raise AudioError(f"{self.path}: {broken} samples to write are NaN or infinite")
-        if largest > 1.0 and self._subtype not in _UNCLIPPED:
+        if self._resamplers:
+            block = self._resampled(block)
+        self._put(block)
+
+    def _put(self, block: np.ndarray) -> None:
+        if self._subtype not in UNCLIPPED and np.max(np.abs(block), initial=0.0) > 1.0:
             self.clipped += int((np.abs(block) > 1.0).sum())
             block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
         if self._subtype in BITS:
             block = quantise(block, BITS[self._subtype])
         self._frames += block.shape[1]
-        _check_length(self.path, self._frames * self._channels, self._format, self._subtype)
+        check_length(self.path, self._frames * self._channels, self._format, self._subtype)
         try:
-            self._file.write(block.T)
-        except (soundfile.LibsndfileError, OSError) as error:
+            if self._file is not None:
+                self._file.write(block.T)
+            else:
+                self._media.write(block)
+        except (soundfile.LibsndfileError, media.MediaError, OSError) as error:
             raise self._unwritable(error) from error
 
     def __enter__(self) -> Writer:
@@ -140,32 +178,53 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._file.close()
             if kind is None:
-                self._verify()
-                os.replace(self._part, self.path)
-        except (soundfile.LibsndfileError, OSError) as fault:
-            if kind is None:
-                raise self._unwritable(fault) from fault
+                self._finish()
+        except (soundfile.LibsndfileError, media.MediaError, OSError) as fault:
+            raise self._unwritable(fault) from fault
         finally:
             self._discard()
 
+    def _finish(self) -> None:
+        if self._resamplers:
+            none = np.zeros((self._channels, 0), np.float32)
+            self._put(self._resampled(none, last=True))
+        if self._file is not None:
+            self._file.close()
+        else:
+            self._media.close()
+        self._verify()
+        if self._source is not None and self._source.exists():
+            if self._format in ("WAV", "WAVEX"):
+                chunk_copy.copy_chunks(self._source, self._part)
+            with contextlib.suppress(OSError):  # of another's file, on another's disk
+                shutil.copymode(self._source, self._part)
+            if self._preserve_times:
+                status = self._source.stat()
+                os.utime(self._part, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.replace(self._part, self.path)
+
+    def _resampled(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        return np.stack([
+            resampler.resample_chunk(np.ascontiguousarray(channel, np.float32), last=last)
+            for resampler, channel in zip(self._resamplers, block, strict=True)
+        ])
+
     def _verify(self) -> None:
         """Look at the end of what was written: ALAC reports no error on a full disk."""
-        if not self._frames:
+        if not self._frames or self._media is not None:
             return
         with soundfile.SoundFile(native_name(self._part)) as file:
-            whole = file.frames == self._frames
+            whole = file.frames >= self._frames  # block codecs fill up their last block
             if whole:
-                file.seek(self._frames - 1)
-                whole = len(file.read(1, always_2d=True)) == 1
+                with contextlib.suppress(soundfile.LibsndfileError):  # GSM and G.721 do not seek
+                    file.seek(self._frames - 1)
+                    whole = len(file.read(1, always_2d=True)) == 1
         if not whole:
-            raise OSError("the file came out shorter than the audio")
+            raise OSError(f"{file.frames} of {self._frames} samples are in the file")
 
-    def _copy_tags(self, source: Path) -> None:
-        with open_audio(source) as file:
-            tags = file.copy_metadata()
-        for name, text in tags.items():
+    def _copy_tags(self) -> None:
+        for name, text in text_fields(self._source).items() if self._source is not None else ():
             # The container may have no place for this tag; the audio matters more.
             with contextlib.suppress(soundfile.LibsndfileError):
                 setattr(self._file, name, text)
@@ -174,15 +233,22 @@ class Writer:
         reason = getattr(error, "strerror", None) or str(error).removesuffix(": ") or "write failed"
         if getattr(error, "code", None) == _SYSTEM_ERROR:
             reason = "the system refused the write"
-        free = ""
-        if self.path.parent.is_dir():
-            free = f" ({shutil.disk_usage(self.path.parent).free / 2**20:.1f} MiB free)"
-        return AudioError(
-            f"{self.path}: not written: {reason}; is the disk full{free}, or the folder "
-            "write-protected? Nothing half-written was left"
-        )
+        hint = ""
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.path.parent).free
+            if free < 2**26 or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                hint = f" ({free / 2**20:.1f} MiB free there); make room, or give another folder"
+            elif not os.access(self.path.parent, os.W_OK):
+                hint = "; the folder is write-protected: give another one"
+        return AudioError(f"{self.path}: not written: {reason}{hint}. Nothing half-written was "
+                          "left")
 
     def _discard(self) -> None:
+        with contextlib.suppress(soundfile.LibsndfileError, OSError):
+            if self._file is not None:
+                self._file.close()
+        if self._media is not None:
+            self._media.abort()
         self._part.unlink(missing_ok=True)
         if self._handle is not None:
             os.close(self._handle)
@@ -274,8 +340,8 @@ def write(
         path: The file; missing folders are made, an existing file is replaced.
         audio: Float `[channels, samples]` or `[samples]`, full scale at +-1.
         sample_rate: In Hz.
-        format: libsndfile's container name; None: from the suffix.
-        subtype: libsndfile's encoding name; None: the usual one of the container (16 bits).
+        format: Name of the container; None: from the suffix.
+        subtype: Name of the encoding; None: the usual one of the container (16 bits).
 
     Returns:
         The count of samples beyond full scale that an integer encoding clipped.
@@ -288,99 +354,3 @@ def write(
     with Writer(path, sample_rate, len(audio), format, subtype) as writer:
         writer.write(audio)
     return writer.clipped
-
-
-def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
-    """Return the container and encoding for the output of a file: its own, or the nearest.
-
-    Asked for WAV or FLAC, integer and float samples keep their width where the container has it;
-    FLAC takes 24 bits of what is wider, and what comes from a lossy codec gets 16 bits.
-
-    Args:
-        info: Of the input.
-        wanted: `keep`, `wav` or `flac`.
-
-    Returns:
-        libsndfile's names of both.
-    """
-    if wanted == "keep":
-        return info.format, info.subtype
-    subtype = info.subtype if info.subtype in _BYTES else "PCM_16"
-    if wanted == "wav":
-        return "WAV", "PCM_U8" if subtype == "PCM_S8" else subtype
-    narrow = {"PCM_U8": "PCM_S8", "ULAW": "PCM_16", "ALAW": "PCM_16", "PCM_32": "PCM_24",
-              "FLOAT": "PCM_24", "DOUBLE": "PCM_24"}
-    return "FLAC", narrow.get(subtype, subtype)
-
-
-def check_container(
-    path: str | Path, sample_rate: int, channels: int, format: str, subtype: str, frames: int = 0
-) -> None:
-    """Refuse, before any work, what the container cannot hold.
-
-    Args:
-        path: The file that would be written.
-        sample_rate: In Hz.
-        channels: Count of channels.
-        format: libsndfile's container name.
-        subtype: libsndfile's encoding name.
-        frames: Samples per channel.
-
-    Raises:
-        AudioError: Naming the file, what it cannot hold, and the way out.
-    """
-    format, subtype = _container(Path(path), format, subtype)
-    _check_limits(Path(path), sample_rate, channels, format, subtype)
-    _check_length(Path(path), frames * channels, format, subtype)
-
-
-def _check_length(path: Path, samples: int, format: str, subtype: str) -> None:
-    limit = _32_BIT_SIZES.get(format, math.inf) * 2**30 - 2**16
-    if samples * _BYTES.get(subtype, 1) > limit:
-        raise AudioError(
-            f"{path}: longer than a {format} header can count; write .flac, .w64 or .rf64"
-        )
-
-
-def _container(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
-    if format is None:
-        if path.suffix.lower() not in CONTAINERS:
-            raise AudioError(
-                f"{path}: no audio suffix; name the file one of {' '.join(AUDIO_SUFFIXES)}"
-            )
-        format, usual = CONTAINERS[path.suffix.lower()]
-        subtype = subtype or usual
-    format = format.upper()
-    if subtype is None:
-        usual_ones = [usual for name, usual in CONTAINERS.values() if name == format]
-        subtype = usual_ones[0] if usual_ones else soundfile.default_subtype(format)
-    subtype = (subtype or "").upper()
-    if not soundfile.check_format(format, subtype):
-        raise AudioError(f"{path}: {format} cannot hold {subtype}; write .wav or .flac instead")
-    return format, subtype
-
-
-def _check_limits(path: Path, sample_rate: int, channels: int, format: str, subtype: str) -> None:
-    """Refuse what the codecs cannot hold, with the way out: libsndfile's reasons are blank, and
-    beyond its limits the Vorbis encoder takes the process down."""
-    rates: tuple[int, ...] | None = None
-    top_rate, top_channels = 2**31 - 1, 1024
-    if subtype == "OPUS":
-        rates, top_channels = _OPUS_RATES, 255
-    elif format == "MP3":
-        rates, top_channels = _MP3_RATES, 2
-    elif subtype == "VORBIS":
-        top_rate, top_channels = 200_000, 255
-    elif format == "FLAC":
-        top_rate, top_channels = 655_350, 8
-    name = subtype if format == "OGG" else format
-    if not 1 <= channels <= top_channels:
-        hint = "is the array transposed?" if channels > 1024 else "write .wav instead"
-        raise AudioError(f"{path}: {name} cannot hold {channels} channels; {hint}")
-    if rates is not None and sample_rate not in rates:
-        raise AudioError(
-            f"{path}: {name} cannot hold {sample_rate} Hz; write .wav or .flac instead, or "
-            f"resample to one of {', '.join(map(str, rates))} Hz"
-        )
-    if not 1 <= sample_rate <= top_rate:
-        raise AudioError(f"{path}: {name} cannot hold {sample_rate} Hz; write .wav instead")

@@ -110,8 +110,9 @@ def test_truncated_flac(tmp_path: Path) -> None:
     path = tmp_path / "cut.flac"
     write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 30000), RATE)
     path.write_bytes(path.read_bytes()[:30000])
-    with pytest.raises(AudioError, match=r"cut\.flac"):
-        audio.read(path)
+    there = audio.read(path)[0].shape[1]
+    assert 0 < there < 30000
+    assert "of 1.88 s are there" in audio.probe(path).cut_off
 
 
 # ---- Finding ----

@@ -123,7 +123,7 @@ class TestCache:
         seen = []
         build_corpus([tree], RATE, tmp_path / "cache", progress=lambda *p: seen.append(p))
         assert seen == [(1, 3), (2, 3), (3, 3)]
-        monkeypatch.setattr(corpus, "read_mono", None)
+        monkeypatch.setattr(corpus, "Reader", None)
         again = build_corpus([tree], RATE, tmp_path / "cache", progress=lambda *p: seen.append(p))
         assert len(seen) == 3
         assert len(again) == 3
@@ -133,7 +133,7 @@ class TestCache:
         moved = tmp_path / "elsewhere" / "voices"
         moved.parent.mkdir()
         tree.rename(moved)
-        monkeypatch.setattr(corpus, "read_mono", None)
+        monkeypatch.setattr(corpus, "Reader", None)
         second = build_corpus([moved], RATE, tmp_path / "cache")
         assert second.digest == first.digest
         np.testing.assert_array_equal(second.clip(0), first.clip(0))

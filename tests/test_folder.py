@@ -666,6 +666,6 @@ def test_the_report_has_a_row_a_file(enhancer, tree, tmp_path):
 
 def test_a_plan_reads_headers_alone(enhancer, tree, tmp_path):
     write(tree / "opus.opus", np.zeros(4800, np.float32), 48000)
-    items = plan.plan([tree], tmp_path / "out", Treatment(channels="mono"))
+    items = plan.plan([tree], tmp_path / "out", Treatment(channels="mono")).items
     assert [item.seconds for item in items] == [0.125, 0.1, 0.125, 0.125]
     assert all(item.refused is None and item.residual is None for item in items)

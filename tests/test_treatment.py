@@ -50,7 +50,7 @@ def test_what_is_given_goes_over_a_preset(name):
 
 def test_values_out_of_range_are_refused():
     for wrong in ({"strength": 1.1}, {"strength": -0.1}, {"atten_lim_db": -3.0},
-                  {"channels": "both"}, {"format": "mp3"}, {"loud": True}):
+                  {"channels": "both"}, {"format": "mp4"}, {"bit_rate": 0}, {"loud": True}):
         with pytest.raises(ValidationError):
             Treatment(**wrong)
     with pytest.raises(KeyError):
