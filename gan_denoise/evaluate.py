@@ -490,6 +490,10 @@ def _material_notices(
     if swapped:
         notices.append(f"the clean file is the noisier one in {told}: are the noisy and the clean "
                        "folder exchanged?")
+    short, told = those(lambda m: any(side.cut_off for side in m.sides))
+    if short:
+        reason = next(side.cut_off for side in short[0].sides if side.cut_off)
+        notices.append(f"cut off, scored as far as they go: {told}; the first: {reason}")
     cut, told = those(lambda m: m.cut > 0)
     if cut:
         most = max(material.cut / material.sample_rate for material in cut)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
+from gan_denoise.samples import cancels
 from gan_denoise.signals import BLOCK, Signal, blocks, resampled, store
+from gan_denoise.stream import LOUDEST
 
 # Two lengths that differ by no more than both of these are one length, and an encoder's padding:
 LENGTH_SECONDS = 0.5  # AAC at 8 kHz pads by 0.4 s, MP3 by 0.1 s
 LENGTH_SHARE = 0.1  # of the shorter one
-CANCELLED = 0.01  # of the channels' mean energy; the mean of n unrelated ones keeps 1 / n
-LOUDEST = 8.0  # peak, +18 dBFS; the mel's range ends soon above
 # Which side is noisier:
 FRAME_SECONDS = 0.05
 LESS_DB = 3.0  # below its partner's part a frame lacks power
@@ -41,18 +41,19 @@ class Side:
         samples: Of each channel, as counted.
         energies: Sum of squares of each channel.
         mean_energy: Of the mean of the channels.
+        cut_off: What is missing at the end of the file; empty where nothing is.
     """
 
     sample_rate: int
     samples: int
     energies: tuple[float, ...]
     mean_energy: float
+    cut_off: str
 
     @property
     def cancels(self) -> bool:
         """Whether the mean of the channels loses nearly all sound, as of right = -left."""
-        channels = len(self.energies)
-        return channels > 1 and self.mean_energy < CANCELLED * sum(self.energies) / channels
+        return cancels(self.mean_energy, sum(self.energies) / len(self.energies))
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def read_pair(noisy: Path, clean: Path, folder: Path) -> Material:
 
     Raises:
         AudioError: When a file cannot be read.
-        MaterialError: When a file holds nothing, or the lengths differ by more than a little.
+        MaterialError: When the lengths differ by more than a little.
         SignalError: When the folder is full.
     """
     files = (noisy, clean)
@@ -108,9 +109,6 @@ def read_pair(noisy: Path, clean: Path, folder: Path) -> Material:
         deciding = max(reversed(sides), key=lambda side: len(side.energies) > 1)
         channel = int(np.argmax(deciding.energies))
         read = [_decode(*both, channel) for both in zip(files, paths, strict=True)]
-    for side, file in zip(sides, files, strict=True):
-        if not side.samples:
-            raise MaterialError(f"{file}: holds no samples; get a whole copy")
     rate = min(side.sample_rate for side in sides)
     signals = []
     for (side, signal), path in zip(read, paths, strict=True):
@@ -120,7 +118,9 @@ def read_pair(noisy: Path, clean: Path, folder: Path) -> Material:
         signals.append(signal)
     shorter, longer = sorted(map(len, signals))
     if longer - shorter > min(LENGTH_SECONDS * rate, LENGTH_SHARE * shorter):
-        told = " and ".join(f"{side.samples} samples at {side.sample_rate} Hz" for side in sides)
+        told = " and ".join(
+            f"{side.samples} samples at {side.sample_rate} Hz"
+            + (f" (cut off: {side.cut_off})" if side.cut_off else "") for side in sides)
         raise MaterialError(f"{noisy} and {clean} do not match: {told} differ by "
                             f"{(longer - shorter) / rate:.2f} s; cut both to the same part")
     loudest = max(audio.peak(block) for signal in signals for block in blocks(signal))
@@ -132,20 +132,21 @@ def read_pair(noisy: Path, clean: Path, folder: Path) -> Material:
 
 def _decode(file: Path, path: Path, channel: int | None = None) -> tuple[Side, Signal]:
     """Write a file's channels as their mean, or one of them, and say what it holds."""
-    rate = audio.probe(file).sample_rate
     energies, mean_energy = np.zeros(1), 0.0
 
     def parts() -> Iterator[np.ndarray]:
         nonlocal energies, mean_energy
-        for block in audio.blocks(file, BLOCK):
+        for block in reader.blocks(BLOCK):
             mean = block[0] if len(block) == 1 else block.mean(axis=0, dtype=np.float32)
             energies = energies + np.sum(np.square(block, dtype=np.float64), axis=1)
             mean_energy += float(np.sum(np.square(mean, dtype=np.float64)))
             # A file with fewer channels than the other one has its first.
             yield mean if channel is None else block[channel if channel < len(block) else 0]
 
-    signal = store(path, parts())
-    return Side(rate, len(signal), tuple(energies.tolist()), mean_energy), signal
+    with audio.Reader(file) as reader:
+        signal = store(path, parts())
+    return Side(reader.info.sample_rate, len(signal), tuple(energies.tolist()), mean_energy,
+                reader.cut_off), signal
 
 
 def _is_noisier(one: Signal | np.ndarray, other: Signal | np.ndarray, sample_rate: int) -> bool:

@@ -249,6 +249,16 @@ def test_a_pair_that_an_encoder_padded_is_scored_on_its_common_part(make_pair, w
                             "scored from the beginning to the end of the shorter one"]
 
 
+def test_a_pair_that_is_cut_off_is_told(make_pair, without_packages):
+    pair = make_pair("a")
+    for path in (pair.noisy, pair.clean):
+        path.write_bytes(path.read_bytes()[: -4 * RATE // 2])
+    result = evaluate.evaluate([pair], jobs=1)
+    assert result.rows[0].seconds == 1.0
+    (notice,) = told(result)
+    assert notice.startswith("cut off, scored as far as they go: 1 of 1 pairs (a); the first: 1.00")
+
+
 def test_a_pair_of_two_rates_is_scored_at_the_lower_one(make_pair, without_packages):
     pair = make_pair("a")
     noisy = audio.read_mono(pair.noisy, RATE)

@@ -64,6 +64,20 @@ def test_an_hour_may_not_differ_by_minutes():
     assert material.LENGTH_SECONDS < 1
 
 
+def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes_and_told(read, clean, tmp_path):
+    for name in ("noisy", "clean"):
+        write(tmp_path / f"{name}.wav", clean, RATE, subtype="FLOAT")
+    paths = [tmp_path / "noisy.wav", tmp_path / "clean.wav"]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: -4 * 2000])
+    found = read_pair(*paths, tmp_path)
+    assert (len(found.noisy), found.cut) == (len(clean) - 2000, 2000)
+    assert [bool(side.cut_off) for side in found.sides] == [True, False]
+    paths[0].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MaterialError, match=r"do not match: .* samples at 16000 Hz \(cut off: "):
+        read_pair(*paths, tmp_path)
+
+
 def test_two_rates_meet_at_the_lower(read, clean):
     for rates in ((48000, RATE), (RATE, 48000)):
         pair = [audio.resample(clean, RATE, rate) for rate in rates]
