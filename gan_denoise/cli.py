@@ -17,6 +17,7 @@ import typer
 
 from gan_denoise import studies
 from gan_denoise.cleaning import denoise
+from gan_denoise.home import settle_libraries
 from gan_denoise.options import (
     FAILED,
     USAGE,
@@ -329,6 +330,7 @@ def main(*arguments: str) -> None:
 
 def _run(arguments: list[str], output: Output) -> int:
     """Run a verb; return its exit code."""
+    settle_libraries()
     try:
         return app(args=arguments, standalone_mode=False) or 0
     except KeyboardInterrupt:
