@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
 from gan_denoise.mel import Mel
+from gan_denoise.quiet import FATAL, load_onnxruntime
 from gan_denoise.settings import Config
 from gan_denoise.windows import windowed
 
@@ -53,8 +54,7 @@ class Model:
         Raises:
             ModelError: When there is no such model, a part is missing, or it is too new.
         """
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         folder = find_model(name)
         try:
             config = load_config(folder / "config.yaml")
@@ -65,7 +65,7 @@ class Model:
         # what comes out does not depend on the machine's cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # a plan for each length would be kept
-        options.log_severity_level = 3
+        options.log_severity_level = FATAL  # its errors are raised
         digest = hashlib.blake2b(digest_size=16)
         try:
             network = (folder / "model.onnx").read_bytes()

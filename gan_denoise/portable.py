@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.config import ConfigError
+from gan_denoise.quiet import load_onnxruntime
 from gan_denoise.settings import Config
 
 DSP = "dsp.json"
@@ -92,9 +93,7 @@ def write_litert(network: Any, path: Path) -> None:
 
 def open_onnx(path: Path) -> Run:
     """Return the network of a `model.onnx`."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda noisy: session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow without its greeting."""
+"""TensorFlow and ONNX Runtime without their greetings, and without telemetry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 STDERR = 2  # file descriptor
+FATAL = 4  # severity of what ONNX Runtime prints
 
 
 def load_tensorflow() -> None:
@@ -28,6 +30,23 @@ def load_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime; return it.
+
+    It warns past Python, of processors and folders, in lines that name no file; its errors it
+    raises too. Its wheels send what they are used for to their maker, unless told not to before the
+    import (`ORT_DISABLE_TELEMETRY=0` tells them to).
+
+    Raises:
+        ImportError: When it cannot be imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with stderr_kept_back():
+        import onnxruntime
+    onnxruntime.set_default_logger_severity(FATAL)
+    return onnxruntime
 
 
 @contextlib.contextmanager

@@ -70,3 +70,25 @@ def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
         assert "si_sdr" in line
         assert "(noisy " in line
         assert ", best gain " in line
+
+
+def test_onnx_runtime_says_nothing_and_tells_nobody(tmp_path):
+    """Its wheels keep what they would send below the user's cache folder, and warn if they cannot.
+
+    A fault of a session comes as an exception, not in lines of its own too.
+    """
+    code = ("import numpy as np\nfrom gan_denoise.model import Model\n"
+            "model = Model.load()\n"
+            "try:\n    model.session.run(None, {'noisy_mel': np.zeros((1, 2, 3), np.float32)})\n"
+            "except Exception as error:\n    print('raised', type(error).__name__)\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    for place in (home, tmp_path / "none"):
+        environment = {name: value for name, value in os.environ.items()
+                       if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                env=environment | {"HOME": str(place)})
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        assert result.stdout.startswith("raised ")
+    assert list(home.rglob("*")) == []
+    assert not (tmp_path / "none").exists()
