@@ -7,6 +7,7 @@ relatives, FLAC, Ogg, and the Xing header of MP3. A few kilobytes are read of a 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 _UNKNOWN = 0xFFFFFFFF
 _SLACK = 1024  # bytes that a length may be wrong by without a word: padding, tags, a header's own
-_TAIL = 2**16  # bytes at the end of a file that are searched; a FLAC frame or Ogg page fits twice
+_PAGE, _PAGE_HEAD = 2**16, 512  # bytes: no page of Ogg is longer
 _TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"3DI", b"LYRICS")  # tags that stand behind any format
 
 
@@ -59,6 +60,8 @@ def examine_header(path: str | Path) -> Header:
                 return _flac(file, size, start)
             if magic[:4] == b"OggS":
                 return _ogg(file, size)
+            if magic[:4] == b"NIST":
+                return _nist(file, size)
             return _mp3(file, size, start)
         except (EOFError, struct.error):
             return Header()
@@ -104,8 +107,8 @@ def _wav(file: BinaryIO, size: int) -> Header:
             return Header(note=f"its header promises {promised - there} bytes more than there are")
         return Header(cut_off=f"{seconds(there)} of {seconds(promised)} are there")
     rest = there - promised
-    if rest <= _SLACK or _is_chunks(file, begin + promised + promised % 2, size, order):
-        return Header()
+    if rest <= (0 if unknown else _SLACK) or _is_chunks(file, begin + promised + promised % 2, size, order):
+        return Header(frames=None if promised else 0)
     if unknown:
         return Header(honest=False, note="its header was never finished; read to its end")
     return Header(
@@ -136,7 +139,8 @@ def _flac(file: BinaryIO, size: int, start: int) -> Header:
     (largest,) = struct.unpack(">H", info[10:12])
     packed = int.from_bytes(info[18:26], "big")
     rate, promised = packed >> 44, packed & (1 << 36) - 1
-    begin = max(size - _TAIL, start + 42)
+    channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    begin = max(size - 2 * (largest * channels * bits // 8 + 4096), start + 42)
     file.seek(begin)
     tail = file.read()
     last = tail.rfind(b"\xff\xf8"), tail.rfind(b"\xff\xf9")
@@ -207,7 +211,7 @@ def _ogg(file: BinaryIO, size: int) -> Header:
     packet = file.read(first[26] + 30)[first[26]:]
     nominal = int.from_bytes(packet[20:24], "little", signed=True)
     bit_rate = nominal if packet.startswith(b"\x01vorbis") and nominal > 0 else None
-    file.seek(max(size - _TAIL - 512, 0))
+    file.seek(max(size - _PAGE - _PAGE_HEAD, 0))
     tail = file.read()
     at = tail.rfind(b"OggS")
     if at < 0:
@@ -219,6 +223,17 @@ def _ogg(file: BinaryIO, size: int) -> Header:
     # Links one after the other: another serial number at the end than at the beginning. Streams
     # side by side begin with pages of their own, which FFmpeg tells apart as well.
     return Header(honest=page[14:18] == first[14:18], bit_rate=bit_rate)
+
+
+# ---- NIST SPHERE ------------------------------------------------------------------------------
+def _nist(file: BinaryIO, size: int) -> Header:
+    fields = dict(re.findall(rb"(sample_count|channel_count|sample_n_bytes) -i (\d+)",
+                             file.read(1024)))
+    if len(fields) < 3:
+        return Header()
+    promised, there = math.prod(map(int, fields.values())), size - 1024
+    short = promised - there > _SLACK
+    return Header(cut_off=f"{there} of {promised} bytes are there" if short else "")
 
 
 # ---- MP3 ---------------------------------------------------------------------------------------

@@ -30,7 +30,12 @@ _LOSSLESS = ("alac", "flac", "wavpack", "tta")
 _FLOAT_FIRST = ("fltp", "flt", "s16p", "s16", "s32p", "s32")
 _SHORT_FIRST = ("s16p", "s16", "s32p", "s32", "fltp", "flt")
 _USUAL_BIT_RATE = 64_000  # of a channel; what is not lossy takes none
-_TIMED = ("matroska,webm", "asf", "avi", "flv")  # containers whose header says how long they are
+# Containers that are read. Playlists and their like are not: they name other files, and addresses.
+_READ = ("3g2,3gp,aac,ac3,aiff,aifc,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dts,dtshd,dv,eac3,"
+         "flac,flv,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mov,mp2,mp3,mp4,mpc,mpc8,mpeg,mpegts,"
+         "nist,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,tta,truehd,voc,vqf,w64,wav,wavpack,webm,wsd,"
+         "wv,xwma")
+_TIMED = ("matroska,webm", "asf", "avi", "flv", "caf")  # containers whose header says how long they are
 _MISSING_SECONDS = 0.5  # a shorter difference to the length in the header is no loss
 _RATE_PACKETS = 500  # whose sizes tell a bit rate that no header does
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
@@ -176,6 +181,8 @@ class MediaReader:
         """Return how many samples the container says that there are."""
         stream, container = self._stream, self._container
         seconds: Any = None
+        if container.format.name == "caf" and self.codec.startswith("pcm"):
+            return stream.frames
         if stream.duration:
             seconds = stream.duration * stream.time_base
         elif told := stream.metadata.get("DURATION"):
@@ -301,6 +308,11 @@ class MediaWriter:
         Raises:
             MediaError, OSError: When it cannot be written.
         """
+        frames = 6 if self._muxer == "adts" else 1  # fewer of ADTS are not known for what they are
+        short = frames * self._stream.codec_context.frame_size - self._done
+        if self._done and short > 0 and self._stream.codec_context.name not in _LOSSLESS:
+            # Or some decoders would give nothing at all.
+            self.write(np.zeros((self._channels, short), np.float32))
         self._put(None)
         self._copy_until(None)
         self._container.close()
@@ -506,9 +518,8 @@ def _open(path: Path, options: dict[str, str]) -> Any:
     if not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
     try:
-        # Playlists and the like could name other files, and addresses.
-        return av.open(_url(path), options={"protocol_whitelist": "file", **options},
-                       metadata_errors="replace")
+        return av.open(_url(path), metadata_errors="replace", options={
+            "protocol_whitelist": "file", "format_whitelist": _READ, **options})
     except av.error.FFmpegError as error:
         raise MediaError(_reason(error)) from error
 

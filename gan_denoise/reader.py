@@ -100,7 +100,7 @@ class Reader:
             self.close()
             raise
         self.frames = 0
-        self.note, self.cut_off = header.note, header.cut_off
+        self.note, self.cut_off = self.info.note, self.info.cut_off
 
     def __enter__(self) -> Reader:
         return self
@@ -174,7 +174,8 @@ class Reader:
             try:
                 file = soundfile.SoundFile(native_name(path))
                 self._file = file
-                lengthless = file.frames <= 0 and path.stat().st_size > 2**12
+                lengthless = (file.frames <= 0 and header.frames is None
+                              and path.stat().st_size > 2**12)
                 if not lengthless and not file.subtype.startswith("MPEG"):
                     return
             except soundfile.LibsndfileError as error:
@@ -321,7 +322,7 @@ def _shortened(file: soundfile.SoundFile) -> str:
     """Say what libsndfile found missing: it shortens the length by itself, and logs it."""
     for line in file.extra_info.splitlines():
         name, _, rest = line.partition(":")
-        if name.strip() not in ("SSND", "data", "Data Size") or "should be" not in rest:
+        if name.strip() not in ("SSND", "data", "Data Size", "riff") or "should be" not in rest:
             continue
         promised, _, there = rest.partition("(should be")
         with suppress(ValueError):
