@@ -143,6 +143,8 @@ mka_pcm.mka             16000/1/2    -c:a pcm_s16le
 mkv_h264_ac3.mkv        48000/2/3    {v} -c:v libx264 -c:a ac3 -b:a 192k
 mkv_opus.mkv            48000/1/3    {v} -c:v libx264 -c:a libopus
 mkv_two_tracks.mkv      48000/1/3    {v} -map 0:v -map 1:a -map 1:a -c:v mpeg4 -c:a libvorbis
+mkv_subtitles.mkv       48000/1/3    {v} -f srt -i {srt} -map 0 -map 1 -map 2 -c:v libx264
+mp4_subtitles.mp4       48000/1/3    {v} -f srt -i {srt} -map 0 -map 1 -map 2 -c:s mov_text
 ac3.ac3                 48000/2/3    -c:a ac3 -b:a 192k
 ac3_51.ac3              48000/6/2    -c:a ac3 -b:a 448k
 eac3.eac3               48000/2/3    -c:a eac3 -b:a 192k
@@ -163,15 +165,16 @@ wav_f32_loud.wav        48000/1/2    -af volume=40dB -c:a pcm_f32le
 one_sample.wav          16000/1/1n   -c:a pcm_s16le
 ten_samples.wav         44100/2/10n  -c:a pcm_s24le
 ten_samples_l.flac      16000/1/10n  -c:a flac
-ten_samples_a.m4a       44100/1/10n  -c:a aac
 silence.wav             16000/1/0s   -c:a pcm_s16le
 silence_l.mp3           44100/2/0s   lame --quiet -b 128 {i} {o}
 silence_o.opus          48000/1/0s   -c:a libopus
 silence_a.m4a           44100/2/0s   -c:a aac
 """.strip().splitlines()
+PARTS = {"ogg_chained.ogg": ["ogg_vorbis.ogg", "ogg_vorbis_high.ogg"]}  # joined to the sample
+SRT = r"<(printf '1\n00:00:00,500 --> 00:00:02,000\nGood morning\n')"
 VIDEO = "-f lavfi -i testsrc2=s=128x96:r=10:d={t}"
 INPUTS = {"{v}": VIDEO + " -i {i}", "{late}": VIDEO + " -itsoffset 0.4 -i {i}",
-          "{p}": "-i {picture} -i {i}"}
+          "{p}": "-i {picture} -i {i}", "{srt}": SRT}
 
 
 def sized(chunk: bytes, size: int | float, order: str = "<"):
@@ -217,7 +220,7 @@ APE = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 1 << 31) + b"\0" * 8
 # file that they are made from.
 EDITED = [
     ("wav_data_0.wav", "noted", "wav_s16.wav", sized(b"data", 0)),
-    ("wav_data_all_ones.wav", "noted", "wav_s16.wav", sized(b"data", 0xFFFFFFFF)),
+    ("wav_data_all_ones.wav", "whole", "wav_s16.wav", sized(b"data", 0xFFFFFFFF)),
     ("wav_data_short.wav", "noted", "wav_s16.wav", sized(b"data", 0.6)),
     ("wav_data_long.wav", "cut", "wav_s16.wav", sized(b"data", 1.5)),
     ("wav_riff_0.wav", "whole", "wav_s16.wav", sized(b"RIFF", 0)),
@@ -275,8 +278,9 @@ EDITED = [
 def make(out: Path) -> None:
     """Write OUT/corpus and OUT/manifest.json, a list of {path, kind, made, reference}.
 
-    `reference` is the file that a file must sound like, itself where its own decoding tells. What
-    this machine's tools cannot make is named on standard error and left out.
+    `reference` names the files that a file must sound like, one after the other: itself where its
+    own decoding tells. What the tools of a machine cannot make is named on standard error and left
+    out.
     """
     corpus, masters = out / "corpus", out / "masters"
     corpus.mkdir(parents=True)
@@ -297,7 +301,7 @@ def make(out: Path) -> None:
         master = masters / spec.replace("/", "_")
         if command.startswith("soundfile"):
             sf.write(corpus / name, *sf.read(f"{master}.wav"), command.split()[1])
-            return {"path": name, "kind": "whole", "made": command, "reference": name}
+            return {"path": name, "kind": "whole", "made": command, "reference": [name]}
         command = command.format(
             i=f"{master}.wav", i16=f"{master}_16.wav", o=corpus / name, d=corpus, picture=picture,
             t=spec.split("/")[2])
@@ -307,7 +311,7 @@ def make(out: Path) -> None:
             (corpus / name).unlink(missing_ok=True)
             return None
         return {"path": name, "kind": "whole", "made": command.replace(f"{out}/", ""),
-                "reference": name}
+                "reference": PARTS.get(name, [name])}
 
     with ThreadPoolExecutor(2) as pool:
         joins = [row for row in rows if row[2].startswith("cat {d}")]
@@ -320,7 +324,7 @@ def make(out: Path) -> None:
             (corpus / name).write_bytes(edit((corpus / source).read_bytes() if source else b""))
             itself = kind in ("cut", "part", "refused") or source is None
             manifest.append({"path": name, "kind": kind, "made": f"bytes of {source}, edited",
-                             "reference": name if itself else source})
+                             "reference": [name if itself else source]})
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
