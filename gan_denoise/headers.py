@@ -107,7 +107,8 @@ def _wav(file: BinaryIO, size: int) -> Header:
             return Header(note=f"its header promises {promised - there} bytes more than there are")
         return Header(cut_off=f"{seconds(there)} of {seconds(promised)} are there")
     rest = there - promised
-    if rest <= (0 if unknown else _SLACK) or _is_chunks(file, begin + promised + promised % 2, size, order):
+    small = rest <= (0 if unknown else _SLACK)
+    if small or _is_chunks(file, begin + promised + promised % 2, size, order):
         return Header(frames=None if promised else 0)
     if unknown:
         return Header(honest=False, note="its header was never finished; read to its end")

@@ -35,7 +35,8 @@ _READ = ("3g2,3gp,aac,ac3,aiff,aifc,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,
          "flac,flv,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mov,mp2,mp3,mp4,mpc,mpc8,mpeg,mpegts,"
          "nist,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,tta,truehd,voc,vqf,w64,wav,wavpack,webm,wsd,"
          "wv,xwma")
-_TIMED = ("matroska,webm", "asf", "avi", "flv", "caf")  # containers whose header says how long they are
+_TIMED = ("matroska,webm", "asf", "avi", "flv", "caf")  # whose header says how long they are
+_BARE = ("adts", "mp2", "ac3", "eac3")  # no container: few frames are not known for what they are
 _MISSING_SECONDS = 0.5  # a shorter difference to the length in the header is no loss
 _RATE_PACKETS = 500  # whose sizes tell a bit rate that no header does
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
@@ -308,7 +309,7 @@ class MediaWriter:
         Raises:
             MediaError, OSError: When it cannot be written.
         """
-        frames = 6 if self._muxer == "adts" else 1  # fewer of ADTS are not known for what they are
+        frames = 6 if self._muxer in _BARE else 1
         short = frames * self._stream.codec_context.frame_size - self._done
         if self._done and short > 0 and self._stream.codec_context.name not in _LOSSLESS:
             # Or some decoders would give nothing at all.
