@@ -206,7 +206,8 @@ def fitting_formats(info: AudioInfo, channels: int) -> list[str]:
     for wanted in FORMATS:
         with contextlib.suppress(AudioError):
             rate = output_rate(info, wanted)
-            check_container(info.path, rate, channels, *output_container(info, wanted), info.frames)
+            check_container(info.path, rate, channels, *output_container(info, wanted),
+                            info.sure_frames)
             fitting.append(wanted)
     return fitting
 

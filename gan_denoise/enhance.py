@@ -293,7 +293,7 @@ class Enhancer:
         rate = output_rate(info, self.treatment.format)
         encoding = output_container(info, self.treatment.format)
         for path in targets:
-            check_container(path, rate, channels, *encoding, info.frames)
+            check_container(path, rate, channels, *encoding, info.sure_frames)
         way, levels = _Pass(), Levels(info.sample_rate)
         while True:
             try:

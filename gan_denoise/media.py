@@ -270,14 +270,17 @@ class MediaWriter:
             if source is not None:
                 self._source = _open(source, {})
                 main = self._source.streams.best("audio")
-                if others is not None:
-                    self._add_others(main, others)
             self._layout = _layout_of(main, self._channels)
-            kind = main.codec_context.format.packed.name if main is not None else None
-            self._stream = _add_encoder(self._container, self._codec, self._rate, self._layout,
-                                        self._bit_rate, kind)
-            if main is not None:
+            for stream in self._source.streams if main is not None else ():
+                if stream.index == main.index:  # among the others in its place
+                    self._add_encoder(main)
+                elif others is not None:
+                    self._add_copy(stream, others)
+            if main is None:
+                self._add_encoder(None)
+            else:
                 self._copy_tags(main)
+                self._follow(main)
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
@@ -351,33 +354,39 @@ class MediaWriter:
             packet.stream = self._others[packet.stream.index]
             self._container.mux(packet)
 
-    def _add_others(self, main: Any, moving: bool) -> None:
-        for stream in self._source.streams:
-            if stream.index == main.index:
-                continue
-            name = f"stream {stream.index} ({stream.type})"
-            picture = _is_picture(stream)  # which is told by its tag where it is lost
-            wanted = moving and stream.type in ("video", "subtitle", "audio")
-            if not wanted and not picture:
-                self.lost.append(name)
-                continue
-            try:
-                copy = self._container.add_stream_from_template(stream, opaque=True)
-            except (self._av.error.FFmpegError, ValueError, TypeError):
-                self.lost += [] if picture else [name]
-                continue
-            self._copied += [] if picture else [name]
-            copy.metadata.update(_kept(stream.metadata))
-            with contextlib.suppress(Exception):  # not all kinds have one
-                copy.disposition = stream.disposition
-            self._others[stream.index] = copy
-        if self._others:
-            if moving and main.start_time and any(
-                    stream.type == "video" and not _is_picture(stream)
-                    for stream in self._source.streams):
-                self._offset = max(round(main.start_time * main.time_base * self._rate), 0)
-            chosen = [stream for stream in self._source.streams if stream.index in self._others]
-            self._waiting = self._source.demux(chosen)
+    def _add_encoder(self, main: Any) -> None:
+        kind = main.codec_context.format.packed.name if main is not None else None
+        self._stream = _add_encoder(self._container, self._codec, self._rate, self._layout,
+                                    self._bit_rate, kind)
+
+    def _add_copy(self, stream: Any, moving: bool) -> None:
+        """Add a stream that is copied: a picture, or, where `moving`, any that can be."""
+        name = f"stream {stream.index} ({stream.type})"
+        picture = _is_picture(stream)  # which is told by its tag where it is lost
+        wanted = moving and stream.type in ("video", "subtitle", "audio")
+        if not wanted and not picture:
+            self.lost.append(name)
+            return
+        try:
+            copy = self._container.add_stream_from_template(stream, opaque=True)
+        except (self._av.error.FFmpegError, ValueError, TypeError):
+            self.lost += [] if picture else [name]
+            return
+        self._copied += [] if picture else [name]
+        copy.metadata.update(_kept(stream.metadata))
+        with contextlib.suppress(Exception):  # not all kinds have one
+            copy.disposition = stream.disposition
+        self._others[stream.index] = copy
+
+    def _follow(self, main: Any) -> None:
+        """Begin to read the copied streams; the sound starts where it did beside a picture."""
+        chosen = [stream for stream in self._source.streams if stream.index in self._others]
+        if not chosen:
+            return
+        self._waiting = self._source.demux(chosen)
+        if main.start_time and any(stream.type == "video" and not _is_picture(stream)
+                                   for stream in chosen):
+            self._offset = max(round(main.start_time * main.time_base * self._rate), 0)
 
     def _copy_tags(self, main: Any) -> None:
         self._container.metadata.update(_kept(self._source.metadata))

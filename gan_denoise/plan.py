@@ -188,7 +188,7 @@ def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
         channels = 1 if treatment.channels == "mono" else info.channels
         container = output_container(info, treatment.format)
         rate = output_rate(info, treatment.format)
-        check_container(outputs[0], rate, channels, *container, info.frames)
+        check_container(outputs[0], rate, channels, *container, info.sure_frames)
     except AudioError as error:
         hint = _hint(info, treatment) if info is not None else ""
         return Item(source, *outputs, info=info, refused=f"{error}{hint}")

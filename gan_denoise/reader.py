@@ -66,6 +66,11 @@ class AudioInfo:
         """Length in seconds."""
         return self.frames / self.sample_rate
 
+    @property
+    def sure_frames(self) -> int:
+        """Samples per channel that there are at least: none where the header is not sure."""
+        return self.frames if self.exact else 0
+
 
 class Reader:
     """A recording open for reading, once, from its beginning to its end; a context manager.
