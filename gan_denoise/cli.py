@@ -114,7 +114,8 @@ def mix(
     except ValueError:
         raise typer.BadParameter(f"--snr {snr}: expected numbers such as -5,0,5") from None
     rows = write_pairs(speech, noise, out, sample_rate, snrs, count, seed, rir or (), seconds,
-                       data=None if recipe is None else load_config(recipe).data)
+                       data=None if recipe is None else load_config(recipe).data,
+                       notice=lambda note: say(note, stderr=True))
     hours = sum(row["seconds"] for row in rows) / 3600
     say(f"{len(rows)} pairs, {hours:.2f} h, in {out}")
 

@@ -15,7 +15,7 @@ from gan_denoise.mel import Mel
 from gan_denoise.page import Page
 from gan_denoise.plots import Measure
 from gan_denoise.settings import AudioConfig, MelConfig
-from gan_denoise.survey import PIECE_SECONDS, PIECES, Recording, Survey
+from gan_denoise.survey import PIECE_SECONDS, PIECES, Recording, Survey, described
 
 SHOWN_SECONDS = 10.0  # of a sample recording: drawn and heard
 LEVELS = (
@@ -51,6 +51,12 @@ def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> Page:
     if survey.recordings:
         _add_figures(page, survey)
         _add_samples(page, survey, samples, seed)
+    unusual = [[f"{r.folder}: {r.name}", told] for r in survey.recordings
+               if (told := described(r.info))]
+    if unusual:
+        page.heading("Cut off, or with a wrong header")
+        page.text("These files are in the figures, with what could be decoded.")
+        page.table(["file", "what is unusual"], unusual)
     if survey.failures:
         page.heading("Not readable")
         page.text("These files are in no figure above.")

@@ -116,7 +116,7 @@ def about_file(stats: Measured) -> Iterator[Finding]:
     if info.seconds < SHORT_SECONDS:
         yield Finding(
             "note", "short", file, f"{info.seconds:.3f} s long",
-            "nothing to do where many files are joined; else remove it",
+            "nothing to do where many files are joined; else leave it out",
         )  # fmt: skip
     if info.subtype in ("PCM_U8", "PCM_S8", "ULAW", "ALAW") or info.format == "MP3":
         yield Finding(

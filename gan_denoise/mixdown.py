@@ -63,6 +63,7 @@ def write_pairs(
     progress: Callable[[int, int], None] | None = None,
     cache: str | Path | None = None,
     data: DataConfig | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Write paired folders `noisy/` and `clean/` (16-bit WAV) and `manifest.json`.
 
@@ -81,6 +82,7 @@ def write_pairs(
         cache: Folder of decoded audio, as in `build_corpus`.
         data: Recipe of noises (several at once, coloured, babble), pauses and rooms, as for
             training; None: one recorded noise in each mixture.
+        notice: Called with a line on each recording that is cut off, or whose header is wrong.
 
     Returns:
         The rows of the manifest: file, speech, speaker, noise, noise_file, rir, snr_db, seconds,
@@ -101,10 +103,14 @@ def write_pairs(
     if seconds is not None and not 0 < seconds < math.inf:
         raise MixError(f"a mixture cannot last {seconds:g} s; give a length above 0, or none")
     recipe, data = data, data or DataConfig(loop_noise=1.0, resample_noise=0.0)
-    speech = SpeechCrops(build_corpus(speech_folders, sample_rate, cache), data)
-    noise = NoiseCrops(build_corpus(noise_folders, sample_rate, cache), data)
+    given = (speech_folders, noise_folders, *([rir_folders] if rir_folders else []))
+    corpora = [build_corpus(folders, sample_rate, cache) for folders in given]
+    for note in (note for corpus in corpora for note in corpus.notes):
+        if notice is not None:
+            notice(note)
+    speech, noise = SpeechCrops(corpora[0], data), NoiseCrops(corpora[1], data)
     draw = _one_of(noise) if recipe is None else _by_recipe(noise, speech, recipe)
-    rir = build_corpus(rir_folders, sample_rate, cache) if rir_folders else None
+    rir = corpora[2] if rir_folders else None
     utterances = np.arange(len(speech.corpus))
     total = len(utterances) if count is None else count
     if total < len(utterances):
@@ -149,7 +155,8 @@ def _pair(index: int, snr_db: float, rng: np.random.Generator, speech: SpeechCro
     try:
         noisy, clean, gain = _add(heard, clean, added, snr_db, QUIETEST_NOISE)
     except MixError as error:
-        raise MixError(f"{corpus.names[index]}: {error}; remove it, or mix longer parts") from error
+        raise MixError(
+            f"{corpus.names[index]}: {error}; leave it out, or mix longer parts") from error
     files = [noise.corpus.names[part] for part in parts if not isinstance(part, str)]
     kinds = [part if isinstance(part, str) else
              noise.corpus.kinds[part][1] or Path(noise.corpus.names[part]).stem for part in parts]

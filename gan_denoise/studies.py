@@ -74,7 +74,7 @@ def explore(
     require("explore", "librosa", "matplotlib")
     from gan_denoise.checkpoint import check_writable
     from gan_denoise.explore import make_page
-    from gan_denoise.survey import save_csv, survey
+    from gan_denoise.survey import described, save_csv, survey
 
     for path, suffixes in ((out, (".html", ".htm")), (csv, (".csv",))):
         if path is None:
@@ -86,6 +86,9 @@ def explore(
         surveyed = survey(folders, jobs, bar)
     for failure in surveyed.failures:
         say(f"failed: {shown(failure)}", stderr=True)
+    for recording in surveyed.recordings:
+        if told := described(recording.info):
+            say(shown(f"{recording.info.path}: {told}"), stderr=True)
     make_page(surveyed, samples, seed).write(out)
     if csv is not None:
         save_csv(surveyed, csv)

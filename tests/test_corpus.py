@@ -227,3 +227,25 @@ class TestErrors:
         (tmp_path / "cache").write_text("a file")
         with pytest.raises(AudioError, match=r"cache.*data\.cache"):
             build_corpus([tree], RATE, tmp_path / "cache")
+
+
+def test_a_recording_that_is_cut_off_is_used_as_far_as_it_goes_and_named(tree, tmp_path):
+    cut = _save(tree / "cut.wav", _tone(0.5, 0.1), subtype="PCM_16")
+    cut.write_bytes(cut.read_bytes()[: 44 + 8000])
+    for _ in range(2):  # decoded, and found decoded
+        built = build_corpus([tree], RATE, tmp_path / "cache")
+        assert built.notes == (
+            f"{cut}: cut off: 0.25 s of 0.50 s are there; used as far as it goes",)
+        assert built.lengths[built.names.index("cut.wav")] == 4000
+
+
+def test_a_recording_of_unknown_length_is_decoded_in_blocks(tree, tmp_path, monkeypatch):
+    cut = _save(tree / "open.wav", _tone(0.5, 0.1), subtype="PCM_16")
+    raw = cut.read_bytes()
+    cut.write_bytes(raw[:40] + bytes(4) + raw[44:])  # never closed
+    whole = build_corpus([tree], RATE, tmp_path / "whole")
+    monkeypatch.setattr(corpus, "BLOCK", 3000)
+    parts = build_corpus([tree], RATE, tmp_path / "parts")
+    np.testing.assert_array_equal(whole.lengths, parts.lengths)
+    for index in range(len(whole)):
+        np.testing.assert_allclose(parts.clip(index), whole.clip(index), atol=2e-4)
