@@ -288,30 +288,29 @@ class Enhancer:
         for path in targets:
             if path.exists() and source.exists() and path.samefile(source):
                 raise audio.AudioError(f"{source}: output is the input; give another output folder")
-        info = audio.probe(source)
-        channels = 1 if self.treatment.channels == "mono" else info.channels
-        rate = output_rate(info, self.treatment.format)
-        encoding = output_container(info, self.treatment.format)
-        for path in targets:
-            check_container(path, rate, channels, *encoding, info.sure_frames)
-        way, levels = _Pass(), Levels(info.sample_rate)
+        way, settled = _Pass(), False
         while True:
             try:
-                reader, writers = self._write(info, targets, way, levels, progress)
+                with audio.Reader(source) as reader:
+                    info = reader.info
+                    levels = Levels(info.sample_rate)
+                    if not settled:
+                        self._check(info, targets)
+                    writers = self._write(reader, targets, way, levels, progress)
                 break
             except _Guarded as guarded:
                 way = replace(way, output_gain=FULL_SCALE / guarded.peak)
             except _Cancelled:
-                channel = _loudest(audio.blocks(source, 2**16))
-                way = replace(way, channel=channel)
+                way = replace(way, channel=_loudest(audio.blocks(source, 2**16)))
             except TooLoud:
                 gain = _input_gain(max(map(audio.peak, audio.blocks(source, 2**16))))
                 way = replace(way, input_gain=gain)
-            levels, progress = Levels(info.sample_rate), None
+            settled, progress = True, None
+        rate = output_rate(info, self.treatment.format)
         notes = [reader.note, way.note(levels.peak_in_db)]
         if rate != info.sample_rate:
-            notes.append(f"resampled from {info.sample_rate} to {rate} Hz, which {encoding[1]} "
-                         "takes")
+            codec = output_container(info, self.treatment.format)[1]
+            notes.append(f"resampled from {info.sample_rate} to {rate} Hz, which {codec} takes")
         return FileResult(
             source, target, seconds=reader.frames / info.sample_rate, sample_rate=info.sample_rate,
             channels=info.channels, elapsed=time.perf_counter() - begun,
@@ -322,16 +321,25 @@ class Enhancer:
             note="; ".join(filter(None, notes)), cut_off=reader.cut_off,
         )
 
+    def _check(self, info: audio.AudioInfo, targets: Sequence[Path]) -> None:
+        """Refuse what the targets cannot hold."""
+        channels = 1 if self.treatment.channels == "mono" else info.channels
+        rate = output_rate(info, self.treatment.format)
+        encoding = output_container(info, self.treatment.format)
+        for path in targets:
+            check_container(path, rate, channels, *encoding, info.sure_frames)
+
     def _write(
         self,
-        info: audio.AudioInfo,
+        reader: audio.Reader,
         targets: Sequence[Path],
         way: _Pass,
         levels: Levels,
         progress: Callable[[float], None] | None,
-    ) -> tuple[audio.Reader, list[Writer]]:
+    ) -> list[Writer]:
         """Write the cleaned recording to the last target, and what was removed to one before."""
-        rate, treatment = info.sample_rate, self.treatment
+        info, treatment = reader.info, self.treatment
+        rate = info.sample_rate
         channels = 1 if treatment.channels == "mono" else info.channels
         stream = self.stream(rate, info.channels, way.channel)
         format, subtype = output_container(info, treatment.format)
@@ -339,7 +347,7 @@ class Enhancer:
         bits = output_bit_rate(info, subtype, channels, wanted)
         dtype = "float64" if info.subtype in ("PCM_32", "DOUBLE") else "float32"
         scale = way.output_gain / way.input_gain
-        with audio.Reader(info.path) as reader, contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(Writer(
                     path, output_rate(info, treatment.format), channels, format, subtype, info.path,
@@ -372,7 +380,7 @@ class Enhancer:
                 raise _Cancelled
             if treatment.peak_guard and levels.peak_out > 1.0:
                 raise _Guarded(levels.peak_out)
-        return reader, writers
+        return writers
 
     def enhance_folder(
         self,

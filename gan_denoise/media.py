@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -39,9 +41,11 @@ _TIMED = ("matroska,webm", "asf", "avi", "flv", "caf")  # whose header says how 
 _BARE = ("adts", "mp2", "ac3", "eac3")  # no container: few frames are not known for what they are
 _MISSING_SECONDS = 0.5  # a shorter difference to the length in the header is no loss
 _RATE_PACKETS = 500  # whose sizes tell a bit rate that no header does
+# Of the container and the codec, untrue of another file; and what every file of a kind has.
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
-              "creation_time", "DURATION", "ENCODER", "vendor_id", "handler_name", "language",
-              "WMFSDKVersion", "WMFSDKNeeded", "DeviceConformanceTemplate", "IsVBR"}
+              "DURATION", "ENCODER", "WMFSDKVersion", "WMFSDKNeeded", "DeviceConformanceTemplate",
+              "IsVBR"}
+_USUAL = {"vendor_id", "handler_name", "language"}
 
 
 class MediaError(ValueError):
@@ -112,15 +116,16 @@ class MediaReader:
         """
         waiting: list[np.ndarray] = []
         count, skip = 0, start
-        for piece in self._pieces(np.dtype(dtype)):
-            if skip:
-                piece, skip = piece[:, skip:], max(skip - piece.shape[1], 0)
-            waiting.append(piece)
-            count += piece.shape[1]
-            while count >= frames:
-                joined = np.concatenate(waiting, axis=1)
-                yield np.ascontiguousarray(joined[:, :frames])
-                waiting, count = [joined[:, frames:]], count - frames
+        with _reasons():
+            for piece in self._pieces(np.dtype(dtype)):
+                if skip:
+                    piece, skip = piece[:, skip:], max(skip - piece.shape[1], 0)
+                waiting.append(piece)
+                count += piece.shape[1]
+                while count >= frames:
+                    joined = np.concatenate(waiting, axis=1)
+                    yield np.ascontiguousarray(joined[:, :frames])
+                    waiting, count = [joined[:, frames:]], count - frames
         if count:
             yield np.concatenate(waiting, axis=1)
 
@@ -317,9 +322,10 @@ class MediaWriter:
         if self._done and short > 0 and self._stream.codec_context.name not in _LOSSLESS:
             # Or some decoders would give nothing at all.
             self.write(np.zeros((self._channels, short), np.float32))
-        self._put(None)
-        self._copy_until(None)
-        self._container.close()
+        with _reasons():
+            self._encode(None)
+            self._copy_until(None)
+            self._container.close()
         self._close_source()
 
     def abort(self) -> None:
@@ -329,6 +335,10 @@ class MediaWriter:
         self._close_source()
 
     def _put(self, frame: Any) -> None:
+        with _reasons():
+            self._encode(frame)
+
+    def _encode(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
             if self._muxer == "adts" and not self._begun:
                 self._begun = True  # the encoder's own delay, which no header of ADTS tells
@@ -414,7 +424,7 @@ def tags(path: Path) -> dict[str, str]:
                     found["picture"] = "1"
             if container.chapters():
                 found["chapters"] = "1"
-            return {name.casefold(): text for name, text in found.items()}
+            return {name.casefold(): text for name, text in found.items() if name not in _USUAL}
     except (MediaError, OSError):
         return {}
 
@@ -538,15 +548,32 @@ def _url(path: Path) -> str:
     return f"file:{path}"  # or a name with a colon would be an address
 
 
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn FFmpeg's errors into ours, but for those that are the system's, which have a number."""
+    try:
+        yield
+    except _library().error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise MediaError(_reason(error)) from error
+
+
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return text[:1].lower() + text[1:]
 
 
 def _library() -> Any:
+    # The handler of a signal, which ends the process by an exception, would break the import.
+    masks = "av" not in sys.modules and hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if masks else ()
     try:
         import av
     except ImportError as error:
         raise MediaError(f"reading it takes the package av, which is not usable here ({error}): "
                          "pip install av") from error
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return av

@@ -33,6 +33,7 @@ from gan_denoise.containers import (
     resolve,
 )
 from gan_denoise.reader import AudioError, native_name
+from gan_denoise.samples import peak
 from gan_denoise.tags import text_fields
 
 try:
@@ -150,10 +151,11 @@ class Writer:
             raise AudioError(f"{self.path}: {broken} samples to write are NaN or infinite")
         if self._resamplers:
             block = self._resampled(block)
-        self._put(block)
+            largest = peak(block)
+        self._put(block, largest)
 
-    def _put(self, block: np.ndarray) -> None:
-        if self._subtype not in UNCLIPPED and np.max(np.abs(block), initial=0.0) > 1.0:
+    def _put(self, block: np.ndarray, largest: float) -> None:
+        if largest > 1.0 and self._subtype not in UNCLIPPED:
             self.clipped += int((np.abs(block) > 1.0).sum())
             block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
         if self._subtype in BITS:
@@ -187,8 +189,8 @@ class Writer:
 
     def _finish(self) -> None:
         if self._resamplers:
-            none = np.zeros((self._channels, 0), np.float32)
-            self._put(self._resampled(none, last=True))
+            rest = self._resampled(np.zeros((self._channels, 0), np.float32), last=True)
+            self._put(rest, peak(rest))
         if self._file is not None:
             self._file.close()
         else:
