@@ -19,7 +19,7 @@ test: lint
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 
-# 210 audio files of 70 sorts, cleaned and compared: needs ffmpeg, sox, lame and flac on the PATH.
+# Some 215 audio files of 68 sorts, cleaned and compared: needs ffmpeg, sox, lame, flac on the PATH.
 torture-audio: $(INSTALLED)
 	@$(BIN)/python scripts/torture_audio.py --out build/torture-audio
 

@@ -6,7 +6,8 @@
 `check` runs `gan-denoise denoise` once over the corpus, decodes every input and output with the
 ffmpeg command line, and compares length, alignment, rate, channels, level, speech, container, codec
 and picture. What is refused with the `--format` that works is done again with `--format wav`. Exit
-code 1 where a file is wrong; OUT/formats.md holds the table of docs/formats.md.
+code 1 where a file is wrong. OUT/formats.md holds what was measured; `--table docs/formats.md` puts
+it there.
 
 Kinds that a file is expected to be: whole (done; a note is allowed), noted (done, with a note), cut
 (done as far as it goes, a note "cut off ..."), part (the same, though no note can be asked for),
@@ -102,6 +103,7 @@ def main() -> int:
     parser.add_argument("steps", nargs="*", help="make, check; both if none is given")
     parser.add_argument("--out", type=Path, default=Path("build/torture-audio"))
     parser.add_argument("--only", metavar="REGEX", help="check files of such names")
+    parser.add_argument("--table", type=Path, help="Markdown file to put what was measured into")
     given = parser.parse_args()
     steps = given.steps or ["make", "check"]
     if unknown := set(steps) - {"make", "check"}:
@@ -111,7 +113,13 @@ def main() -> int:
         for name in ("corpus", "masters"):
             shutil.rmtree(out / name, ignore_errors=True)
         make(out)
-    return check(out, given.only) if "check" in steps else 0
+    code = check(out, given.only) if "check" in steps else 0
+    if given.table is not None:
+        marks = "<!-- measured -->\n", "<!-- end -->"
+        before, _, rest = given.table.read_text().partition(marks[0])
+        given.table.write_text(before + marks[0] + (out / "formats.md").read_text() + marks[1]
+                               + rest.partition(marks[1])[2])
+    return code
 
 
 def check(out: Path, only: str | None = None) -> int:
@@ -152,12 +160,13 @@ def check(out: Path, only: str | None = None) -> int:
         print(f"wrong: {name!r}: exit code {code}, not {expected}")
     counts = Counter("wrong" if verdict.wrong else verdict.state for verdict in verdicts)
     formats = {verdict.format for verdict in verdicts if verdict.format[0]}
-    (out / "formats.md").write_text(table(verdicts))
     names = {"whole": "whole", "noted": "noted", "cut": "cut off and named",
              "format": "refused with the --format that works", "passed over": "passed over, named",
              "refused": "unreadable, with a reason", "wrong": "wrong"}
-    print(f"{len(verdicts)} files, {len(formats)} formats: "
-          + ", ".join(f"{counts[state]} {words}" for state, words in names.items()))
+    summary = (f"{len(verdicts)} files of {len(formats)} containers and codecs: "
+               + ", ".join(f"{counts[state]} {words}" for state, words in names.items()))
+    print(summary)
+    (out / "formats.md").write_text(f"{summary}.\n\n{table(verdicts)}")
     return int(bool(wrong or bad_codes))
 
 
