@@ -33,7 +33,7 @@ AUDIO_SUFFIXES = (
     ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".voc", ".m4a", ".m4b", ".aac",
     ".mp4", ".m4v", ".mov", ".webm", ".mka", ".mkv", ".wma", ".wmv", ".asf", ".amr", ".awb", ".3gp",
     ".3g2", ".ac3", ".eac3", ".dts", ".wv", ".ape", ".tta", ".avi", ".flv", ".mpg", ".mpeg",
-    ".ra", ".rm",
+    ".ra", ".rm", ".m2ts", ".mts", ".ts", ".8svx", ".iff", ".ircam", ".gsm",
 )  # fmt: skip
 _NOT_READ = {".raw", ".pcm", ".dss", ".ds2", ".m4p", ".aa", ".aax", ".shn", ".mid", ".midi",
              ".dsf", ".dff"}  # fmt: skip
@@ -91,7 +91,7 @@ def search(path: str | Path, recursive: bool = True) -> Found:
     visited = {top}
     for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
         for name in files:
-            reason = _left_out(name)
+            reason = _left_out(name) if _is_media(folder, name) else ""
             if reason is None:
                 found.files.append(Path(folder, name))
             elif reason:
@@ -140,6 +140,17 @@ def _plural(reason: str) -> str:
 def is_audio_suffix(suffix: str, among: Iterable[str] = AUDIO_SUFFIXES) -> bool:
     """Whether a suffix, with its dot, is that of an audio file."""
     return suffix.lower() in among
+
+
+def _is_media(folder: str, name: str) -> bool:
+    """Tell transport streams from programs in TypeScript; all else is what it is named."""
+    if not name.lower().endswith(".ts"):
+        return True
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read(189)[::188] == b"GG"  # its packets begin so
+    except OSError:
+        return True  # told when it is read
 
 
 def _left_out(name: str) -> str | None:

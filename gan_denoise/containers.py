@@ -34,8 +34,9 @@ CONTAINERS = {
 FORMATS = {"wav": ".wav", "flac": ".flac", "mp3": ".mp3", "opus": ".opus", "m4a": ".m4a",
            "ogg": ".ogg"}  # fmt: skip
 _LOSSY = {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "AAC", "AC3", "EAC3",
-          "WMAV1", "WMAV2", "AMR_NB", "AMR_WB", "SPEEX", "WMAPRO"}  # fmt: skip
-UNCLIPPED = {"FLOAT", "DOUBLE"} | _LOSSY - {"AMR_NB"}
+          "WMAV1", "WMAV2", "AMR_NB", "AMR_WB", "SPEEX", "WMAPRO",
+          "ADPCM_G726"}  # fmt: skip
+UNCLIPPED = {"FLOAT", "DOUBLE"} | _LOSSY - {"AMR_NB", "ADPCM_G726"}
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
           "FLOAT": 4, "DOUBLE": 8}
@@ -245,7 +246,7 @@ def check_limits(path: Path, sample_rate: int, channels: int, format: str, subty
         )
     if not 1 <= sample_rate <= top_rate:
         raise AudioError(f"{path}: {name} cannot hold {sample_rate} Hz; write .wav instead")
-    if by_libsndfile(format, subtype) or format == "MP3":
+    if by_libsndfile(format, subtype) or (format, subtype) == ("MP3", "MPEG_LAYER_III"):
         return
     try:
         media.check_encoder(format, codec_of(subtype), sample_rate, channels)

@@ -19,7 +19,33 @@ from typing import BinaryIO
 _UNKNOWN = 0xFFFFFFFF
 _SLACK = 1024  # bytes that a length may be wrong by without a word: padding, tags, a header's own
 _PAGE, _PAGE_HEAD = 2**16, 512  # bytes: no page of Ogg is longer
-_TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"3DI", b"LYRICS")  # tags that stand behind any format
+_ENCODINGS = {  # WAVE_FORMAT_..., bits -> libsndfile's name
+    (1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32", (3, 32): "FLOAT",
+    (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of a WAV lie, and how they are written.
+
+    Attributes:
+        begin: First byte.
+        end: Byte behind the last.
+        sample_rate: In Hz.
+        channels: Count of channels.
+        format: libsndfile's name of the container.
+        subtype: libsndfile's name of the encoding.
+        endian: `LITTLE` or `BIG`.
+    """
+
+    begin: int
+    end: int
+    sample_rate: int
+    channels: int
+    format: str
+    subtype: str
+    endian: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +57,9 @@ class Header:
         frames: Samples per channel that there are, None where that takes decoding.
         note: In what the header is wrong while nothing is missing; empty where it is right.
         cut_off: What is missing of what the header promises; empty where nothing is.
+        samples: Of a WAV whose header is wrong, where its encoding is a plain one.
+        tells_length: Whether an MP3 has a header that tells its length, rightly or not.
+        links: Beginning and end, in bytes, of each stream of an Ogg that has one after the other.
         bit_rate: That a Vorbis stream was encoded at, bits per second; None where it is not told.
     """
 
@@ -38,6 +67,9 @@ class Header:
     frames: int | None = None
     note: str = ""
     cut_off: str = ""
+    samples: Samples | None = None
+    tells_length: bool = False
+    links: tuple[tuple[int, int], ...] = ()
     bit_rate: int | None = None
 
 
@@ -56,6 +88,8 @@ def examine_header(path: str | Path) -> Header:
         try:
             if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:] == b"WAVE":
                 return _wav(file, size)
+            if magic[:4] == b"riff":
+                return _w64(file, size)
             if magic[:4] == b"fLaC":
                 return _flac(file, size, start)
             if magic[:4] == b"OggS":
@@ -80,14 +114,15 @@ def unknown_size(size: int) -> bool:
 def _wav(file: BinaryIO, size: int) -> Header:
     head = _take(file, 12)
     order = ">" if head[:4] == b"RIFX" else "<"
-    wide, byte_rate, align = 0, 0, 0
+    wide, byte_rate, align, form = 0, 0, 0, b""
     while True:
         name, promised = struct.unpack(f"{order}4sI", _take(file, 8))
         begin = file.tell()
         if name == b"data":
             break
         if name == b"fmt ":
-            byte_rate, align = struct.unpack(f"{order}8xIH", _take(file, 14))
+            form = file.read(min(promised, 40))
+            byte_rate, align = struct.unpack(f"{order}8xIH", form[:14])
         elif name == b"ds64":
             (wide,) = struct.unpack("<8xQ", _take(file, 16))
         file.seek(begin + promised + promised % 2)
@@ -110,12 +145,29 @@ def _wav(file: BinaryIO, size: int) -> Header:
     small = rest <= (0 if unknown else _SLACK)
     if small or _is_chunks(file, begin + promised + promised % 2, size, order):
         return Header(frames=None if promised else 0)
+    samples = _samples(form, order, head[:4], begin, size)
+    frames = None if samples is None else there // align
     if unknown:
-        return Header(honest=False, note="its header was never finished; read to its end")
+        return Header(honest=False, frames=frames, samples=samples,
+                      note="its header was never finished; read to its end")
     return Header(
-        honest=False,
+        honest=False, frames=frames, samples=samples,
         note=f"its header promises {seconds(promised)}, {seconds(there)} are there; read to its end"
     )
+
+
+def _samples(form: bytes, order: str, magic: bytes, begin: int, end: int) -> Samples | None:
+    """Describe the samples of a WAV; None where its encoding is none of single samples."""
+    tag, channels, rate, align, bits = struct.unpack(f"{order}HHI4xHH", form[:16])
+    extensible = tag == 0xFFFE and len(form) >= 26
+    if extensible:
+        (tag,) = struct.unpack(f"{order}H", form[24:26])
+    subtype = _ENCODINGS.get((tag, bits))
+    if subtype is None or not channels or align != channels * bits // 8:
+        return None
+    container = "WAVEX" if extensible else "WAV"
+    return Samples(begin, end, rate, channels, "RF64" if magic == b"RF64" else container, subtype,
+                   "BIG" if order == ">" else "LITTLE")
 
 
 def _is_chunks(file: BinaryIO, start: int, size: int, order: str) -> bool:
@@ -130,6 +182,20 @@ def _is_chunks(file: BinaryIO, start: int, size: int, order: str) -> bool:
             return False
         at += 8 + length + length % 2
     return True
+
+
+def _w64(file: BinaryIO, size: int) -> Header:
+    """Find the float samples of an extensible format, which libsndfile takes for integers."""
+    at = 40
+    while at + 24 <= size:
+        file.seek(at)
+        name, length = struct.unpack("<4s12xq", _take(file, 24))
+        if name == b"fmt ":
+            form = file.read(max(min(length, 64) - 24, 0))
+            extensible = form[:2] == b"\xfe\xff" and form[24:26] == b"\3\0"
+            return Header(honest=not extensible)
+        at += max(length + -length % 8, 24)
+    return Header()
 
 
 # ---- FLAC (RFC 9639) ---------------------------------------------------------------------------
@@ -221,9 +287,27 @@ def _ogg(file: BinaryIO, size: int) -> Header:
     lacing = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) < 27 or len(page) < 27 + page[26] + sum(lacing):
         return Header(cut_off="it ends within a page", bit_rate=bit_rate)
-    # Links one after the other: another serial number at the end than at the beginning. Streams
-    # side by side begin with pages of their own, which FFmpeg tells apart as well.
-    return Header(honest=page[14:18] == first[14:18], bit_rate=bit_rate)
+    if page[14:18] == first[14:18]:
+        return Header(bit_rate=bit_rate)
+    links = _ogg_links(file, size)
+    return Header(honest=bool(links), links=links, bit_rate=bit_rate)
+
+
+def _ogg_links(file: BinaryIO, size: int) -> tuple[tuple[int, int], ...]:
+    """Return where each stream begins and ends; nothing where some run side by side."""
+    begins, at, first = [], 0, False
+    while at + 27 <= size:
+        file.seek(at)
+        head = _take(file, 27)
+        if head[:4] != b"OggS":
+            return ()
+        if head[5] & 2:  # the first page of a stream
+            if first:
+                return ()
+            begins.append(at)
+        first = bool(head[5] & 2)
+        at += 27 + head[26] + sum(_take(file, head[26]))
+    return tuple(zip(begins, [*begins[1:], size], strict=True))
 
 
 # ---- NIST SPHERE ------------------------------------------------------------------------------
@@ -244,17 +328,17 @@ def _mp3(file: BinaryIO, size: int, start: int) -> Header:
     data = file.read(4096)
     at = next((at for at in (data.find(b"Xing"), data.find(b"Info")) if at > 0), -1)
     sync = data.rfind(b"\xff", 0, max(at, 0))
-    if at < 0 or not 0 < at - sync <= 40 or data[sync + 1] & 0xE0 != 0xE0:
-        return Header()
+    if at < 0 or sync or not 0 < at <= 40 or data[1] & 0xE0 != 0xE0:
+        return Header()  # in the very first frame, or decoders do not look at it
     flags = int.from_bytes(data[at + 4 : at + 8], "big")
     if flags & 3 != 3:
         return Header()
     frames, promised = struct.unpack(">II", data[at + 8 : at + 16])
-    there = size - start - sync
+    there = size - start
     # A count that is wrong by little, or of which nothing is known, is no sign of a loss.
     if promised and frames and there < promised - max(_SLACK, promised // 200):
-        return Header(cut_off=f"{there} of {promised} bytes are there")
-    return Header()
+        return Header(tells_length=True, cut_off=f"{there} of {promised} bytes are there")
+    return Header(tells_length=frames > 0)
 
 
 def _after_id3(file: BinaryIO) -> int:

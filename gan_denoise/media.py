@@ -33,13 +33,15 @@ _FLOAT_FIRST = ("fltp", "flt", "s16p", "s16", "s32p", "s32")
 _SHORT_FIRST = ("s16p", "s16", "s32p", "s32", "fltp", "flt")
 _USUAL_BIT_RATE = 64_000  # of a channel; what is not lossy takes none
 # Containers that are read. Playlists and their like are not: they name other files, and addresses.
-_READ = ("3g2,3gp,aac,ac3,aiff,aifc,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dts,dtshd,dv,eac3,"
-         "flac,flv,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mov,mp2,mp3,mp4,mpc,mpc8,mpeg,mpegts,"
-         "nist,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,tta,truehd,voc,vqf,w64,wav,wavpack,webm,wsd,"
-         "wv,xwma")
-_TIMED = ("matroska,webm", "asf", "avi", "flv", "caf")  # whose header says how long they are
+_READ = ("3g2,3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dss,dts,dtshd,dv,eac3,"
+         "flac,flv,g722,g726,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,"
+         "mpegts,mxf,nistsphere,nut,ogg,oma,paf,pvf,qcp,rm,rso,shn,sln,sox,tak,tta,truehd,voc,vqf,"
+         "w64,wav,webm,wsd,wv,xwma")
+# Containers whose header says how long they are.
+_TIMED = ("matroska,webm", "asf", "avi", "flv", "caf", "wv", "tta", "ape")
 _BARE = ("adts", "mp2", "ac3", "eac3")  # no container: few frames are not known for what they are
 _MISSING_SECONDS = 0.5  # a shorter difference to the length in the header is no loss
+_MP3_FRAME = 1152  # samples, or half as many; a decoder's delay and a frame's rest are no more
 _RATE_PACKETS = 500  # whose sizes tell a bit rate that no header does
 # Of the container and the codec, untrue of another file; and what every file of a kind has.
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
@@ -67,18 +69,19 @@ class MediaReader:
         cut_off: After the last block: what is missing.
     """
 
-    def __init__(self, path: Path, ignore_length: bool = False):
+    def __init__(self, path: Path, ignore_length: bool = False, tells_length: bool = False):
         """Open a file.
 
         Args:
             path: The file.
             ignore_length: Read a WAV to the end of the file, whatever its header says.
+            tells_length: Whether an MP3 has a header that tells its length, rightly or not.
 
         Raises:
             MediaError: When it is not readable, or holds no audio.
             OSError: When the file cannot be opened.
         """
-        self._av = _library()
+        av = self._av = _library()
         self._path = path
         self._container = _open(path, {"ignore_length": "1"} if ignore_length else {})
         try:
@@ -91,11 +94,19 @@ class MediaReader:
             self.sample_rate, self.channels = context.sample_rate, context.channels
             self.layout = context.layout.name
             self.codec = _codec_name(context.codec.canonical_name or context.name)
-            self.format = _muxer(self._container, path).upper()
+            self.format = _muxer(self._container, self.codec, path).upper()
             self.note = self.cut_off = ""
             self.frames = self._promised() or 0
             self.bit_rate = context.bit_rate or (
                 self._container.bit_rate if len(self._container.streams) == 1 else None) or None
+            # FFmpeg cuts an MP3 where its header says that it ends, and goes on behind: here the
+            # encoder's delay is cut off at the beginning, and what is known of its end at the end.
+            self._before = self._told = 0
+            if self.format == "MP3":
+                self.bit_rate = None  # which may come of a wrong length
+                context.flags2 |= av.codec.context.Flags2.skip_manual
+                self._before = round((stream.start_time or 0) * stream.time_base * self.sample_rate)
+                self._told = self.frames if tells_length else 0
         except BaseException:
             self._container.close()
             raise
@@ -117,7 +128,7 @@ class MediaReader:
         waiting: list[np.ndarray] = []
         count, skip = 0, start
         with _reasons():
-            for piece in self._pieces(np.dtype(dtype)):
+            for piece in self._trimmed(self._pieces(np.dtype(dtype))):
                 if skip:
                     piece, skip = piece[:, skip:], max(skip - piece.shape[1], 0)
                 waiting.append(piece)
@@ -144,11 +155,32 @@ class MediaReader:
             self.bit_rate = round(bits / seconds) if seconds else None
         return self.bit_rate
 
+    def _trimmed(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Leave out what an MP3's encoder put before and behind the sound."""
+        if not self._before and not self._told:
+            yield from pieces
+            return
+        held, done, skip = np.zeros((self.channels, 0)), 0, self._before
+        for piece in pieces:
+            if skip:
+                piece, skip = piece[:, skip:], max(skip - piece.shape[1], 0)
+            held = np.concatenate([held.astype(piece.dtype), piece], axis=1)
+            if held.shape[1] > 2 * _MP3_FRAME:
+                yield held[:, : -_MP3_FRAME]
+                done += held.shape[1] - _MP3_FRAME
+                held = held[:, -_MP3_FRAME:]
+        behind = done + held.shape[1] - self._told
+        yield held[:, : held.shape[1] - behind] if 0 < behind <= _MP3_FRAME else held
+        if self._told and not 0 <= behind <= _MP3_FRAME:
+            rate = self.sample_rate
+            self.note = (f"its header promises {self._told / rate:.2f} s, "
+                         f"{(done + held.shape[1]) / rate:.2f} s are there; read to its end")
+
     def _pieces(self, dtype: np.dtype) -> Iterator[np.ndarray]:
         """Decode packet by packet; damaged ones are passed over and counted."""
         done = bad = 0
         resampler = None
-        changed = ended = False
+        changed = False
         for packet in self._packets():
             try:
                 decoded = packet.decode()
@@ -166,9 +198,9 @@ class MediaReader:
                     piece = _samples(part, dtype)
                     done += piece.shape[1]
                     yield piece
-        if not done and not ended:
+        if not done:
             raise MediaError("no audio in it can be decoded")
-        if bad:
+        if bad and not self.note:
             self.note = f"{bad} damaged packets passed over"
         if changed:
             self.note = "rate or channels change on the way; converted to those of its beginning"
@@ -469,6 +501,8 @@ def _add_encoder(
                          f"{', '.join(map(str, sorted(rates)))}")
     stream = container.add_stream(name, rate=sample_rate, layout=layout,
                                   options=_OPTIONS.get(name, {}))
+    if name in ("g726", "adpcm_g726") and bit_rate is not None:
+        stream.options = {"code_size": str(min(max(round(bit_rate / sample_rate), 2), 5))}
     bits = bit_rate or _USUAL_BIT_RATE * stream.codec_context.channels
     steps = _STEPS.get(name)
     stream.bit_rate = min(steps, key=lambda step: abs(step - bits)) if steps else bits
@@ -506,9 +540,11 @@ def _samples(frame: Any, dtype: np.dtype) -> np.ndarray:
     return raw.astype(dtype, copy=False)
 
 
-def _muxer(container: Any, path: Path) -> str:
-    """Return the name under which FFmpeg writes a container."""
+def _muxer(container: Any, codec: str, path: Path) -> str:
+    """Return the name under which FFmpeg writes a container with a codec."""
     name = container.format.name
+    if (name, codec) == ("mp3", "mp2"):
+        return "mp2"
     if name == "matroska,webm" and path.suffix.lower() == ".webm":
         return "webm"
     if name == "mov,mp4,m4a,3gp,3g2,mj2":

@@ -9,6 +9,7 @@ Arrays are `float32 [channels, samples]` with full scale at +-1.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,8 @@ from gan_denoise.samples import resample, to_mono
 
 _SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"OggS", b"NIST",
                   b".snd", b"dns.", b"Crea", b"2BIT", b" paf", b"fap ")  # fmt: skip
+_SUBTYPES = {"pcm_u8": "PCM_U8", "pcm_s16le": "PCM_16", "pcm_s24le": "PCM_24",
+             "pcm_s32le": "PCM_32", "pcm_f32le": "FLOAT", "pcm_f64le": "DOUBLE"}
 _NAMES = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II"}  # codecs that libsndfile names otherwise
 
 
@@ -91,11 +94,13 @@ class Reader:
         path = Path(path)
         self._file: soundfile.SoundFile | None = None
         self._media: MediaReader | None = None
+        self._lengthless = ""
         try:
             if path.suffix.lower() == ".raw":
                 raise AudioError(f"{path}: raw samples say neither their rate nor their encoding; "
                                  "give them a header, for instance with sox or ffmpeg")
             header = examine_header(path)
+            self._links = header.links
             self._open(path, header)
             self.info = self._info(path, header)
         except (soundfile.LibsndfileError, MediaError, OSError) as error:
@@ -156,6 +161,9 @@ class Reader:
 
     def _decoded(self, frames: int, dtype: str, start: int) -> Iterator[np.ndarray]:
         file = self._file
+        if self._links:
+            yield from self._linked(frames, dtype, start)
+            return
         if start:
             try:
                 file.seek(start)
@@ -170,23 +178,48 @@ class Reader:
             if len(block) < frames:
                 return
 
+    def _linked(self, frames: int, dtype: str, start: int) -> Iterator[np.ndarray]:
+        """Decode the streams of an Ogg that has one after the other."""
+        waiting = np.zeros((0, self.info.channels), dtype)
+        for link in self._links:
+            with soundfile.SoundFile(_Part(self.info.path, *link)) as file:
+                if (file.samplerate, file.channels) != (self.info.sample_rate, self.info.channels):
+                    raise MediaError("rate or channels change on the way")
+                while len(block := file.read(frames, dtype=dtype, always_2d=True)):
+                    block, start = block[start:], max(start - len(block), 0)
+                    waiting = np.concatenate([waiting, block])
+                    while len(waiting) >= frames:
+                        yield np.ascontiguousarray(waiting[:frames].T)
+                        waiting = waiting[frames:]
+        if len(waiting):
+            yield np.ascontiguousarray(waiting.T)
+
     def _open(self, path: Path, header: Header) -> None:
         """Open by libsndfile where that is sure to read to the end, else by FFmpeg."""
         fault: Exception | None = None
+        if (where := header.samples) is not None:
+            self._file = soundfile.SoundFile(
+                _Part(path, where.begin, where.end), "r", where.sample_rate, where.channels,
+                where.subtype, where.endian, "RAW",
+            )
+            return
         with open(path, "rb") as file:
             known = file.read(4).startswith(_SNDFILE_MAGIC)
         if known and header.honest:
             try:
-                file = soundfile.SoundFile(native_name(path))
+                file = soundfile.SoundFile(
+                    _Part(path, *header.links[0]) if header.links else native_name(path))
                 self._file = file
                 lengthless = (file.frames <= 0 and header.frames is None
                               and path.stat().st_size > 2**12)
                 if not lengthless and not file.subtype.startswith("MPEG"):
                     return
+                if lengthless:
+                    self._lengthless = "its header was never finished; read to its end"
             except soundfile.LibsndfileError as error:
                 fault = error
         try:
-            self._media = MediaReader(path, ignore_length=not header.honest)
+            self._media = MediaReader(path, not header.honest, header.tells_length)
         except MediaError as error:
             if self._file is not None:  # a length of zero is told by `blocks`
                 return
@@ -201,19 +234,25 @@ class Reader:
 
     def _info(self, path: Path, header: Header) -> AudioInfo:
         told = {"note": header.note, "cut_off": header.cut_off}
-        file, media = self._file, self._media
+        file, media, where = self._file, self._media, header.samples
+        if where is not None:
+            return AudioInfo(path, where.sample_rate, where.channels, file.frames, where.format,
+                             where.subtype, **told)
         if file is not None:
             if not header.cut_off and file.format != "WAV":
-                told["cut_off"] = _shortened(file)
+                told |= _logged(file)
+            frames = file.frames + sum(_frames_of(path, link) for link in header.links[1:])
             return AudioInfo(
-                path, file.samplerate, file.channels, file.frames, file.format, file.subtype,
+                path, file.samplerate, file.channels, frames, file.format, file.subtype,
                 _bit_rate(path, file, header), **told,
             )
+        told["note"] = told["note"] or self._lengthless
         container, subtype = media.format, _NAMES.get(media.codec, media.codec.upper())
         if not header.honest:  # libsndfile's names, and its encoders
             with suppress(soundfile.LibsndfileError), soundfile.SoundFile(
                     native_name(path)) as known:
-                container, subtype = known.format, known.subtype
+                container = known.format
+                subtype = _SUBTYPES.get(media.codec, known.subtype)
         return AudioInfo(
             path, media.sample_rate, media.channels, header.frames or media.frames, container,
             subtype, media.bit_rate, exact=header.frames is not None, **told,
@@ -323,18 +362,57 @@ def native_name(path: str | Path) -> str | bytes:
     return str(path)
 
 
-def _shortened(file: soundfile.SoundFile) -> str:
-    """Say what libsndfile found missing: it shortens the length by itself, and logs it."""
+class _Part(io.RawIOBase):
+    """Some bytes of a file as a file."""
+
+    def __init__(self, path: Path, begin: int, end: int):
+        self._file = open(path, "rb")  # noqa: SIM115 - closed with this
+        self._begin, self._size, self._at = begin, end - begin, 0
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._begin + self._at)
+        data = self._file.read(min(len(buffer), self._size - self._at))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = min(max(base + offset, 0), self._size)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _frames_of(path: Path, link: tuple[int, int]) -> int:
+    with soundfile.SoundFile(_Part(path, *link)) as file:
+        return file.frames
+
+
+def _logged(file: soundfile.SoundFile) -> dict[str, str]:
+    """Say what libsndfile found of a length that is wrong: it mends it by itself, and logs it."""
     for line in file.extra_info.splitlines():
         name, _, rest = line.partition(":")
         if name.strip() not in ("SSND", "data", "Data Size", "riff") or "should be" not in rest:
             continue
-        promised, _, there = rest.partition("(should be")
         with suppress(ValueError):
-            promised, there = int(promised), int(there.strip(" )"))
-            if promised < 2**31 - 2**16 and 0 < there < promised:
-                return f"{there} of {promised} bytes are there"
-    return ""
+            promised, there = (int(part.strip(" )")) for part in rest.split("(should be"))
+            if 0 < there < promised < 2**31 - 2**16:
+                return {"cut_off": f"{there} of {promised} bytes are there"}
+            if 0 <= promised < there and name.strip() != "riff":
+                return {"note": "its header was never finished; read to its end"}
+    return {}
 
 
 def _bit_rate(path: Path, file: soundfile.SoundFile, header: Header) -> int | None:

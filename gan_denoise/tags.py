@@ -34,7 +34,7 @@ _INFO = {"INAM": "title", "ICOP": "copyright", "ISFT": "software", "IART": "arti
 _AIFF = {"NAME": "title", "(c) ": "copyright", "AUTH": "artist", "ANNO": "comment"}
 _FFMPEG = {"title": "title", "copyright": "copyright", "artist": "artist", "comment": "comment",
            "date": "date", "album": "album", "track": "tracknumber", "genre": "genre"}
-_ENCODERS = {"ENCODER", "ENCODER_OPTIONS", "encoding application",
+_ENCODERS = {"ENCODER", "ENCODER_OPTIONS", "ISFT", "encoder", "encoding application",
              "source encoder"}  # fmt: skip  # of the old file: untrue of the new one
 
 # Chunks by their lower-case id. The first describe the audio itself, or nothing.
