@@ -17,7 +17,10 @@ from gan_denoise.containers import (
     output_container,
     output_rate,
 )
+from gan_denoise.journal import Journal
 from gan_denoise.treatment import Treatment
+
+WRITTEN = "written by an earlier run"
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,28 @@ def _sources(
         for reason, paths in found.passed_over.items():
             passed_over.setdefault(reason, []).extend(
                 path for path in paths if inside.isdisjoint(path.resolve().parents))
-        for source in found.files:
-            if inside.isdisjoint(source.resolve().parents):
-                yield source, source.relative_to(item)
+        files = [path for path in found.files if inside.isdisjoint(path.resolve().parents)]
+        written = _written_before(item, files)
+        if 0 < len(written) < len(files):  # else they are what is asked for
+            passed_over.setdefault(WRITTEN, []).extend(written)
+            files = [path for path in files if path not in written]
+        yield from ((source, source.relative_to(item)) for source in files)
+
+
+def _written_before(root: Path, files: Iterable[Path]) -> set[Path]:
+    """Return the files that earlier runs wrote, by the journals of the folders that they lie in."""
+    journals: dict[Path, Journal] = {}
+    written = set()
+    for path in files:
+        for folder in path.parents:
+            if folder not in journals:
+                journals[folder] = Journal(folder)
+                journals[folder].refresh()
+            if journals[folder].knows(path):
+                written.add(path)
+            if folder == root:
+                break
+    return written
 
 
 def _renamed(relative: Path, wanted: str) -> Path:

@@ -21,6 +21,7 @@ from gan_denoise import audio, media
 from gan_denoise.audio import AudioError
 from gan_denoise.enhance import Enhancer
 from gan_denoise.folder import described
+from gan_denoise.plan import WRITTEN, plan
 from gan_denoise.stream import TooLoud
 from gan_denoise.treatment import Treatment
 from gan_denoise.writer import write
@@ -339,6 +340,18 @@ def test_a_residual_beside_a_named_file(enhancer, tmp_path):
     assert result.status == "done", result.error
     parts = [audio.read(tmp_path / f"{name}.wav")[0] for name in ("talk", "clean", "noise")]
     np.testing.assert_allclose(parts[0], parts[1] + parts[2], atol=1e-6)
+
+
+def test_what_earlier_runs_wrote_is_no_input(enhancer, tmp_path):
+    write(tmp_path / "talk.wav", recording(8000), RATE)
+    enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "clean.wav")
+    enhancer.enhance_folder([tmp_path], tmp_path / "one")
+    settled = plan([tmp_path], tmp_path / "two", Treatment())
+    assert [item.source.name for item in settled.items] == ["talk.wav"]
+    assert {path.relative_to(tmp_path).as_posix() for path in settled.passed_over[WRITTEN]} == {
+        "clean.wav", "one/talk.wav"}
+    again = plan([tmp_path / "one"], tmp_path / "twice", Treatment())  # asked for by name
+    assert [item.source.name for item in again.items] == ["talk.wav"]
 
 
 @pytest.mark.parametrize("text", ["128", "128k", "128kbit/s"])
