@@ -227,7 +227,7 @@ def _about_content(items: Sequence[_Item], stats: dict[Path, Measured]) -> Itera
             elif index and item.role == same[0].role:  # noisy == clean has its own finding
                 yield Finding(
                     "note", "copy", str(item.path), f"the same audio as {same[0].path}",
-                    "remove one, unless it was mixed with several noises",
+                    "leave one out, unless it was mixed with several noises",
                 )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,7 @@ import numpy as np
 from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
 from gan_denoise.home import cache_folder
 from gan_denoise.labels import speakers_of
+from gan_denoise.samples import cancels, energy
 
 FORMAT = 2  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
@@ -307,41 +309,49 @@ def _decode_all(files: list[tuple[int, str, Path]], sample_rate: int, build: Pat
 
 def _decode(path: Path, sample_rate: int, sink: BinaryIO) -> tuple[int, float, str]:
     """Append a recording at full scale to `sink`; return its length, its gain, and a note."""
-    with Reader(path) as reader:
-        blocks = reader.blocks(BLOCK)
-        first = next(blocks)
-        if next(blocks, None) is None:
-            short = [resample(to_mono(first), reader.info.sample_rate, sample_rate)]
-        else:  # twice decoded, never whole in memory
-            short = None
-            for _ in blocks:  # what is to be said of the file is known at its end
-                pass
-        note = "; ".join(filter(None, (reader.cut_off and f"cut off: {reader.cut_off}; used as far "
-                                       "as it goes", reader.note)))
-    peak = max(float(np.max(np.abs(block), initial=0.0))
-               for block in short or _blocks(path, sample_rate))
-    gain = peak / FULL_SCALE if peak > SILENT_PEAK else 0.0
-    length = 0
-    for block in short or _blocks(path, sample_rate):
-        scaled = np.rint(block / np.float32(gain)) if gain else np.zeros_like(block)
-        sink.write(scaled.astype(np.int16).tobytes())
-        length += len(block)
-    if length == 0:
-        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; record more")
-    return length, gain, note
-
-
-def _blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield a long recording block by block, mono float32 [samples]."""
-    import soxr
-
+    cancelled: list[bool] = []
     with Reader(path) as reader:
         rate = reader.info.sample_rate
-        stream = None
-        if rate != sample_rate:
-            stream = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
-        for audio in reader.blocks(BLOCK):
-            mono = to_mono(audio)
-            yield mono if stream is None else stream.resample_chunk(mono)
-        if stream is not None:
-            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        blocks = _mono(reader, cancelled)
+        begin = list(islice(blocks, 2))
+        short = [resample(begin[0], rate, sample_rate)] if len(begin) < 2 else None
+        # What is longer is decoded twice, never whole in memory.
+        peak = max(float(np.max(np.abs(block), initial=0.0))
+                   for block in short or _resampled(chain(begin, blocks), rate, sample_rate))
+    notes = [f"cut off: {reader.cut_off}; used as far as it goes"] if reader.cut_off else []
+    notes += [reader.note] if reader.note else []
+    if any(cancelled):
+        notes.append("its channels cancel each other in their mean; the loudest is used")
+    gain = peak / FULL_SCALE if peak > SILENT_PEAK else 0.0
+    length = 0
+    with Reader(path) as reader:
+        for block in short or _resampled(_mono(reader, []), rate, sample_rate):
+            scaled = np.rint(block / np.float32(gain)) if gain else np.zeros_like(block)
+            sink.write(scaled.astype(np.int16).tobytes())
+            length += len(block)
+    if length == 0:
+        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; record more")
+    return length, gain, "; ".join(notes)
+
+
+def _mono(reader: Reader, cancelled: list[bool]) -> Iterator[np.ndarray]:
+    """Yield a recording block by block, float32 [samples]; add whether its channels cancel."""
+    for audio in reader.blocks(BLOCK):
+        mean = energy(audio.mean(axis=0, dtype=np.float32)) if len(audio) > 1 else None
+        cancelled.append(mean is not None and cancels(mean, energy(audio) / len(audio)))
+        yield to_mono(audio)
+
+
+def _resampled(
+    blocks: Iterable[np.ndarray], rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Yield blocks, float32 [samples], at another rate in Hz."""
+    import soxr
+
+    if rate == sample_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

@@ -305,7 +305,7 @@ def _clips(
         path = build / name
         if path.exists():
             raise FeatureError(f"{pair.clean}: another recording has the name {name} too; rename "
-                               "or remove one")
+                               "one")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

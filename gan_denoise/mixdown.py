@@ -173,7 +173,7 @@ def _one_of(noise: NoiseCrops) -> _Draw:
     def draw(rng: np.random.Generator, voice: int, samples: int) -> tuple[np.ndarray, list]:
         drawn = noise.draw(rng, samples)
         if drawn is None:
-            raise MixError(f"only silence in {TRIES} draws of noise; remove silent recordings")
+            raise MixError(f"only silence in {TRIES} draws of noise; leave silent recordings out")
         return drawn[0], [drawn[1]]
 
     return draw

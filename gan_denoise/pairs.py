@@ -259,7 +259,7 @@ def _names(folder: Path) -> dict[str, Path]:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in names:
             raise PairError(
-                f"{folder}: {names[name].name} and {path.name} share the name {name}; remove one"
+                f"{folder}: {names[name].name} and {path.name} share the name {name}; rename one"
             )
         names[name] = path
     return names
@@ -277,7 +277,7 @@ def _by_number(noisy: Iterable[str], clean: Iterable[str]) -> dict[str, str] | N
             counts |= Counter(noisy_keys.values())
         twice = [key for key, count in counts.items() if key is not None and count > 1]
         if twice:
-            raise PairError(f"several files carry the number {twice[0][1]}; remove all but one")
+            raise PairError(f"several files carry the number {twice[0][1]}; rename all but one")
         by_key = {key: name for name, key in clean_keys.items()}
         # A clean name of no file, where there is none of that number: reported as an orphan.
         return {name: by_key.get(key, "") for name, key in noisy_keys.items()}
@@ -304,7 +304,7 @@ def _refuse_orphans(
     if parts:
         raise PairError(
             " and ".join(parts) + "; names must agree but for the suffix: add the partners or "
-            "remove these files"
+            "move these elsewhere"
         )
 
 

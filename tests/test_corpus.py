@@ -249,3 +249,12 @@ def test_a_recording_of_unknown_length_is_decoded_in_blocks(tree, tmp_path, monk
     np.testing.assert_array_equal(whole.lengths, parts.lengths)
     for index in range(len(whole)):
         np.testing.assert_allclose(parts.clip(index), whole.clip(index), atol=2e-4)
+
+
+def test_channels_that_cancel_are_named(tree, tmp_path):
+    tone = _tone(0.5, 0.5)
+    cable = _save(tree / "cable.wav", np.stack([tone, -tone], axis=1))
+    built = build_corpus([tree], RATE, tmp_path / "cache")
+    assert built.notes == (
+        f"{cable}: its channels cancel each other in their mean; the loudest is used",)
+    assert built.peak(built.names.index("cable.wav")) == pytest.approx(0.5, rel=1e-3)
