@@ -6,7 +6,6 @@ Arrays are `float32 [channels, samples]` with full scale at +-1.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,9 +136,9 @@ def _plural(reason: str) -> str:
     return reason + "s" if reason == TEMPORARY else reason
 
 
-def is_audio_suffix(suffix: str, among: Iterable[str] = AUDIO_SUFFIXES) -> bool:
+def is_audio_suffix(suffix: str) -> bool:
     """Whether a suffix, with its dot, is that of an audio file."""
-    return suffix.lower() in among
+    return suffix.lower() in AUDIO_SUFFIXES
 
 
 def _is_media(folder: str, name: str) -> bool:

@@ -42,6 +42,7 @@ _TIMED = ("matroska,webm", "asf", "avi", "flv", "caf", "wv", "tta", "ape")
 _BARE = ("adts", "mp2", "ac3", "eac3")  # no container: few frames are not known for what they are
 _MISSING_SECONDS = 0.5  # a shorter difference to the length in the header is no loss
 _MP3_FRAME = 1152  # samples, or half as many; a decoder's delay and a frame's rest are no more
+_LONGEST_SECONDS = 10**8  # three years; a header that promises more knows nothing
 _RATE_PACKETS = 500  # whose sizes tell a bit rate that no header does
 # Of the container and the codec, untrue of another file; and what every file of a kind has.
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
@@ -228,7 +229,8 @@ class MediaReader:
             seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
         elif container.duration:
             seconds = container.duration / self._av.time_base
-        return round(seconds * self.sample_rate) if seconds else None
+        usable = seconds is not None and 0 < seconds < _LONGEST_SECONDS
+        return round(seconds * self.sample_rate) if usable else None
 
     def _missing(self, done: int) -> str:
         name, stream = self._container.format.name, self._stream

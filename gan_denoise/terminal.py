@@ -211,4 +211,4 @@ class AudioBar:
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, 10**9))))  # a header may promise anything
