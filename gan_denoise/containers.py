@@ -14,7 +14,8 @@ from pathlib import Path
 
 import soundfile
 
-from gan_denoise import media
+from gan_denoise.ffmpeg import MediaError
+from gan_denoise.media_writer import check_encoder, encoder_of
 from gan_denoise.reader import AudioError, AudioInfo, bit_rate
 
 # Suffix -> container and its usual encoding. `.opus` is unknown to libsndfile by name.
@@ -82,7 +83,7 @@ def resolve(path: Path, format: str | None, subtype: str | None) -> tuple[str, s
     subtype = (subtype or "").upper()
     if not by_libsndfile(format, subtype):
         known = format in soundfile.available_formats() and format != "MP3"
-        if known and media.encoder_of(codec_of(subtype)) is None:
+        if known and encoder_of(codec_of(subtype)) is None:
             raise AudioError(f"{path}: {format} cannot hold {subtype}; write .wav or .flac instead")
     return format, subtype
 
@@ -249,8 +250,8 @@ def check_limits(path: Path, sample_rate: int, channels: int, format: str, subty
     if by_libsndfile(format, subtype) or (format, subtype) == ("MP3", "MPEG_LAYER_III"):
         return
     try:
-        media.check_encoder(format, codec_of(subtype), sample_rate, channels)
-    except media.MediaError as error:
+        check_encoder(format, codec_of(subtype), sample_rate, channels)
+    except MediaError as error:
         raise AudioError(
             f"{path}: {format} with {subtype} of {channels} channels at {sample_rate} Hz cannot be "
             f"written ({error}); write another format"

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import soundfile
 
-from gan_denoise import media
+from gan_denoise import ffmpeg
 from gan_denoise.reader import native_name
 
 _MOST_BYTES = 2**24  # of one block of tags, pictures included, held in memory
@@ -60,7 +60,7 @@ def text_fields(path: str | Path) -> dict[str, str]:
                 return _fields(path)[1]
     except OSError:
         return {}
-    found = media.tags(Path(path))
+    found = ffmpeg.tags(Path(path))
     return {name: found[key] for key, name in _FFMPEG.items() if key in found}
 
 
@@ -101,7 +101,7 @@ def _lost_by_ffmpeg(source: Path, target: str | Path | None) -> list[str]:
     """Compare what FFmpeg finds in both files."""
     if target is None:
         return []
-    found, kept = media.tags(source), media.tags(Path(target))
+    found, kept = ffmpeg.tags(source), ffmpeg.tags(Path(target))
     lost = []
     for name, text in found.items():
         shown = name if name in ("picture", "chapters") else f"tag {_shown(name)}"

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from gan_denoise import chunk_copy, media
+from gan_denoise import chunk_copy
 from gan_denoise.containers import (
     BITS,
     UNCLIPPED,
@@ -32,6 +32,8 @@ from gan_denoise.containers import (
     compression_level,
     resolve,
 )
+from gan_denoise.ffmpeg import MediaError
+from gan_denoise.media_writer import MediaWriter
 from gan_denoise.reader import AudioError, native_name
 from gan_denoise.samples import peak
 from gan_denoise.tags import text_fields
@@ -108,7 +110,7 @@ class Writer:
             ]
         self._handle: int | None = None
         self._file: soundfile.SoundFile | None = None
-        self._media: media.MediaWriter | None = None
+        self._media: MediaWriter | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = _claim(self._part)
@@ -120,14 +122,14 @@ class Writer:
                 )
                 self._copy_tags()
             else:
-                self._media = media.MediaWriter(
+                self._media = MediaWriter(
                     self._part, self._format, codec_of(self._subtype), sample_rate, channels,
                     bit_rate, self._source, others,
                 )
                 self.lost = self._media.lost
         except BaseException as error:
             self._discard()
-            if isinstance(error, (soundfile.LibsndfileError, media.MediaError, OSError)):
+            if isinstance(error, (soundfile.LibsndfileError, MediaError, OSError)):
                 raise self._unwritable(error) from error
             raise
 
@@ -167,7 +169,7 @@ class Writer:
                 self._file.write(block.T)
             else:
                 self._media.write(block)
-        except (soundfile.LibsndfileError, media.MediaError, OSError) as error:
+        except (soundfile.LibsndfileError, MediaError, OSError) as error:
             raise self._unwritable(error) from error
 
     def __enter__(self) -> Writer:
@@ -182,7 +184,7 @@ class Writer:
         try:
             if kind is None:
                 self._finish()
-        except (soundfile.LibsndfileError, media.MediaError, OSError) as fault:
+        except (soundfile.LibsndfileError, MediaError, OSError) as fault:
             raise self._unwritable(fault) from fault
         finally:
             self._discard()

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from conftest import RATE
 
-from gan_denoise import audio, media
+from gan_denoise import audio, ffmpeg
 from gan_denoise.audio import AudioError
 from gan_denoise.enhance import Enhancer
 from gan_denoise.folder import described
@@ -130,7 +130,7 @@ def test_a_video_keeps_its_picture(enhancer, tmp_path, suffix):
     assert packets(target, audio=1) == packets(source, audio=1)  # the second language
     assert [data for data, _ in packets(target, audio=0)] != [
         data for data, _ in packets(source, audio=0)]
-    assert media.tags(target)["title"] == "A talk"
+    assert ffmpeg.tags(target)["title"] == "A talk"
     assert result.lost == ()
     with av.open(str(target)) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio", "audio"]

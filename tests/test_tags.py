@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import media, tags
+from gan_denoise import ffmpeg, tags
 from gan_denoise.audio import probe
 from gan_denoise.containers import CONTAINERS
 from gan_denoise.tags import lost_metadata
@@ -276,7 +276,7 @@ def test_tags_that_ffmpeg_reads_come_over(tmp_path: Path, name: str) -> None:
     path = tmp_path / "file.mp3"
     path.write_bytes(data)
     target = rewrite(path)
-    assert kept.items() <= media.tags(target).items()
+    assert kept.items() <= ffmpeg.tags(target).items()
     assert lost_metadata(path, target) == lost
 
 
