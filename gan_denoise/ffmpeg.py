@@ -44,15 +44,23 @@ def tags(path: Path) -> dict[str, str]:
 
 
 def kept_tags(metadata: Any) -> dict[str, str]:
+    """Return the tags that are true of a file made of this one as well."""
     return {name: text for name, text in metadata.items() if name not in _TECHNICAL and text}
 
 
 def is_picture(stream: Any) -> bool:
+    """Whether a stream is a cover, not a moving picture."""
     return stream.type == "video" and bool(
         stream.disposition & library().stream.Disposition.attached_pic)
 
 
 def open_input(path: Path, options: dict[str, str]) -> Any:
+    """Open a file for reading; the caller closes it.
+
+    Raises:
+        MediaError: When FFmpeg does not know it.
+        OSError: When it cannot be opened.
+    """
     av = library()
     if not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
@@ -64,7 +72,8 @@ def open_input(path: Path, options: dict[str, str]) -> Any:
 
 
 def url_of(path: Path) -> str:
-    return f"file:{path}"  # or a name with a colon would be an address
+    """Return a name as FFmpeg takes it: one with a colon would be an address."""
+    return f"file:{path}"
 
 
 @contextlib.contextmanager
@@ -79,11 +88,17 @@ def reasons() -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
+    """Return FFmpeg's words for an error."""
     text = getattr(error, "strerror", None) or str(error)
     return text[:1].lower() + text[1:]
 
 
 def library() -> Any:
+    """Return PyAV, which takes a tenth of a second to load.
+
+    Raises:
+        MediaError: When it is not usable here.
+    """
     # The handler of a signal, which ends the process by an exception, would break the import.
     masks = "av" not in sys.modules and hasattr(signal, "pthread_sigmask")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if masks else ()
