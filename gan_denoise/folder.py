@@ -18,6 +18,7 @@ from gan_denoise.crew import Worker, spread
 from gan_denoise.enhance import Enhancer, FileResult
 from gan_denoise.journal import Journal, digest_of, digest_of_file, to_json
 from gan_denoise.plan import Item, Plan, plan
+from gan_denoise.reader import described
 from gan_denoise.worker import Order, figures_of, perform
 
 WORTH_SECONDS = 120.0  # of audio; for less, processes take longer to start than they save
@@ -269,12 +270,6 @@ def _row(result: FileResult) -> dict[str, Any]:
     values |= {name: round(values[name], 4) for name in ("seconds", "elapsed")}
     values["note"] = described(result)
     return {name: values[name] for name in COLUMNS}
-
-
-def described(result: FileResult) -> str:
-    """Return what is to be said of a file that was done: what it lacks, what is unusual."""
-    cut = f"cut off: {result.cut_off}" if result.cut_off else ""
-    return "; ".join(filter(None, (cut, result.note)))
 
 
 def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:

@@ -134,8 +134,9 @@ def _format_of_name(source: Path, out: Path, treatment: Treatment) -> Treatment:
         if suffix == source.suffix.lower():
             return treatment
         if of_name is None:
+            fitting = dict.fromkeys((source.suffix.lower(), *FORMATS.values()))
             raise AudioError(f"{out}: {suffix} is written only of {suffix}; name it "
-                             f"{source.suffix.lower()}, {', '.join(FORMATS.values())}")
+                             f"{', '.join(fitting)}")
         return treatment.model_copy(update={"format": of_name})
     if of_name != treatment.format:
         raise AudioError(f"{out}: its name says {suffix}, --format says {treatment.format}; "

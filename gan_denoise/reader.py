@@ -436,6 +436,19 @@ def _empty(path: Path) -> AudioError:
     return AudioError(f"{path}: holds no samples (length zero); record or copy it again")
 
 
+def described(found: Any) -> str:
+    """Return in a line what is unusual about a file: what is missing of it, what is noted.
+
+    Args:
+        found: Has `cut_off` and `note`, as `AudioInfo`, `Reader` and the result of a file have.
+
+    Returns:
+        Empty where nothing is unusual.
+    """
+    cut = f"cut off: {found.cut_off}" if found.cut_off else ""
+    return "; ".join(filter(None, (cut, found.note)))
+
+
 def _unreadable(path: Path, error: Exception) -> AudioError:
     if not os.path.lexists(path):
         return AudioError(f"{path}: no such file; check the path")

@@ -74,7 +74,8 @@ def explore(
     require("explore", "librosa", "matplotlib")
     from gan_denoise.checkpoint import check_writable
     from gan_denoise.explore import make_page
-    from gan_denoise.survey import described, save_csv, survey
+    from gan_denoise.reader import described
+    from gan_denoise.survey import save_csv, survey
 
     for path, suffixes in ((out, (".html", ".htm")), (csv, (".csv",))):
         if path is None:

@@ -31,6 +31,7 @@ from gan_denoise.checkpoint import write_atomically
 from gan_denoise.containers import by_libsndfile
 from gan_denoise.judge import depend_on_the_parent
 from gan_denoise.labels import is_noise, speakers_of
+from gan_denoise.reader import described
 
 # A recording of up to a minute is measured whole, of a longer one so many pieces, spread evenly.
 PIECE_SECONDS = 10.0  # also what is decoded at once
@@ -42,12 +43,6 @@ CHUNK_FILES = 4  # handed to a process at once; those on their way are finished 
 COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "format", "subtype",
            "seconds_measured", "peak_dbfs", "level_db", "pauses", "snr_db", "f0_hz", "f0_low_hz",
            "f0_high_hz", "voiced", "bandwidth_hz", "rolloff_hz", "note")
-
-
-def described(info: AudioInfo) -> str:
-    """Return what is unusual about a file, as a line; empty where nothing is."""
-    cut = f"cut off: {info.cut_off}" if info.cut_off else ""
-    return "; ".join(filter(None, (cut, info.note)))
 
 
 class SurveyError(ValueError):

@@ -20,8 +20,8 @@ from conftest import RATE
 from gan_denoise import audio, ffmpeg
 from gan_denoise.audio import AudioError
 from gan_denoise.enhance import Enhancer
-from gan_denoise.folder import described
 from gan_denoise.plan import WRITTEN, plan
+from gan_denoise.reader import described
 from gan_denoise.stream import TooLoud
 from gan_denoise.treatment import Treatment
 from gan_denoise.writer import write
