@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics import METRICS
 from gan_denoise.scores import NOISY, ORACLE, Evaluation
 from gan_denoise.significance import (
@@ -34,7 +35,7 @@ EVERYONE = "all speakers"
 _METRICS = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr")
 
 
-class AnalysisError(ValueError):
+class AnalysisError(GanDenoiseError):
     """The scores cannot be analysed: one line with the reason and the way out."""
 
 

@@ -21,8 +21,8 @@ from gan_denoise.analysis import (
     Group,
     SpeakerMean,
 )
-from gan_denoise.checkpoint import write_atomically
 from gan_denoise.conclusions import change, conclusions, span
+from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.metrics import METRICS
 from gan_denoise.page import Page, new_figure
 from gan_denoise.significance import CONFIDENCE, RESAMPLES
@@ -68,7 +68,7 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
 
     Raises:
         AnalysisError: When Matplotlib is not installed; nothing is written then.
-        CheckpointError: When the folder cannot be written.
+        OutputError: When the folder cannot be written.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise AnalysisError("the page needs matplotlib: pip install matplotlib")

@@ -7,21 +7,19 @@ several runs: machines are busy.
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_denoise import __version__, audio
+from gan_denoise import audio
+from gan_denoise.core.machine import machine
 from gan_denoise.enhance import BLOCK_SECONDS, Enhancer
 from gan_denoise.writer import Writer, write
 
@@ -69,19 +67,6 @@ def measure(enhancer: Enhancer, seconds: float = 60.0, runs: int = 5) -> dict[st
             "memory_mib": _memory(enhancer, Path(temporary)),
             "machine": machine(),
         }
-
-
-def machine() -> dict[str, Any]:
-    """Describe this machine and the versions that matter."""
-    packages = ("numpy", "scipy", "onnxruntime", "soundfile", "soxr")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "gan_denoise": __version__,
-        **{package: metadata.version(package) for package in packages},
-    }
 
 
 def render(figures: dict[str, Any], console: Any) -> None:
@@ -167,10 +152,3 @@ def _memory(enhancer: Enhancer, folder: Path) -> int | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from gan_denoise.config import ConfigError, check_resume, load_config, make_config
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.settings import Config
 
 LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
 META = "meta.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(GanDenoiseError):
     """A run directory or a state file cannot be used; says which and what to do."""
 
 
@@ -160,44 +161,6 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
         "data": data if named else theirs.data,
     })
     return make_config(joined.model_dump(), origin=source)
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` with a temporary file beside `path`, then rename it to `path`.
-
-    Raises:
-        CheckpointError: When the disk is full or the folder cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there is kept"
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before any work; makes nothing.
-
-    Raises:
-        CheckpointError: When it is a folder, or its folder is none or cannot be written.
-    """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; give the file another name")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise CheckpointError(f"{path}: cannot be written, as {folder} cannot; give another place")
 
 
 def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:

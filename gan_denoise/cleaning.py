@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from gan_denoise.core.text import shown
 from gan_denoise.options import FAILED, InversionName, ModelName, refused
-from gan_denoise.terminal import AudioBar, intention, remarks, shown, summary
+from gan_denoise.terminal import AudioBar, intention, remarks, summary
 
 
 class Preset(StrEnum):

@@ -17,7 +17,11 @@ import typer
 
 from gan_denoise import studies
 from gan_denoise.cleaning import denoise
-from gan_denoise.home import settle_libraries
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.native_libraries import load_tensorflow
+from gan_denoise.core.standard_streams import OUTPUT, Output, lasting, reason
+from gan_denoise.core.text import escaped
+from gan_denoise.core.user_folders import settle_libraries
 from gan_denoise.options import (
     FAILED,
     USAGE,
@@ -30,9 +34,7 @@ from gan_denoise.options import (
     require_training,
     require_utf8,
 )
-from gan_denoise.quiet import load_tensorflow
-from gan_denoise.streams import OUTPUT, Output, lasting, reason
-from gan_denoise.terminal import FileBar, console, escaped, say
+from gan_denoise.terminal import FileBar, console, say
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -70,7 +72,7 @@ def check(
 ) -> None:
     """Examine recordings before training: pairs, rates, clipping, silence, leaks, hours."""
     from gan_denoise.check import examine
-    from gan_denoise.checkpoint import write_atomically
+    from gan_denoise.core.atomic_files import write_atomically
 
     report = examine(data, deep=deep)
     report.render(console())
@@ -282,7 +284,7 @@ def bench(
     if json_file is not None:
         import json
 
-        from gan_denoise.checkpoint import write_atomically
+        from gan_denoise.core.atomic_files import write_atomically
 
         content = json.dumps(figures, indent=1).encode()
         write_atomically(json_file, lambda file: file.write(content))
@@ -346,7 +348,7 @@ def _run(arguments: list[str], output: Output) -> int:
             error.message = escaped(str(error.message))
             error.show()
             return getattr(error, "exit_code", USAGE)
-        if not (isinstance(error, OSError) or type(error).__module__.startswith("gan_denoise.")):
+        if not isinstance(error, (OSError, GanDenoiseError)):
             raise  # a fault of the program: its traceback is worth more than a line
         line = str(error)
         if isinstance(error, OSError) and error.filename is not None:  # of the system, not ours

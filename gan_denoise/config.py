@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.settings import (
     FORMAT_VERSION,
     FREE_ON_RESUME,
@@ -36,7 +37,7 @@ EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 
 
-class ConfigError(ValueError):
+class ConfigError(GanDenoiseError):
     """A setting is unknown, of the wrong type, or changed where it may not change."""
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
-from gan_denoise.home import cache_folder
+from gan_denoise.core.user_folders import cache_folder
 from gan_denoise.labels import speakers_of
 from gan_denoise.samples import cancels, energy
 

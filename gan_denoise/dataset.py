@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from gan_denoise.config import ConfigError
+from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.crops import SPEECH_SILENCE
 from gan_denoise.features import FeatureFolder
 from gan_denoise.layouts import read_layout
-from gan_denoise.mixing import Mixer, random_stream
+from gan_denoise.mixing import Mixer
 from gan_denoise.pairs import (
     Pair,
     PairError,

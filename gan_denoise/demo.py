@@ -9,6 +9,7 @@ from typing import Any
 from gan_denoise import audio, synthetic
 from gan_denoise.checkpoint import finetune_config
 from gan_denoise.config import load_config
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render
 from gan_denoise.export import export
@@ -27,7 +28,7 @@ TUNED = "fine-tuned"
 JUDGED_BY = ("si_sdr", "pesq_wb", "stoi")  # on each of them the demo's model must beat noisy
 
 
-class DemoError(RuntimeError):
+class DemoError(GanDenoiseError):
     """The demo's model is no better than no model; says on which metrics."""
 
     exit_code = 1  # all was done, and it has failed

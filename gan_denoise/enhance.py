@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from gan_denoise.containers import (
     output_container,
     output_rate,
 )
+from gan_denoise.core.processes import cores
 from gan_denoise.levels import Levels
 from gan_denoise.mel import Mel
 from gan_denoise.model import DEFAULT_MODEL, Model, ModelError, find_model
@@ -452,13 +452,6 @@ def _loudest(blocks: Iterable[np.ndarray]) -> int:
     """Return the number of the channel with the most energy."""
     return int(np.argmax(sum(np.sum(np.square(block, dtype=np.float64), axis=1)
                              for block in blocks)))
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_array(recording: np.ndarray) -> None:

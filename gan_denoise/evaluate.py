@@ -27,8 +27,9 @@ import numpy as np
 
 from gan_denoise import metrics
 from gan_denoise.audio import AudioError
-from gan_denoise.checkpoint import check_writable
 from gan_denoise.chunks import PART_SECONDS
+from gan_denoise.core.atomic_files import check_writable
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.material import Material, MaterialError, read_pair
 from gan_denoise.metrics import METRICS, PESQ_SECONDS, Errors, Refused
 from gan_denoise.oracle import mel_frames, network_frames, oracle_parts, parts
@@ -61,7 +62,7 @@ _WAITING = 2**26  # samples of pairs that wait for their scores; about an hour a
 _TOLD = 5  # refused pairs whose reason is told; scores.json has them all
 
 
-class EvaluationError(ValueError):
+class EvaluationError(GanDenoiseError):
     """The material or a model's output cannot be scored: one line with the file and the reason."""
 
 
@@ -121,7 +122,7 @@ def evaluate(
     Raises:
         EvaluationError: When no pair can be scored; naming the model whose output is not finite or
             has another length, or the folder that would be overwritten.
-        CheckpointError: When `out` cannot be written.
+        OutputError: When `out` cannot be written.
         SignalError: When the temporary folder is full.
     """
     models = _by_name(enhancer)
@@ -391,7 +392,7 @@ def _network(model: Enhancer, noisy: Signal, first: int, stop: int, pair: Pair, 
     try:
         found = network_frames(model.mel, model.estimate, model.model.receptive_field,
                                model.model.time_stride, noisy, first, stop)
-    except ValueError as error:
+    except (GanDenoiseError, ValueError) as error:
         raise EvaluationError(f"{pair.noisy}: {system} {error}") from error
     return next(_checked([found], pair, system))
 

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from gan_denoise import metrics
+from gan_denoise.core.rng import random_stream
 from gan_denoise.features import FeatureError, FeatureFolder
 from gan_denoise.metrics import Refused
-from gan_denoise.mixing import random_stream
 from gan_denoise.scores import BEST_GAIN, NOISY, SILENCE, Evaluation, Row
 from gan_denoise.settings import Config
 from gan_denoise.spectrograms import add_noise, draw_snr, spectrogram

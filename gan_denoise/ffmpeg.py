@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.core.errors import GanDenoiseError
+
 # Containers that are read. Playlists and their like are not: they name other files, and addresses.
 _READ = ("3g2,3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dss,dts,dtshd,dv,eac3,"
          "flac,flv,g722,g726,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,"
@@ -21,7 +23,7 @@ _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "d
 _USUAL = {"vendor_id", "handler_name", "language"}
 
 
-class MediaError(ValueError):
+class MediaError(GanDenoiseError):
     """FFmpeg cannot read or write something; the message is the reason alone."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio import AudioError
-from gan_denoise.checkpoint import write_atomically
+from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.crew import Worker, spread
 from gan_denoise.enhance import Enhancer, FileResult
 from gan_denoise.journal import Journal, digest_of, digest_of_file, to_json
@@ -246,7 +246,7 @@ def write_report(results: Sequence[FileResult], path: str | Path) -> None:
 
     Raises:
         AudioError: As `check_report`.
-        CheckpointError: When it cannot be written.
+        OutputError: When it cannot be written.
     """
     path = Path(path)
     check_report(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from gan_denoise.core.processes import depend_on_the_parent
 
 LOWEST, HIGHEST = 1.0, 4.64  # of wide-band PESQ: mapped to 0 and 1
 
@@ -48,22 +47,6 @@ class Judge:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-
-
-def depend_on_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_the_parent()
-
-
-def end_with_the_parent() -> None:
-    """Let this process of `multiprocessing` end with the one that started it, even if killed."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _score(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:

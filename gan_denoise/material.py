@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.samples import cancels
 from gan_denoise.signals import BLOCK, Signal, blocks, resampled, store
 from gan_denoise.stream import LOUDEST
@@ -28,7 +29,7 @@ ALIKE = 0.03  # squared correlation; 1 / (1 + SNR) of a pair, here -15 dB
 LESS_SHARE = 0.1  # of the frames, by which the two readings must differ
 
 
-class MaterialError(ValueError):
+class MaterialError(GanDenoiseError):
     """A pair cannot be compared: one line with the files, the reason and the way out."""
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import fft
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.intelligibility import stoi_in_blocks
 from gan_denoise.signals import BLOCK, Signal
 
@@ -34,11 +35,11 @@ LAG_SECONDS = 0.1  # the longest delay that is looked for
 LAG_CLEAR = 0.2  # normalised correlation under which a delay is a guess
 
 
-class Refused(ValueError):
+class Refused(GanDenoiseError):
     """A metric cannot score this clip; the message says why."""
 
 
-class MissingMetric(ImportError):
+class MissingMetric(GanDenoiseError, ImportError):
     """The package of a metric is not installed; the message says how to get it."""
 
 

@@ -12,6 +12,8 @@ import math
 import numpy as np
 
 from gan_denoise.audio import peak
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import Corpus
 from gan_denoise.crops import NoiseCrops, SpeechCrops
 from gan_denoise.filters import RandomFilter, reverberate
@@ -20,13 +22,8 @@ from gan_denoise.settings import DataConfig
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 
 
-class MixError(ValueError):
+class MixError(GanDenoiseError):
     """Speech and noise cannot be mixed: one line with the reason."""
-
-
-def random_stream(seed: int, step: int, index: int) -> np.random.Generator:
-    """Return the random numbers of one item; streams of different items never overlap."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=(step << 64 | index) << 128))
 
 
 def energy(audio: np.ndarray) -> float:

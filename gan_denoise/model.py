@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.mel import Mel
-from gan_denoise.quiet import FATAL, load_onnxruntime
 from gan_denoise.settings import Config
 from gan_denoise.windows import windowed
 
@@ -19,7 +20,7 @@ DEFAULT_MODEL = "hush"
 PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
 
 
-class ModelError(ValueError):
+class ModelError(GanDenoiseError):
     """A model cannot be loaded or used; says which and the way out."""
 
 

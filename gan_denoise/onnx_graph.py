@@ -19,12 +19,13 @@ import onnx
 from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
 OPSET = 17  # the first with LayerNormalization; read by ONNX Runtime from 1.12 on
 
 
-class ExportError(ValueError):
+class ExportError(GanDenoiseError):
     """A network holds something that has no place in the exported graph."""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_denoise.checkpoint import write_atomically
-from gan_denoise.terminal import escaped
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.text import escaped
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio import find_audio
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.labels import snr_of, speakers_of
 
 # VoiceBank+DEMAND comes without a validation set; these training speakers (one female, one male)
@@ -32,7 +33,7 @@ MANIFEST_SUFFIXES = (".csv", ".jsonl", ".json")
 _NUMBERED = (re.compile(r"fileid_(\d+)$"), re.compile(r"clnsp(\d+)$"))
 
 
-class PairError(ValueError):
+class PairError(GanDenoiseError):
     """Noisy and clean files do not fit together: one line with the reason and the way out."""
 
 

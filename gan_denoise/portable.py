@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.config import ConfigError
-from gan_denoise.quiet import load_onnxruntime
+from gan_denoise.core.native_libraries import load_onnxruntime
 from gan_denoise.settings import Config
 
 DSP = "dsp.json"

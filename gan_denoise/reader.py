@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.ffmpeg import MediaError
 from gan_denoise.headers import Header, examine_header
 from gan_denoise.media_reader import MediaReader
@@ -32,7 +33,7 @@ _SUBTYPES = {"pcm_u8": "PCM_U8", "pcm_s16le": "PCM_16", "pcm_s24le": "PCM_24",
 _NAMES = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II"}  # codecs that libsndfile names otherwise
 
 
-class AudioError(ValueError):
+class AudioError(GanDenoiseError):
     """A file that cannot be read or written: one line with the file, the reason, the way out."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from gan_denoise import metrics
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.settings import Config
 from gan_denoise.tracking import check_tracker
 
 
-class ReadinessError(ValueError):
+class ReadinessError(GanDenoiseError):
     """Training cannot begin; names the setting and the way out."""
 
 

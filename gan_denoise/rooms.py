@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.mixing import random_stream
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.rng import random_stream
 from gan_denoise.writer import write
 
 SIZES = ((3.0, 10.0), (3.0, 8.0), (2.4, 4.0))  # metres
@@ -25,7 +26,7 @@ MAX_ORDER = 60  # reflections; the rooms that would need more are drawn again: t
 KEPT_DB = 60.0  # of the decay
 
 
-class RoomError(ValueError):
+class RoomError(GanDenoiseError):
     """No room can be made as asked; says why."""
 
 

@@ -28,9 +28,12 @@ from gan_denoise.checkpoint import (
     read_progress,
     save_state,
     settings_of,
-    write_atomically,
 )
 from gan_denoise.config import dump_config
+from gan_denoise.core.atomic_files import (
+    write_atomically,
+)
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
 from gan_denoise.monitor import Finding, Monitor, beats_trivial, summary
@@ -49,7 +52,7 @@ SHOWN_CLIPS = 3  # by trackers
 OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(GanDenoiseError):
     """Training cannot go on; says what was seen, at which steps, and the way out."""
 
     exit_code = 1  # the work was begun and has failed

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import stdtrit
 
-from gan_denoise.checkpoint import write_atomically
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
 _EXACT, _ORTHOGONAL = "infinite: equal to the clean", "minus infinite"  # notes of scores.json
 
 
-class ScoresError(ValueError):
+class ScoresError(GanDenoiseError):
     """A file holds no scores of an evaluation: one line with the reason and the way out."""
 
 
@@ -173,7 +174,7 @@ def save(evaluation: Evaluation, out: Path) -> None:
     """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder.
 
     Raises:
-        CheckpointError: When they cannot be written.
+        OutputError: When they cannot be written.
     """
     text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
     content = f"{text}\n".encode("utf-8", "backslashreplace")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio import read_mono
-from gan_denoise.checkpoint import write_atomically
 from gan_denoise.config import load_config
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
 from gan_denoise.export import export
@@ -46,7 +47,7 @@ SHOWN = 6  # clips of a picture of features
 TEST_SECONDS = 3.0  # enough for PESQ and STOI; shorter utterances of a speaker are joined
 
 
-class SeedError(ValueError):
+class SeedError(GanDenoiseError):
     """A system cannot be reproduced: says what is missing."""
 
 

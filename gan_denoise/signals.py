@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_denoise.core.errors import GanDenoiseError
+
 BLOCK = 2**18  # samples read at once: 16 s at 16 kHz, whole files of the usual benchmarks
 
 
-class SignalError(ValueError):
+class SignalError(GanDenoiseError):
     """A signal cannot be kept: one line with the reason and the way out."""
 
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_denoise.config import ConfigError, flatten, nearest_key, with_settings
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.settings import Config
 
 COMBINATIONS = 64  # of the other settings that a refused value is tried with
 _INTERVAL = ("low", "high", "step", "log")
 
 
-class SpaceError(ValueError):
+class SpaceError(GanDenoiseError):
     """A space cannot be searched; names the key and the way out."""
 
 

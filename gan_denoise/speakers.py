@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.scores import Evaluation
 
 # Years under which a band ends. AudioMNIST's 60 speakers are 22 to 61, half of them 25 to 29 and
@@ -33,7 +34,7 @@ _MEANT = {
 }
 
 
-class SpeakerError(ValueError):
+class SpeakerError(GanDenoiseError):
     """A table or a pattern tells nothing of these speakers: one line with the way out."""
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gan_denoise.mixing import random_stream
+from gan_denoise.core.rng import random_stream
 from gan_denoise.settings import DataConfig
 
 TOP_HZ = 8000.0  # of the highest band

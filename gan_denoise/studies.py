@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gan_denoise.core.native_libraries import load_tensorflow
+from gan_denoise.core.text import shown
 from gan_denoise.options import (
     FAILED,
     ConfigFile,
@@ -17,8 +19,7 @@ from gan_denoise.options import (
     require_training,
     require_utf8,
 )
-from gan_denoise.quiet import load_tensorflow
-from gan_denoise.terminal import FileBar, console, say, shown
+from gan_denoise.terminal import FileBar, console, say
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +73,7 @@ def explore(
     goes on. To be told what is wrong with a folder, use check.
     """
     require("explore", "librosa", "matplotlib")
-    from gan_denoise.checkpoint import check_writable
+    from gan_denoise.core.atomic_files import check_writable
     from gan_denoise.explore import make_page
     from gan_denoise.reader import described
     from gan_denoise.survey import save_csv, survey

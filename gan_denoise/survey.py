@@ -27,9 +27,10 @@ from gan_denoise.audio import (
     read,
     to_mono,
 )
-from gan_denoise.checkpoint import write_atomically
 from gan_denoise.containers import by_libsndfile
-from gan_denoise.judge import depend_on_the_parent
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.processes import depend_on_the_parent
 from gan_denoise.labels import is_noise, speakers_of
 from gan_denoise.reader import described
 
@@ -45,7 +46,7 @@ COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "f
            "f0_high_hz", "voiced", "bandwidth_hz", "rolloff_hz", "note")
 
 
-class SurveyError(ValueError):
+class SurveyError(GanDenoiseError):
     """Recordings cannot be surveyed: one line with the reason and the way out."""
 
 
@@ -198,7 +199,7 @@ def save_csv(survey: Survey, path: str | Path) -> None:
     """Write a row a recording; the file appears whole or not at all.
 
     Raises:
-        CheckpointError: When it cannot be written.
+        OutputError: When it cannot be written.
     """
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import sys
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_denoise.core.text import escaped, shown
+
 if TYPE_CHECKING:
     from gan_denoise.enhance import FileResult
     from gan_denoise.folder import Tally
-
-UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode: control, surrogates, ends of line
 
 
 def console(stderr: bool = False) -> Any:
@@ -119,24 +118,6 @@ def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
     if clipped:
         line += f" ({clipped} samples clipped: see --peak-guard)"
     return f"{line}, in {out}"
-
-
-def shown(text: str) -> str:
-    """Return a line for stdout, with escapes for what a name may hold and a terminal may not."""
-    return _escaped(text, getattr(sys.stdout, "encoding", None))
-
-
-def escaped(text: str, encoding: str | None = None) -> str:
-    """Return text, line by line as `shown`, for what takes this encoding (UTF-8)."""
-    return "\n".join(_escaped(line, encoding) for line in text.split("\n"))
-
-
-def _escaped(line: str, encoding: str | None) -> str:
-    if not line.isprintable():
-        line = "".join(character.encode("unicode_escape").decode()
-                       if unicodedata.category(character) in UNSHOWN else character
-                       for character in line)
-    return line.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 
 class FileBar:

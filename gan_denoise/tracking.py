@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gan_denoise.checkpoint import write_atomically
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.settings import Config
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
@@ -20,7 +21,7 @@ RUN_ID = "wandb/run-id.txt"  # in a run directory
 EVENTS = "tensorboard"  # the same
 
 
-class TrackingError(RuntimeError):
+class TrackingError(GanDenoiseError):
     """A tracker cannot be used; says what is missing and the way out."""
 
 

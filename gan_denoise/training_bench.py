@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gan_denoise.bench import machine
+from gan_denoise.core.machine import machine
 from gan_denoise.dataset import Material
 from gan_denoise.export import macs_per_frame
 from gan_denoise.settings import Config

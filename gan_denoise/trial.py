@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise import terminal
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.processes import end_with_the_parent
 from gan_denoise.dataset import Material
-from gan_denoise.judge import end_with_the_parent
 from gan_denoise.settings import Config
 
 
@@ -67,7 +68,7 @@ def work(job: Job, connection: Connection) -> None:
         answer = ("stopped",)
     except Exception as error:  # the trial's failure, not the study's
         traceback.print_exc()
-        known = isinstance(error, OSError) or type(error).__module__.startswith("gan_denoise.")
+        known = isinstance(error, (OSError, GanDenoiseError))
         answer = ("failed", str(error) if known else f"{type(error).__name__}: {error}")
     connection.send(answer)
 

@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import terminal
-from gan_denoise.checkpoint import SETTINGS, settings_of, write_atomically
+from gan_denoise.checkpoint import SETTINGS, settings_of
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.dataset import Material, load_material
 from gan_denoise.outcome import Outcome, importances, read_outcome
 from gan_denoise.readiness import check_readiness, require_pesq
@@ -47,7 +49,7 @@ FREE = frozenset({"data.cache"}) | {
 } | {f"tune.{key}" for key in ("trials", "timeout_minutes", "workers")}
 
 
-class TuningError(RuntimeError):
+class TuningError(GanDenoiseError):
     """A study cannot begin or go on; says why and the way out."""
 
 
@@ -190,7 +192,7 @@ class _Sitting:
 
     def _threads(self, config: Config) -> Config:
         """Share the cores among the workers."""
-        from gan_denoise.enhance import cores
+        from gan_denoise.core.processes import cores
 
         if self.settings.workers == 1 or config.training.threads:
             return config

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer, FileResult, ModelError
 from gan_denoise.journal import Journal, digest_of, to_json
 from gan_denoise.settings import InversionConfig
@@ -88,7 +89,8 @@ def perform(
             journal.failed(outputs)
         if faults:
             raise faults[0] from None
-        known = isinstance(error, (OSError, ValueError)) and not isinstance(error, UnicodeError)
+        known = (isinstance(error, (GanDenoiseError, OSError, ValueError))
+                 and not isinstance(error, UnicodeError))
         text = str(error) if known else f"{order.source}: {type(error).__name__}: {error}"
         return order.result(status="failed", error=text)
 

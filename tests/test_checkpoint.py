@@ -17,16 +17,19 @@ from gan_denoise.checkpoint import (
     CheckpointError,
     Progress,
     can_resume,
-    check_writable,
     finetune_config,
     load_state,
     read_progress,
     read_variables,
     save_state,
     settings_of,
-    write_atomically,
 )
 from gan_denoise.config import ConfigError, dump_config
+from gan_denoise.core.atomic_files import (
+    check_writable,
+    write_atomically,
+)
+from gan_denoise.core.errors import OutputError
 
 
 class Variable:
@@ -167,7 +170,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(saved):
         file.write(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(OutputError) as refused:
         write_atomically(saved, fails_half_way)
     assert str(saved) in str(refused.value)
     assert "No space left" in str(refused.value)
@@ -180,9 +183,9 @@ def test_what_cannot_be_written_is_told_before_and_after(tmp_path):
     for path, reason in ((tmp_path / "file" / "page", "cannot be written"),
                          (tmp_path / "file" / "deep" / "page", "cannot be written"),
                          (tmp_path, "is a folder")):
-        with pytest.raises(CheckpointError, match=rf"{path}: {reason}.*; give"):
+        with pytest.raises(OutputError, match=rf"{path}: {reason}.*; give"):
             check_writable(path)
-    with pytest.raises(CheckpointError, match=f"{tmp_path / 'file' / 'page'}: cannot be written"):
+    with pytest.raises(OutputError, match=f"{tmp_path / 'file' / 'page'}: cannot be written"):
         write_atomically(tmp_path / "file" / "page", lambda file: file.write(b""))
     check_writable(tmp_path / "new" / "folder" / "page")
     assert os.listdir(tmp_path) == ["file"]
@@ -194,7 +197,7 @@ def test_a_state_on_a_full_disk_leaves_the_old_one(saved, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", fails)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         save_state(saved, some_variables(seed=1), PROGRESS)
     monkeypatch.undo()
     assert os.listdir(saved.parent) == [LATEST]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gan_denoise.core.rng import random_stream
 from gan_denoise.filters import RandomFilter, reverberate
-from gan_denoise.mixing import random_stream
 
 RATE = 16000
 

@@ -16,6 +16,7 @@ from conftest import RATE
 from gan_denoise import cli, synthetic, terminal
 from gan_denoise.analysis import analyze
 from gan_denoise.analysis_page import write_analysis
+from gan_denoise.core import text
 from gan_denoise.findings import Finding, Report, Summary
 from gan_denoise.page import Page, new_figure
 from gan_denoise.scores import Evaluation, Row, read_scores, save
@@ -88,7 +89,7 @@ def test_what_the_encoding_lacks_is_escaped():
     console.print("録音 ±")
     stream.flush()
     assert stream.buffer.getvalue() == b"\\u9332\\u97f3 \\xb1\n"
-    assert terminal.escaped("a\nb\u2028c") == "a\nb\\u2028c"
+    assert text.escaped("a\nb\u2028c") == "a\nb\\u2028c"
 
 
 @pytest.mark.parametrize("arguments", [

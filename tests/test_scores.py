@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from gan_denoise import scores
-from gan_denoise.checkpoint import CheckpointError
+from gan_denoise.core.errors import OutputError
 from gan_denoise.metrics import METRICS
 from gan_denoise.scores import Evaluation, Row
 
@@ -137,7 +137,7 @@ def test_scores_appear_whole_or_not_at_all(refusing, tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(CheckpointError, match=r"scores.json: cannot be written \(No space"):
+    with pytest.raises(OutputError, match=r"scores.json: cannot be written \(No space"):
         scores.save(refusing, tmp_path / "full")
     assert list((tmp_path / "full").iterdir()) == []
 

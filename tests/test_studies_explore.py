@@ -14,8 +14,8 @@ from conftest import RATE
 from typer.testing import CliRunner
 
 from gan_denoise import synthetic
-from gan_denoise.checkpoint import CheckpointError
 from gan_denoise.cli import app
+from gan_denoise.core.errors import OutputError
 
 pytest.importorskip("librosa")
 pytest.importorskip("matplotlib")
@@ -62,7 +62,7 @@ def test_a_page_that_cannot_be_written_is_told_before_any_work(tmp_path, monkeyp
     monkeypatch.setattr("gan_denoise.survey.survey", None)
     for arguments in (["-o", "a.wav/page.html"], ["-o", "page.html", "--csv", "a.wav/rows.csv"]):
         done = CliRunner().invoke(app, ["explore", ".", *arguments])
-        assert isinstance(done.exception, CheckpointError)
+        assert isinstance(done.exception, OutputError)
 
 
 def test_a_recording_is_not_taken_for_the_page(tmp_path):

@@ -323,9 +323,9 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
 
 # ---- How many, how long ------------------------------------------------------------------------
 def test_workers_run_side_by_side_and_share_the_cores(quick, tmp_path, monkeypatch):
-    from gan_denoise import enhance
+    from gan_denoise.core import processes
 
-    monkeypatch.setattr(enhance, "cores", lambda: 8)
+    monkeypatch.setattr(processes, "cores", lambda: 8)
     at_work, most, threads = [], [], set()
 
     def train(config, *rest):

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import RATE
 
-from gan_denoise import home
 from gan_denoise.audio import AudioError
+from gan_denoise.core import user_folders
 from gan_denoise.corpus import build_corpus
 from gan_denoise.writer import write
 
-VARIABLES = ("GAN_DENOISE_CACHE", "XDG_CACHE_HOME", *home.LIBRARIES)
+VARIABLES = ("GAN_DENOISE_CACHE", "XDG_CACHE_HOME", *user_folders.LIBRARIES)
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def temporary(root):
 
 
 def test_variables_come_before_the_home(plain, monkeypatch):
-    assert home.cache_folder() == plain / "home" / ".cache" / "gan_denoise"
+    assert user_folders.cache_folder() == plain / "home" / ".cache" / "gan_denoise"
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert home.cache_folder() == Path("/x/gan_denoise")
+    assert user_folders.cache_folder() == Path("/x/gan_denoise")
     monkeypatch.setenv("GAN_DENOISE_CACHE", "/own")
-    assert home.cache_folder() == Path("/own")
+    assert user_folders.cache_folder() == Path("/own")
     assert not list((plain / "tmp").iterdir())
 
 
@@ -70,7 +70,7 @@ def test_without_a_home_there_is_the_temporary_folder(plain, monkeypatch, why):
     else:
         monkeypatch.setenv("HOME", str(plain / "none" / "me"))
         read_only(monkeypatch, plain)
-    folder = home.cache_folder()
+    folder = user_folders.cache_folder()
     assert folder == temporary(plain) / "gan_denoise"
     assert stat.S_IMODE(temporary(plain).stat().st_mode) == 0o700  # private recordings
     write(plain / "speech" / "a.wav", np.full(800, 0.1), RATE)
@@ -82,25 +82,25 @@ def test_a_folder_of_somebody_else_is_not_taken(plain, monkeypatch):
     no_home(monkeypatch)
     (plain / "elsewhere").mkdir()
     temporary(plain).symlink_to(plain / "elsewhere")
-    folder = home.cache_folder()
+    folder = user_folders.cache_folder()
     assert not folder.resolve().is_relative_to(plain / "elsewhere")
     assert folder.is_relative_to(plain / "tmp")
 
 
 def test_libraries_are_told_only_where_the_home_is_of_no_use(plain, monkeypatch):
-    home.settle_libraries()
-    assert not set(home.LIBRARIES) & set(os.environ)
+    user_folders.settle_libraries()
+    assert not set(user_folders.LIBRARIES) & set(os.environ)
     assert os.environ["HOME"] == str(plain / "home")
-    for name in (*home.LIBRARIES, "HOME"):  # taken back at the end
+    for name in (*user_folders.LIBRARIES, "HOME"):  # taken back at the end
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     no_home(monkeypatch)
     monkeypatch.setenv("KERAS_HOME", "/mine")
-    home.settle_libraries()
+    user_folders.settle_libraries()
     assert os.environ["KERAS_HOME"] == "/mine"
     assert os.environ["MPLCONFIGDIR"] == str(temporary(plain) / "matplotlib")
     assert os.environ["HOME"] == str(temporary(plain))
-    assert home.cache_folder() == temporary(plain) / "gan_denoise"
+    assert user_folders.cache_folder() == temporary(plain) / "gan_denoise"
 
 
 @pytest.mark.parametrize(("cache", "way"), [
@@ -121,7 +121,7 @@ def test_a_verb_runs_without_a_home(tmp_path):
     code = ("import os, pathlib\n"
             "os.path.expanduser = lambda path: os.fspath(path).replace(\n"
             "    '~', os.environ.get('HOME', '~'), 1)\n"
-            "from gan_denoise.home import settle_libraries\n"
+            "from gan_denoise.core.user_folders import settle_libraries\n"
             "settle_libraries()\n"
             "import librosa.filters, matplotlib.font_manager\n"
             "assert pathlib.Path.home() != pathlib.Path('~')\n")

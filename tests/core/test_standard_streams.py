@@ -12,7 +12,7 @@ import pytest
 from conftest import RATE
 
 from gan_denoise import Enhancer, synthetic
-from gan_denoise.streams import Output, lasting, reason
+from gan_denoise.core.standard_streams import Output, lasting, reason
 from gan_denoise.writer import write
 
 LOST = ("error: standard output: {}; what was done is kept, what was to be printed is lost\n")
@@ -145,7 +145,7 @@ def test_the_streams_are_given_back(monkeypatch):
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Else what a library prints to descriptor 2 goes into the next file that is opened."""
-    code = ("import os\nfrom gan_denoise.streams import lasting\n"
+    code = ("import os\nfrom gan_denoise.core.standard_streams import lasting\n"
             f"with lasting():\n    kept = open({str(tmp_path / 'kept')!r}, 'wb')\n"
             "    for number in (0, 1, 2):\n"
             "        try: os.write(number, b'noise')\n        except OSError: pass\n"

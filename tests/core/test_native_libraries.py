@@ -10,7 +10,7 @@ import pytest
 from conftest import RATE
 
 from gan_denoise import synthetic
-from gan_denoise.quiet import stderr_kept_back
+from gan_denoise.core.native_libraries import stderr_kept_back
 from gan_denoise.writer import write
 
 GREETINGS = ("0000 00:00:", "absl::InitializeLog", ".cc:", "TensorFlow binary", "oneDNN", "CUDA",
@@ -39,7 +39,7 @@ def test_what_was_kept_back_is_shown_where_it_fails(capfd):
 
 def test_an_abort_says_in_which_import_it_was():
     """A processor that lacks an instruction ends the process, not the import."""
-    script = ("import os\nfrom gan_denoise.quiet import stderr_kept_back\n"
+    script = ("import os\nfrom gan_denoise.core.native_libraries import stderr_kept_back\n"
               "def import_tensorflow():\n    os.abort()\n"
               "with stderr_kept_back():\n    import_tensorflow()\n")
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -1,0 +1,33 @@
+"""The machine that a figure was measured on, and the versions that took part."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gan_denoise import __version__
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine and the versions that matter."""
+    packages = ("numpy", "scipy", "onnxruntime", "soundfile", "soxr")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "gan_denoise": __version__,
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
