@@ -17,7 +17,8 @@ import numpy as np
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics import METRICS
-from gan_denoise.scores import NOISY, ORACLE, Evaluation
+from gan_denoise.metrics.baselines import NOISY, ORACLE
+from gan_denoise.scores import Evaluation
 from gan_denoise.significance import (
     adjust,
     epsilon_squared,

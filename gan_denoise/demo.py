@@ -14,11 +14,12 @@ from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render
 from gan_denoise.export import export
 from gan_denoise.metrics import METRICS, install_hint
+from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
 from gan_denoise.report import spectrogram_figure
 from gan_denoise.run import train
-from gan_denoise.scores import NOISY, Evaluation
+from gan_denoise.scores import Evaluation
 
 SPEECH_MINUTES = 10.0
 TEST_SNRS = (0.0, 5.0, 10.0)  # dB

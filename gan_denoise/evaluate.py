@@ -31,21 +31,12 @@ from gan_denoise.chunks import PART_SECONDS
 from gan_denoise.core.atomic_files import check_writable
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.material import Material, MaterialError, read_pair
-from gan_denoise.metrics import METRICS, PESQ_SECONDS, Errors, Refused
+from gan_denoise.metrics import METRICS, ErrorSums, Refused
+from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, ORACLE, SILENCE, best_gain
+from gan_denoise.metrics.perceptual import PESQ_SECONDS
+from gan_denoise.metrics.signal_files import Signal, blocks, resampled, store
 from gan_denoise.oracle import mel_frames, network_frames, oracle_parts, parts
-from gan_denoise.scores import (
-    BEST_GAIN,
-    NOISY,
-    ORACLE,
-    RESAMPLER,
-    SILENCE,
-    Evaluation,
-    Row,
-    render,
-    save,
-)
-from gan_denoise.signals import Signal, blocks, resampled, store
-from gan_denoise.trivial import best_gain
+from gan_denoise.scores import RESAMPLER, Evaluation, Row, render, save
 from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
@@ -362,7 +353,7 @@ def _mel_scores(
         pair: To name in an error.
     """
     mel = front.mel
-    sums = {system: (Errors(), Errors()) for system in (*others, *models)}
+    sums = {system: (ErrorSums(), ErrorSums()) for system in (*others, *models)}
     strides = math.lcm(*(model.model.time_stride for model in models.values()))
     size = strides * max(round(PART_SECONDS * mel.sample_rate / mel.config.hop_length / strides), 1)
     for first, stop in parts(mel.frames(len(at_rate[""])), size):

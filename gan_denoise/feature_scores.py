@@ -16,10 +16,10 @@ from gan_denoise import metrics
 from gan_denoise.core.rng import random_stream
 from gan_denoise.features import FeatureError, FeatureFolder
 from gan_denoise.metrics import Refused
-from gan_denoise.scores import BEST_GAIN, NOISY, SILENCE, Evaluation, Row
+from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, SILENCE, trivial_estimates
+from gan_denoise.scores import Evaluation, Row
 from gan_denoise.settings import Config
 from gan_denoise.spectrograms import add_noise, draw_snr, spectrogram
-from gan_denoise.trivial import trivial_estimates
 
 TEST_SEED = 30_000  # test clips are the same whatever was trained on
 METRICS = ("psnr_mel", "mse_mel", "snr_mel")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gan_denoise.scores import BEST_GAIN
+from gan_denoise.metrics.baselines import BEST_GAIN
 from gan_denoise.settings import Config
 
 STEPS = 50  # in a row that a generator looks dead before it is called dead

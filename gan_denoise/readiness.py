@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gan_denoise import metrics
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.metrics.perceptual import PESQ_RATES
 from gan_denoise.settings import Config
 from gan_denoise.tracking import check_tracker
 
@@ -34,7 +35,7 @@ def check_readiness(config: Config, kind: str = "pretrain") -> None:
 
 def require_pesq(config: Config, setting: str, instead: str) -> None:
     """Raise a ReadinessError where a setting asks for wide-band PESQ that cannot be had."""
-    (rate,) = metrics.PESQ_RATES["wb"]
+    (rate,) = PESQ_RATES["wb"]
     if config.audio.sample_rate != rate:
         raise ReadinessError(f"{setting}: wide-band PESQ is of {rate} Hz, this run is of "
                              f"{config.audio.sample_rate} Hz; take {instead}")

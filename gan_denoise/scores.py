@@ -23,14 +23,13 @@ from scipy.special import stdtrit
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics import METRICS
+from gan_denoise.metrics.baselines import NOISY, SILENCE
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-NOISY, ORACLE = "noisy", "oracle"
-SILENCE, BEST_GAIN = "silence", "best gain"  # the trivial systems
 CONFIDENCE = 0.95  # of the margins
 RESAMPLER = "soxr HQ"
 FORMAT_VERSION = 1  # of scores.json

@@ -20,11 +20,10 @@ from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import band_gain
 from gan_denoise.mel import GraphMel, Mel
+from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
 from gan_denoise.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.objective import Objective
-from gan_denoise.scores import BEST_GAIN
 from gan_denoise.settings import Config, TrainingConfig
-from gan_denoise.trivial import trivial_estimates
 from gan_denoise.update import make_optimizer, snapshot, update
 from gan_denoise.windows import windowed
 

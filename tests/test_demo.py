@@ -12,7 +12,8 @@ from rich.console import Console
 from gan_denoise import cli, config, demo
 from gan_denoise.checkpoint import LATEST, read_progress, settings_of
 from gan_denoise.metrics import METRICS
-from gan_denoise.scores import NOISY, Evaluation, Row
+from gan_denoise.metrics.baselines import NOISY
+from gan_denoise.scores import Evaluation, Row
 
 NETWORK = ("generator.channels=[4, 8]", "generator.width=16", "generator.blocks=2")
 SHORT = ("discriminator.channels=[4, 8]", "data.valid_clips=2", "data.valid_seconds=1.0",

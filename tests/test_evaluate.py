@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gan_denoise import audio, evaluate, material, metrics, oracle, signals, trivial
+from gan_denoise import audio, evaluate, material, metrics, oracle, trivial
 from gan_denoise.evaluate import EvaluationError
 from gan_denoise.mel import Mel
+from gan_denoise.metrics import perceptual, signal_files, waveform
 from gan_denoise.pairs import Pair
 from gan_denoise.scores import read_scores
 from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
@@ -312,9 +313,9 @@ def test_far_above_full_scale_scores_as_at_full_scale(make_pair, without_package
 
 
 def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monkeypatch):
-    for module in (signals, material, metrics, trivial):
+    for module in (signal_files, material, metrics, trivial):
         monkeypatch.setattr(module, "BLOCK", 2**14)
-    monkeypatch.setattr(metrics, "LSD_BLOCK", 64)
+    monkeypatch.setattr(waveform, "LSD_BLOCK", 64)
     for module in (evaluate, oracle):
         monkeypatch.setattr(module, "PART_SECONDS", 1.0)
     model = FakeInParts(wave=lambda x: np.float32(0.5) * x)
@@ -335,11 +336,11 @@ def test_parts_are_scored_as_the_whole(make_pair, monkeypatch):
     config = Config(mel=MelConfig(n_mels=64), inversion=InversionConfig(name="gain+phase"))
     model = FakeInParts(wave=lambda x: np.float32(0.5) * x, config=config)
     whole = evaluate.evaluate([pair], model, trivial=True, jobs=1)
-    for module in (signals, material, metrics, trivial):
+    for module in (signal_files, material, metrics, trivial):
         monkeypatch.setattr(module, "BLOCK", 5000)
-    monkeypatch.setattr(metrics, "LSD_BLOCK", 33)
-    monkeypatch.setattr(metrics, "STOI_WHOLE_SECONDS", 1.0)
-    monkeypatch.setattr(metrics, "STOI_BLOCK", 3000)
+    monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
+    monkeypatch.setattr(perceptual, "STOI_WHOLE_SECONDS", 1.0)
+    monkeypatch.setattr(perceptual, "STOI_BLOCK", 3000)
     for module in (evaluate, oracle):
         monkeypatch.setattr(module, "PART_SECONDS", 1.0)
     in_parts = evaluate.evaluate([pair], model, trivial=True, jobs=1)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise import metrics
-from gan_denoise.metrics import MissingMetric, Refused
-from gan_denoise.signals import store
+from gan_denoise.metrics import MissingMetric, Refused, blockwise, waveform
+from gan_denoise.metrics.signal_files import store
 from gan_denoise.synthetic import voice
 
 RATE = 16000
@@ -207,8 +207,9 @@ def test_blocks_of_files_score_as_the_whole(clean, name, monkeypatch, tmp_path):
     noisy = np.roll(at_snr(clean, 5), 37) + 0.01
     pair = [np.tile(np.float32(signal), 8)[:-77] for signal in (clean, noisy)]  # 24 s
     whole = score(name, *pair)
-    monkeypatch.setattr(metrics, "BLOCK", 5000)
-    monkeypatch.setattr(metrics, "LSD_BLOCK", 33)
+    monkeypatch.setattr(blockwise, "BLOCK", 5000)
+    monkeypatch.setattr(waveform, "BLOCK", 5000)
+    monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
     files = [store(tmp_path / side, [x]) for side, x in zip("cn", pair, strict=True)]
     assert score(name, *files) == pytest.approx(whole, rel=1e-9)
     if name in ("si_sdr", "snr"):

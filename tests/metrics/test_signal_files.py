@@ -4,8 +4,9 @@ import pickle
 import numpy as np
 import pytest
 
-from gan_denoise import audio, signals
-from gan_denoise.signals import Signal, SignalError, blocks, resampled, store
+from gan_denoise import audio
+from gan_denoise.metrics import signal_files
+from gan_denoise.metrics.signal_files import Signal, SignalError, blocks, resampled, store
 
 NOISE = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
 
@@ -25,7 +26,7 @@ def test_a_signal_reads_as_the_array_that_it_holds(tmp_path):
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(48000, 16000), (44100, 16000), (8000, 16000)])
 @pytest.mark.parametrize("length", [None, 7000, 3])
 def test_blocks_are_resampled_as_the_whole(monkeypatch, rate_in, rate_out, length):
-    monkeypatch.setattr(signals, "BLOCK", 1000)
+    monkeypatch.setattr(signal_files, "BLOCK", 1000)
     found = np.concatenate(list(resampled(NOISE, rate_in, rate_out, length)))
     np.testing.assert_allclose(found, audio.resample(NOISE, rate_in, rate_out, length), atol=1e-6)
 

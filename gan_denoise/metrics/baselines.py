@@ -1,4 +1,4 @@
-"""Trivial systems: what a model must beat before its score means anything.
+"""Baselines: what a model must beat before its score means anything.
 
 At an SNR of -8 dB silence has an SNR of 0 dB: an improvement of 8 dB by saying nothing.
 """
@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.scores import BEST_GAIN, SILENCE
-from gan_denoise.signals import BLOCK
+from gan_denoise.metrics.signal_files import BLOCK
+
+NOISY, ORACLE = "noisy", "oracle"  # systems that every evaluation has beside its models
+SILENCE, BEST_GAIN = "silence", "best gain"  # the trivial systems
 
 
 def trivial_estimates(clean: np.ndarray, noisy: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from gan_denoise import metrics
-from gan_denoise.intelligibility import stoi_in_blocks
-from gan_denoise.metrics import Refused
-from gan_denoise.signals import store
+from gan_denoise.metrics import Refused, perceptual
+from gan_denoise.metrics.signal_files import store
+from gan_denoise.metrics.stoi_blocks import stoi_in_blocks
 from gan_denoise.synthetic import voice
 
 pystoi = pytest.importorskip("pystoi")
@@ -42,8 +42,8 @@ def test_too_little_speech_has_no_score(pair):
 
 
 def test_a_long_recording_in_a_file_is_scored_so(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "STOI_WHOLE_SECONDS", 1.0)
-    monkeypatch.setattr(metrics, "STOI_BLOCK", 10_000)
+    monkeypatch.setattr(perceptual, "STOI_WHOLE_SECONDS", 1.0)
+    monkeypatch.setattr(perceptual, "STOI_BLOCK", 10_000)
     files = [store(tmp_path / name, [signal]) for name, signal in zip("cn", pair, strict=True)]
     single = [np.float32(signal) for signal in pair]
     for metric, extended in ((metrics.stoi, False), (metrics.estoi, True)):

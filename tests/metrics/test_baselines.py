@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_denoise.metrics import snr
-from gan_denoise.scores import BEST_GAIN, SILENCE
-from gan_denoise.trivial import trivial_estimates
+from gan_denoise.metrics.baselines import BEST_GAIN, SILENCE, trivial_estimates
 
 
 def mixture(snr_db, seed=0, samples=4000):
