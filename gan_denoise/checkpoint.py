@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_denoise.config import ConfigError, check_resume, load_config, make_config
+from gan_denoise.config import check_resume
+from gan_denoise.config.artifacts import LATEST, SETTINGS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.settings import Config
 
-LATEST, BEST, SETTINGS = "latest.npz", "best.npz", "config.yaml"
 META = "meta.json"
 
 
@@ -124,43 +125,6 @@ def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
     for name, variable in variables.items():
         variable.assign(stored[name])
     return read_progress(path)
-
-
-def settings_of(source: Path) -> Config:
-    """Return the settings of a run directory or a model folder.
-
-    Raises:
-        CheckpointError: When there are none.
-    """
-    path = source / SETTINGS
-    if not path.is_file():
-        raise CheckpointError(f"{source}: holds no {SETTINGS}, so it is neither a run nor a model")
-    try:
-        return load_config(path)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config:
-    """Return the settings of a fine-tuning run that starts from another run or model.
-
-    The network, mel and audio settings are those of `init`. Data settings are too, where neither
-    the settings file nor an override names any recordings.
-
-    Raises:
-        ConfigError: When an override would change the network, or the two do not fit each other.
-    """
-    fixed = ("audio.", "mel.", "generator.")
-    if refused := [override for override in overrides if override.startswith(fixed)]:
-        raise ConfigError(f"{refused[0]}: --init {init} fixes the network, mel and audio settings")
-    config, theirs = load_config(source, overrides), settings_of(init)
-    data = config.data
-    named = data.speech or data.noisy or data.clean or data.pairs or data.features
-    joined = config.model_copy(update={
-        "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
-        "data": data if named else theirs.data,
-    })
-    return make_config(joined.model_dump(), origin=source)
 
 
 def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ import typer
 
 from gan_denoise import studies
 from gan_denoise.cleaning import denoise
+from gan_denoise.config.artifacts import CARD_TEXT
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import load_tensorflow
 from gan_denoise.core.standard_streams import OUTPUT, Output, lasting, reason
@@ -146,7 +147,7 @@ def finetune(
     """Fine-tune a pretrained autoencoder against a discriminator."""
     require_training("finetune")
     require_utf8(run)
-    from gan_denoise.checkpoint import finetune_config
+    from gan_denoise.config.saved import finetune_config
     from gan_denoise.enhance import find_model
 
     source = init if init.is_dir() else find_model(str(init))
@@ -298,9 +299,9 @@ def info(
     from gan_denoise.enhance import DEFAULT_MODEL, find_model
 
     folder = find_model(model or DEFAULT_MODEL)
-    card = folder / "model_card.md"
+    card = folder / CARD_TEXT
     if not card.is_file():
-        raise FileNotFoundError(f"{folder}: has no model_card.md; export it again")
+        raise FileNotFoundError(f"{folder}: has no {CARD_TEXT}; export it again")
     say(card.read_text(encoding="utf-8"))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gan_denoise.config import ConfigError
+from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.crops import SPEECH_SILENCE
@@ -26,7 +27,6 @@ from gan_denoise.pairs import (
     match_folders,
     split_by_speaker,
 )
-from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed

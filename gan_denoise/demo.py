@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise import audio, synthetic
-from gan_denoise.checkpoint import finetune_config
 from gan_denoise.config import load_config
+from gan_denoise.config.saved import finetune_config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from gan_denoise.config.schema import Config
 from gan_denoise.hearing import Disturbance, Verdict
 from gan_denoise.mel import make_filterbank
-from gan_denoise.settings import Config
 
 
 def build_discriminator(config: Config) -> keras.Model:

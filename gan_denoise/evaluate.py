@@ -40,10 +40,10 @@ from gan_denoise.scores import RESAMPLER, Evaluation, Row, render, save
 from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
+    from gan_denoise.config.schema import InversionConfig
     from gan_denoise.enhance import Enhancer
     from gan_denoise.mel import Mel
     from gan_denoise.pairs import Pair
-    from gan_denoise.settings import InversionConfig
 
 __all__ = ["Evaluation", "EvaluationError", "Row", "evaluate", "render", "save",
            "waveform_scores"]

@@ -21,23 +21,26 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import __version__
-from gan_denoise.checkpoint import (
-    BEST,
-    CheckpointError,
-    Progress,
-    read_progress,
-    read_variables,
-    settings_of,
-)
+from gan_denoise.checkpoint import CheckpointError, Progress, read_progress, read_variables
 from gan_denoise.config import dump_config
+from gan_denoise.config.artifacts import (
+    BEST,
+    CARD,
+    CARD_TEXT,
+    DISCRIMINATOR_WEIGHTS,
+    FILTERBANK,
+    GENERATOR_WEIGHTS,
+    NETWORK,
+    SETTINGS,
+)
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import PATHS, Config, DataConfig, TuneConfig
 from gan_denoise.mel import make_filterbank
 from gan_denoise.monitor import beats_trivial
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
-from gan_denoise.settings import PATHS, Config, DataConfig, TuneConfig
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
 PARITY_FRAMES = (1, 7, 250)
-CARD = "model_card.json"
 
 
 def export(
@@ -73,7 +76,7 @@ def export(
     run_dir, out, formats = Path(run_dir), Path(out), check_formats(formats)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and not (out / "model.onnx").is_file():
+    if taken and not (out / NETWORK).is_file():
         raise CheckpointError(f"{out}: holds something else than a model; give another folder")
     generator = build_generator(config)
     assign(generator.variables, read_variables(run_dir / BEST, "ema.").values(), run_dir)
@@ -82,7 +85,7 @@ def export(
         build = Path(temporary) / "model"
         build.mkdir()
         geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
-        write_onnx(generator, build / "model.onnx", geometry)
+        write_onnx(generator, build / NETWORK, geometry)
         parity = {}
         for name in formats:
             path = build / FORMATS[name].file
@@ -90,19 +93,19 @@ def export(
                 FORMATS[name].write(generator, path)
             parity[f"{name}_parity_mel01"] = _parity(generator, path, config, name)
         bank = make_filterbank(config.audio, config.mel)
-        np.save(build / "mel_filterbank.npy", np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
+        np.save(build / FILTERBANK, np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
         write_dsp(build, config, formats)
         # The recordings' paths stay at home, as does what led to these settings.
         public = config.model_copy(update={
             "data": _without_paths(config.data), "tune": TuneConfig(),
         })
-        (build / "config.yaml").write_text(dump_config(public), encoding="utf-8")
-        _save_weights(generator, build / "generator.weights.h5")
+        (build / SETTINGS).write_text(dump_config(public), encoding="utf-8")
+        _save_weights(generator, build / GENERATOR_WEIGHTS)
         judged = read_variables(run_dir / BEST, "discriminator.")
         if judged:
             discriminator = build_discriminator(config)
             assign(discriminator.variables, judged.values(), run_dir)
-            _save_weights(discriminator, build / "discriminator.weights.h5")
+            _save_weights(discriminator, build / DISCRIMINATOR_WEIGHTS)
         frame_rate = config.audio.sample_rate / config.mel.hop_length
         if config.generator.frames:  # windows overlap: a frame is computed in several
             frame_rate *= config.generator.frames / geometry["time_stride"]
@@ -128,7 +131,7 @@ def export(
             **(notes or {}),
         }
         (build / CARD).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
-        (build / "model_card.md").write_text(_card_text(card), encoding="utf-8")
+        (build / CARD_TEXT).write_text(_card_text(card), encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         build.rename(out)

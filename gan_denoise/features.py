@@ -22,17 +22,18 @@ import numpy as np
 
 from gan_denoise import audio
 from gan_denoise.config import dump_config, with_settings
+from gan_denoise.config.artifacts import SETTINGS
+from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
 from gan_denoise.labels import speakers_of
 from gan_denoise.layouts import read_layout
 from gan_denoise.mel import Mel
 from gan_denoise.pairs import Pair, hold_out, match_folders, notes_beside, split_by_speaker
-from gan_denoise.settings import Config, DataConfig
 from gan_denoise.spectrograms import add_noise, draw_snr
 
 FORMAT = 1  # of index.json
-INDEX, SETTINGS = "index.json", "config.yaml"
+INDEX = "index.json"
 SPLITS = ("train", "validation", "test")  # folders
 SHORTEST = 0.5  # of a clip: what is left of a recording below this is no clip of its own
 

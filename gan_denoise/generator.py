@@ -18,8 +18,8 @@ import keras
 from keras import layers
 
 from gan_denoise.config import ConfigError
+from gan_denoise.config.schema import Config, GeneratorConfig
 from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
-from gan_denoise.settings import Config, GeneratorConfig
 from gan_denoise.windows import window_hop
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+from gan_denoise.config.schema import InversionConfig
 from gan_denoise.mel import Mel
-from gan_denoise.settings import InversionConfig
 
 
 def invert(

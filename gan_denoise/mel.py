@@ -17,7 +17,7 @@ from scipy import fft
 from scipy.sparse import csr_array
 
 from gan_denoise.config import ConfigError
-from gan_denoise.settings import AudioConfig, InversionConfig, MelConfig
+from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
 
 BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
 

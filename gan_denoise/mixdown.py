@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio import peak
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import Corpus, build_corpus
 from gan_denoise.crops import TRIES, NoiseCrops, SpeechCrops
 from gan_denoise.filters import RandomFilter, reverberate
 from gan_denoise.mixing import MixError, Noises, energy, snr_gain
-from gan_denoise.settings import DataConfig
 from gan_denoise.writer import write
 
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold

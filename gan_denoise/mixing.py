@@ -12,12 +12,12 @@ import math
 import numpy as np
 
 from gan_denoise.audio import peak
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import Corpus
 from gan_denoise.crops import NoiseCrops, SpeechCrops
 from gan_denoise.filters import RandomFilter, reverberate
-from gan_denoise.settings import DataConfig
 
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 

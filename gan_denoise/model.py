@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
+from gan_denoise.config.artifacts import FILTERBANK, INFERENCE_PARTS, LATEST, NETWORK, SETTINGS
+from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.mel import Mel
-from gan_denoise.settings import Config
 from gan_denoise.windows import windowed
 
 DEFAULT_MODEL = "hush"
-PARTS = ("model.onnx", "config.yaml", "mel_filterbank.npy")
 
 
 class ModelError(GanDenoiseError):
@@ -58,7 +58,7 @@ class Model:
         onnxruntime = load_onnxruntime()
         folder = find_model(name)
         try:
-            config = load_config(folder / "config.yaml")
+            config = load_config(folder / SETTINGS)
         except ConfigError as error:
             raise ModelError(str(error)) from error
         options = onnxruntime.SessionOptions()
@@ -69,19 +69,19 @@ class Model:
         options.log_severity_level = FATAL  # its errors are raised
         digest = hashlib.blake2b(digest_size=16)
         try:
-            network = (folder / "model.onnx").read_bytes()
+            network = (folder / NETWORK).read_bytes()
             session = onnxruntime.InferenceSession(
                 network, options, providers=["CPUExecutionProvider"]
             )
-            mel = Mel(config.audio, config.mel, np.load(folder / "mel_filterbank.npy"))
+            mel = Mel(config.audio, config.mel, np.load(folder / FILTERBANK))
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error
-        for part in PARTS:
+        for part in INFERENCE_PARTS:
             digest.update((folder / part).read_bytes())
         geometry = session.get_modelmeta().custom_metadata_map
         missing = {"receptive_field", "time_stride"} - set(geometry)
         if missing:
-            raise ModelError(f"{folder}: model.onnx does not say its "
+            raise ModelError(f"{folder}: {NETWORK} does not say its "
                              f"{', '.join(sorted(missing))}; export the model again")
         return cls(folder, config, mel, int(geometry["receptive_field"]),
                    int(geometry["time_stride"]), config.generator.frames, digest.hexdigest(),
@@ -116,10 +116,10 @@ def find_model(model: str | Path) -> Path:
         folder = shipped
     if not folder.is_dir():
         names = ", ".join(sorted(path.parent.name for path in
-                                 checkpoint_folder().glob("*/model.onnx"))) or "none"
+                                 checkpoint_folder().glob(f"*/{NETWORK}"))) or "none"
         raise ModelError(f"{model}: no such model folder; shipped models: {names}")
-    missing = [part for part in PARTS if not (folder / part).is_file()]
-    if missing and (folder / "latest.npz").is_file():
+    missing = [part for part in INFERENCE_PARTS if not (folder / part).is_file()]
+    if missing and (folder / LATEST).is_file():
         raise ModelError(f"{folder}: is a training run; first gan-denoise export {folder} -o MODEL")
     if missing:
         raise ModelError(f"{folder}: {', '.join(missing)} missing; export the model again")

@@ -12,8 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gan_denoise.config.schema import Config
 from gan_denoise.metrics.baselines import BEST_GAIN
-from gan_denoise.settings import Config
 
 STEPS = 50  # in a row that a generator looks dead before it is called dead
 LEAST_GRADIENT = 1e-6  # norm; in dying runs it falls below within 10 steps, healthy ones: > 1e-4

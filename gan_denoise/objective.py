@@ -8,8 +8,8 @@ from typing import Any
 from keras import ops
 
 from gan_denoise import losses
+from gan_denoise.config.schema import Config
 from gan_denoise.mel import GraphMel
-from gan_denoise.settings import Config
 
 
 class Objective:

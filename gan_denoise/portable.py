@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.config import ConfigError
+from gan_denoise.config.artifacts import DSP, FILTERBANK, NETWORK
+from gan_denoise.config.schema import Config
 from gan_denoise.core.native_libraries import load_onnxruntime
-from gan_denoise.settings import Config
 
-DSP = "dsp.json"
 NPY_HEADER = 128  # bytes before the data of a two-dimensional .npy: NumPy pads to multiples of 64
 Run = Callable[[np.ndarray], np.ndarray]  # noisy_mel -> estimate_mel
 
@@ -122,7 +122,7 @@ def open_saved_model(path: Path) -> Run:
 
 FORMATS = {
     "onnx": Format(
-        "ONNX", "model.onnx", open_onnx,
+        "ONNX", NETWORK, open_onnx,
         "ONNX Runtime: run(['estimate_mel'], {'noisy_mel': x}); no shape has to be set before",
     ),
     "litert": Format(
@@ -211,7 +211,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
                        "exp(-2 pi i k n / n_fft), 0 <= k < bins; no scaling",
         },
         "mel": {
-            "file": "mel_filterbank.npy",
+            "file": FILTERBANK,
             "shape": [mel.n_mels, bins], "dtype": "float32", "byte_order": "little",
             "offset_bytes": NPY_HEADER,
             "layout": "row-major, a band after the other; without an .npy reader skip "

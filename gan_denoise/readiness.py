@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gan_denoise import metrics
+from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics.perceptual import PESQ_RATES
-from gan_denoise.settings import Config
 from gan_denoise.tracking import check_tracker
 
 

@@ -19,17 +19,16 @@ import numpy as np
 
 from gan_denoise import terminal
 from gan_denoise.checkpoint import (
-    BEST,
-    LATEST,
-    SETTINGS,
     CheckpointError,
     can_resume,
     load_state,
     read_progress,
     save_state,
-    settings_of,
 )
 from gan_denoise.config import dump_config
+from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import (
     write_atomically,
 )
@@ -38,7 +37,6 @@ from gan_denoise.dataset import Material, batches, load_material
 from gan_denoise.generator import build_generator
 from gan_denoise.monitor import Finding, Monitor, beats_trivial, summary
 from gan_denoise.readiness import check_readiness
-from gan_denoise.settings import Config
 from gan_denoise.tracking import ConsoleReport, open_trackers, set_aside
 from gan_denoise.trainer import Trainer, set_up
 from gan_denoise.weights import load_weights

@@ -15,6 +15,8 @@ from typing import Any
 
 from gan_denoise.audio import read_mono
 from gan_denoise.config import load_config
+from gan_denoise.config.artifacts import SETTINGS
+from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer
@@ -26,14 +28,13 @@ from gan_denoise.feature_scores import (
     made_up_examples,
     stored_examples,
 )
-from gan_denoise.features import SETTINGS, FeatureFolder, write_features
+from gan_denoise.features import FeatureFolder, write_features
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
 from gan_denoise.report import mel_picture, spectrogram_figure
 from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
-from gan_denoise.settings import Config, DataConfig
 
 TEST_SNR = 2.5  # dB, of the made-up spectrograms
 TEST_SNRS = (-5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)

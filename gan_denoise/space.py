@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_denoise.config import ConfigError, flatten, nearest_key, with_settings
+from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.settings import Config
 
 COMBINATIONS = 64  # of the other settings that a refused value is tried with
 _INTERVAL = ("low", "high", "step", "log")

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.settings import DataConfig
 
 TOP_HZ = 8000.0  # of the highest band
 RIDGE = 0.8  # width of a harmonic, in bands of 128

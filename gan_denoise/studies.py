@@ -171,7 +171,8 @@ def features(
     """
     require_training("features")
     from gan_denoise.config import load_config
-    from gan_denoise.features import SETTINGS, FeatureFolder, write_features
+    from gan_denoise.config.artifacts import SETTINGS
+    from gan_denoise.features import FeatureFolder, write_features
 
     with FileBar("recordings") as bar:
         made = write_features(load_config(config, settings or ()), out, bar)
@@ -198,8 +199,8 @@ def tune(
     """Search settings: many short runs, those that lag behind stopped early (Optuna)."""
     require_training("tune")
     require_utf8(study)
-    from gan_denoise.checkpoint import finetune_config
     from gan_denoise.config import load_config
+    from gan_denoise.config.saved import finetune_config
     from gan_denoise.enhance import find_model
     from gan_denoise.tuning import tune as search
 

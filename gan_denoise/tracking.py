@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.settings import Config
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
 RUN_ID = "wandb/run-id.txt"  # in a run directory

@@ -16,6 +16,7 @@ import tensorflow as tf
 from gan_denoise import metrics
 from gan_denoise.adversary import Adversary, Mels, make_adversary
 from gan_denoise.checkpoint import Progress
+from gan_denoise.config.schema import Config, TrainingConfig
 from gan_denoise.dataset import Material
 from gan_denoise.generator import build_generator
 from gan_denoise.inversion import band_gain
@@ -23,7 +24,6 @@ from gan_denoise.mel import GraphMel, Mel
 from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
 from gan_denoise.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.objective import Objective
-from gan_denoise.settings import Config, TrainingConfig
 from gan_denoise.update import make_optimizer, snapshot, update
 from gan_denoise.windows import windowed
 

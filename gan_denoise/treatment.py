@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from gan_denoise.settings import NonNegative, Section, Unit
+from gan_denoise.config.schema import NonNegative, Section, Unit
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Recognisers are trained on noise and stumble over what a denoiser leaves: a light hand.

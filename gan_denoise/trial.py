@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise import terminal
+from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import end_with_the_parent
 from gan_denoise.dataset import Material
-from gan_denoise.settings import Config
 
 
 class _Stopped(Exception):

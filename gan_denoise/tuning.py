@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import terminal
-from gan_denoise.checkpoint import SETTINGS, settings_of
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
+from gan_denoise.config.artifacts import SETTINGS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config, TuneConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.dataset import Material, load_material
 from gan_denoise.outcome import Outcome, importances, read_outcome
 from gan_denoise.readiness import check_readiness, require_pesq
-from gan_denoise.settings import Config, TuneConfig
 from gan_denoise.space import Space, SpaceError
 from gan_denoise.trial import Job, ctrl_c_later, death, launch
 from gan_denoise.writer import lock

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gan_denoise.settings import TrainingConfig
+from gan_denoise.config.schema import TrainingConfig
 
 
 def make_optimizer(

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from gan_denoise.checkpoint import BEST, CheckpointError, read_variables, settings_of
+from gan_denoise.checkpoint import CheckpointError, read_variables
+from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
+from gan_denoise.config.saved import settings_of
 from gan_denoise.trainer import Trainer
 
 
@@ -41,15 +43,15 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
         judge = bool(judged)
         if judge:
             assign(trainer.discriminator.variables, judged.values(), source)
-    elif (source / "generator.weights.h5").is_file():
-        _load(trainer.generator, source / "generator.weights.h5")
-        judged = source / "discriminator.weights.h5"
+    elif (source / GENERATOR_WEIGHTS).is_file():
+        _load(trainer.generator, source / GENERATOR_WEIGHTS)
+        judged = source / DISCRIMINATOR_WEIGHTS
         judge = judge and judged.is_file()
         if judge:
             _load(trainer.discriminator, judged)
     else:
         raise CheckpointError(
-            f"{source}: holds neither {BEST} of a run nor generator.weights.h5 of a model"
+            f"{source}: holds neither {BEST} of a run nor {GENERATOR_WEIGHTS} of a model"
         )
     trainer.ema.set_weights(trainer.generator.get_weights())
     return judge

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.config.schema import InversionConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.enhance import Enhancer, FileResult, ModelError
 from gan_denoise.journal import Journal, digest_of, to_json
-from gan_denoise.settings import InversionConfig
 from gan_denoise.treatment import Treatment
 
 

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from gan_denoise import synthetic
-from gan_denoise.checkpoint import BEST, LATEST, SETTINGS, save_state
+from gan_denoise.checkpoint import save_state
 from gan_denoise.config import dump_config, make_config
+from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
+from gan_denoise.config.schema import Config
 from gan_denoise.dataset import Material
-from gan_denoise.settings import Config
 from gan_denoise.writer import write
 
 RATE = 16000  # Hz

@@ -11,20 +11,17 @@ import pytest
 from conftest import tiny_config
 
 from gan_denoise.checkpoint import (
-    BEST,
-    LATEST,
-    SETTINGS,
     CheckpointError,
     Progress,
     can_resume,
-    finetune_config,
     load_state,
     read_progress,
     read_variables,
     save_state,
-    settings_of,
 )
 from gan_denoise.config import ConfigError, dump_config
+from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
+from gan_denoise.config.saved import finetune_config, settings_of
 from gan_denoise.core.atomic_files import (
     check_writable,
     write_atomically,
@@ -261,10 +258,10 @@ def test_a_run_of_the_other_kind_or_with_other_settings_is_refused(tmp_path):
 
 
 def test_settings_are_read_from_runs_and_models_alone(tmp_path):
-    with pytest.raises(CheckpointError, match="neither a run nor a model"):
+    with pytest.raises(ConfigError, match="neither a run nor a model"):
         settings_of(tmp_path)
     (tmp_path / SETTINGS).write_text("training:\n  stepz: 1\n")
-    with pytest.raises(CheckpointError, match=r"training\.stepz"):
+    with pytest.raises(ConfigError, match=r"training\.stepz"):
         settings_of(tmp_path)
     write_run(tmp_path, tiny_config())
     assert settings_of(tmp_path) == tiny_config()

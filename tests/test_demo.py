@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from gan_denoise import cli, config, demo
-from gan_denoise.checkpoint import LATEST, read_progress, settings_of
+from gan_denoise.checkpoint import read_progress
+from gan_denoise.config.artifacts import LATEST
+from gan_denoise.config.saved import settings_of
 from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.scores import Evaluation, Row

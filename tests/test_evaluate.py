@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from gan_denoise import audio, evaluate, material, metrics, oracle, trivial
+from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.evaluate import EvaluationError
 from gan_denoise.mel import Mel
 from gan_denoise.metrics import perceptual, signal_files, waveform
 from gan_denoise.pairs import Pair
 from gan_denoise.scores import read_scores
-from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.synthetic import voice
 from gan_denoise.writer import write
 

@@ -11,10 +11,13 @@ import pytest
 from conftest import shake, tiny_config, tiny_material, tiny_run
 
 from gan_denoise import export as exporting
-from gan_denoise.checkpoint import BEST, CheckpointError, settings_of
+from gan_denoise.checkpoint import CheckpointError
+from gan_denoise.config import ConfigError
+from gan_denoise.config.artifacts import BEST
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import DataConfig, TuneConfig
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, receptive_field, time_stride
-from gan_denoise.settings import DataConfig, TuneConfig
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 
@@ -180,7 +183,7 @@ def test_an_export_that_fails_keeps_the_older_model(run_dir, tmp_path, quickly):
 
 
 def test_a_run_without_a_best_state_is_refused(run_dir, tmp_path, quickly):
-    with pytest.raises(CheckpointError, match="neither a run nor a model"):
+    with pytest.raises(ConfigError, match="neither a run nor a model"):
         export(tmp_path / "nothing", tmp_path / "model")
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "config.yaml").write_bytes((run_dir / "config.yaml").read_bytes())

@@ -114,7 +114,7 @@ def test_chunks_with_context_equal_the_whole(built):
 
 
 def test_the_default_generator_sees_some_seconds_to_each_side():
-    from gan_denoise.settings import Config
+    from gan_denoise.config.schema import Config
 
     seconds = receptive_field(Config()) * 128 / 16000
     assert 1.5 < seconds < 4

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise import synthetic
+from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.inversion import band_gain
 from gan_denoise.mel import GraphMel, Mel, analysis_window, make_filterbank, spread_matrix
-from gan_denoise.settings import AudioConfig, Config, InversionConfig, MelConfig
 
 RATE = 16000
 # n_fft, win_length, hop_length

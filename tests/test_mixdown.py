@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from gan_denoise.audio import read_mono
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.mixdown import mix_at_snr, write_pairs
 from gan_denoise.mixing import MixError, snr_gain
-from gan_denoise.settings import DataConfig
 
 RATE = 16000
 

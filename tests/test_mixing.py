@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
 from gan_denoise.corpus import FULL_SCALE, Corpus
 from gan_denoise.crops import SpeechCrops
 from gan_denoise.mixing import Mixer
-from gan_denoise.settings import DataConfig
 
 RATE = 16000
 PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}

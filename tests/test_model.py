@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from gan_denoise.model import PARTS, Model, ModelError
+from gan_denoise.config.artifacts import INFERENCE_PARTS
+from gan_denoise.model import Model, ModelError
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_batch_is_each_by_itself(tiny_model):
         np.testing.assert_allclose(model.estimate(one), estimate, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", INFERENCE_PARTS)
 def test_a_missing_part_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(ModelError, match=f"{name} missing"):

@@ -15,9 +15,10 @@ import soundfile
 from conftest import RATE, shake, tiny_config, tiny_run
 
 from gan_denoise import export as exporting
-from gan_denoise import portable, synthetic
+from gan_denoise import synthetic
 from gan_denoise.checkpoint import CheckpointError
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
+from gan_denoise.config.artifacts import DSP
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, build_generator, receptive_field, time_stride
@@ -162,7 +163,7 @@ def test_the_filterbank_is_where_the_description_says_without_an_npy_reader(n_me
 def test_the_shipped_models_are_described():
     for folder in checkpoint_folder().glob("*/"):
         if (folder / "model.onnx").is_file():
-            dsp = json.loads((folder / portable.DSP).read_text(encoding="utf-8"))
+            dsp = json.loads((folder / DSP).read_text(encoding="utf-8"))
             assert dsp == describe_dsp(load_config(folder / "config.yaml"))
 
 

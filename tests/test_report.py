@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from gan_denoise import report
+from gan_denoise.config.schema import Config, MelConfig
 from gan_denoise.mel import Mel
-from gan_denoise.settings import Config, MelConfig
 from gan_denoise.synthetic import voice
 
 RATE = 16000

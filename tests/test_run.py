@@ -18,19 +18,13 @@ from conftest import RATE, kill, shake, stillborn, tiny_config, tiny_material, t
 from rich.console import Console
 
 from gan_denoise import metrics, monitor, run
-from gan_denoise.checkpoint import (
-    BEST,
-    LATEST,
-    SETTINGS,
-    CheckpointError,
-    read_progress,
-    read_variables,
-    settings_of,
-)
+from gan_denoise.checkpoint import CheckpointError, read_progress, read_variables
 from gan_denoise.config import ConfigError, dump_config
+from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.export import export
 from gan_denoise.run import TrainingError
-from gan_denoise.settings import Config, DataConfig
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gan_denoise.config.schema import DataConfig
 from gan_denoise.metrics import snr_mel
-from gan_denoise.settings import DataConfig
 from gan_denoise.spectrograms import SpectrogramSource, add_noise, spectrogram
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gan_denoise import run
 from gan_denoise.config import check_resume, make_config
-from gan_denoise.settings import Config
+from gan_denoise.config.schema import Config
 from gan_denoise.tracking import (
     RUN_ID,
     ConsoleReport,

@@ -425,7 +425,8 @@ def test_mistakes_write_nothing(tmp_path):
 # ---- The real thing ----------------------------------------------------------------------------
 def test_real_runs_are_trials_and_the_best_trains_on(tmp_path):
     from gan_denoise import run
-    from gan_denoise.checkpoint import LATEST, read_progress
+    from gan_denoise.checkpoint import read_progress
+    from gan_denoise.config.artifacts import LATEST
 
     small = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
     config = tiny_config(

@@ -21,7 +21,7 @@ from gan_denoise.config import (
     make_config,
     with_settings,
 )
-from gan_denoise.settings import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config
+from gan_denoise.config.schema import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
                  for path in config_folder().rglob("*.yaml"))

@@ -23,8 +23,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.settings import (
+from gan_denoise.config.schema import (
     FORMAT_VERSION,
     FREE_ON_RESUME,
     PATH_SETTINGS,
@@ -32,6 +31,7 @@ from gan_denoise.settings import (
     Config,
     TuneConfig,
 )
+from gan_denoise.core.errors import GanDenoiseError
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML

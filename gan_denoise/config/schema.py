@@ -1,6 +1,6 @@
 """All settings and what they may be: frozen, strict, each with its unit.
 
-`configs/base.yaml` says why each is what it is; `config` reads them from files.
+`configs/base.yaml` says why each is what it is; `loader` reads them from files.
 """
 
 from __future__ import annotations

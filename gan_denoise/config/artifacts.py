@@ -1,0 +1,15 @@
+"""The names of the files in run directories and model folders, each said once."""
+
+from __future__ import annotations
+
+SETTINGS = "config.yaml"  # in both
+# A run directory.
+LATEST, BEST = "latest.npz", "best.npz"
+# A model folder.
+NETWORK = "model.onnx"
+FILTERBANK = "mel_filterbank.npy"
+DSP = "dsp.json"
+CARD, CARD_TEXT = "model_card.json", "model_card.md"
+GENERATOR_WEIGHTS = "generator.weights.h5"
+DISCRIMINATOR_WEIGHTS = "discriminator.weights.h5"
+INFERENCE_PARTS = (NETWORK, SETTINGS, FILTERBANK)  # what denoising needs
