@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import audio
+from gan_denoise.audio.writer import Writer, write
 from gan_denoise.core.machine import machine
 from gan_denoise.enhance import BLOCK_SECONDS, Enhancer
-from gan_denoise.writer import Writer, write
 
 LONG_RATE, LONG_CHANNELS = 48000, 2  # of the recording that memory is measured on
 

@@ -178,7 +178,7 @@ def denoise(
         enhancer = enhancer.with_inversion(inversion.value)
     enhancer = enhancer.with_treatment(treatment)
     if any(piped):
-        from gan_denoise.pipe import enhance_pipe
+        from gan_denoise.inference.pipe import enhance_pipe
 
         done = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer)
         for line in done.notices:

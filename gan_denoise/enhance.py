@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.chunks import PART_SECONDS, Chunks
-from gan_denoise.config.schema import Config, InversionConfig
-from gan_denoise.containers import (
+from gan_denoise.audio.containers import (
     check_container,
     output_bit_rate,
     output_container,
     output_rate,
 )
+from gan_denoise.audio.metadata import lost_metadata
+from gan_denoise.audio.writer import Writer
+from gan_denoise.chunks import PART_SECONDS, Chunks
+from gan_denoise.config.schema import Config, InversionConfig
 from gan_denoise.core.processes import cores
 from gan_denoise.levels import Levels
 from gan_denoise.mel import Mel
 from gan_denoise.model import DEFAULT_MODEL, Model, ModelError, find_model
 from gan_denoise.stream import LOUDEST, Stream, TooLoud
-from gan_denoise.tags import lost_metadata
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
     from gan_denoise.folder import Tally

@@ -27,6 +27,7 @@ import numpy as np
 
 from gan_denoise import metrics
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import Writer
 from gan_denoise.chunks import PART_SECONDS
 from gan_denoise.core.atomic_files import check_writable
 from gan_denoise.core.errors import GanDenoiseError
@@ -37,7 +38,6 @@ from gan_denoise.metrics.perceptual import PESQ_SECONDS
 from gan_denoise.metrics.signal_files import Signal, blocks, resampled, store
 from gan_denoise.oracle import mel_frames, network_frames, oracle_parts, parts
 from gan_denoise.scores import RESAMPLER, Evaluation, Row, render, save
-from gan_denoise.writer import Writer
 
 if TYPE_CHECKING:
     from gan_denoise.config.schema import InversionConfig

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.reader import described
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.crew import Worker, spread
 from gan_denoise.enhance import Enhancer, FileResult
 from gan_denoise.journal import Journal, digest_of, digest_of_file, to_json
 from gan_denoise.plan import Item, Plan, plan
-from gan_denoise.reader import described
 from gan_denoise.worker import Order, figures_of, perform
 
 WORTH_SECONDS = 120.0  # of audio; for less, processes take longer to start than they save

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.writer import lock, remove_parts
+from gan_denoise.audio.writer import lock, remove_parts
 
 NAME = ".gan-denoise-journal.jsonl"
 FOREIGN_SECONDS = 3600.0  # without a write: a left-over, though its lock may not reach this machine

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
+from gan_denoise.audio.samples import cancels
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.metrics.signal_files import BLOCK, Signal, blocks, resampled, store
-from gan_denoise.samples import cancels
 from gan_denoise.stream import LOUDEST
 
 # Two lengths that differ by no more than both of these are one length, and an encoder's padding:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_denoise.audio import AudioError, AudioInfo, is_audio_suffix, probe, search
-from gan_denoise.containers import (
+from gan_denoise.audio.containers import (
     CONTAINERS,
     FORMATS,
     check_container,

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_denoise.audio.writer import write
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
-from gan_denoise.writer import write
 
 SIZES = ((3.0, 10.0), (3.0, 8.0), (2.4, 4.0))  # metres
 WALL, APART = 0.5, 0.7  # metres that voice and microphone keep from walls, and from each other

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gan_denoise.audio.samples import cancels, energy, peak
 from gan_denoise.chunks import Chunks, Removed
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.samples import cancels, energy, peak
 
 BLOCK = 2**16  # samples taken and given at once, so that nothing long is held twice
 LOUDEST = 8.0  # peak, +18 dBFS; from +24 dBFS on the mel's ceiling would be reached, and noticed

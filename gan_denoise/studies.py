@@ -73,9 +73,9 @@ def explore(
     goes on. To be told what is wrong with a folder, use check.
     """
     require("explore", "librosa", "matplotlib")
+    from gan_denoise.audio.reader import described
     from gan_denoise.core.atomic_files import check_writable
     from gan_denoise.explore import make_page
-    from gan_denoise.reader import described
     from gan_denoise.survey import save_csv, survey
 
     for path, suffixes in ((out, (".html", ".htm")), (csv, (".csv",))):

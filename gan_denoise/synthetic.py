@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy import fft
 
-from gan_denoise.writer import write
+from gan_denoise.audio.writer import write
 
 FRAME_SECONDS = 0.005  # of the control tracks
 PEAK = 0.5  # of all that is made

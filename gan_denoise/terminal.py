@@ -170,7 +170,7 @@ class AudioBar:
         self._progress.__exit__(*error)
 
     def __call__(self, tally: Tally) -> None:
-        from gan_denoise.reader import described
+        from gan_denoise.audio.reader import described
 
         self.speed, self.passed_over = tally.speed, tally.passed_over
         result = tally.result

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import terminal
+from gan_denoise.audio.writer import lock
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.saved import settings_of
@@ -34,7 +35,6 @@ from gan_denoise.outcome import Outcome, importances, read_outcome
 from gan_denoise.readiness import check_readiness, require_pesq
 from gan_denoise.space import Space, SpaceError
 from gan_denoise.trial import Job, ctrl_c_later, death, launch
-from gan_denoise.writer import lock
 
 DATABASE, TRIALS = "study.db", "trials"
 NAME = "tune"  # of the study in its database

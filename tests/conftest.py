@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from gan_denoise import synthetic
+from gan_denoise.audio.writer import write
 from gan_denoise.checkpoint import save_state
 from gan_denoise.config import dump_config, make_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.schema import Config
 from gan_denoise.dataset import Material
-from gan_denoise.writer import write
 
 RATE = 16000  # Hz
 CROP = 4096  # samples of a tiny training crop

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from gan_denoise import faults
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import write
 from gan_denoise.check import examine
 from gan_denoise.findings import Report
 from gan_denoise.pairs import PairError
-from gan_denoise.writer import write
 
 RATE = 16000  # Hz
 

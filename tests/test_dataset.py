@@ -10,11 +10,11 @@ from conftest import RATE, TinySource, tiny_config
 
 from gan_denoise import synthetic
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError
 from gan_denoise.corpus import build_corpus
 from gan_denoise.dataset import PairSource, batches, load_material
 from gan_denoise.pairs import PairError
-from gan_denoise.writer import write
 
 TONES = {"low": 400, "mid": 800, "high": 1600, "top": 3200}  # Hz, of a speaker each
 FOLDERS = ("speech", "noise", "noisy", "clean", "pairs", "valid_speech", "valid_noise",

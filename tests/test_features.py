@@ -10,6 +10,7 @@ import pytest
 from conftest import RATE, tiny_config
 
 from gan_denoise import audio, synthetic
+from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError, load_config
 from gan_denoise.dataset import load_material
 from gan_denoise.features import FeatureError, FeatureFolder, write_features
@@ -17,7 +18,6 @@ from gan_denoise.mel import Mel
 from gan_denoise.metrics import snr_mel
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.run import train
-from gan_denoise.writer import write
 
 MFCC = {"n_mfcc": 4}
 CROP = {"steps": 3, "crop_seconds": 20 * 64 / RATE}

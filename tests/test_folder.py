@@ -21,11 +21,11 @@ from conftest import RATE
 
 from gan_denoise import audio, folder, plan
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import write
 from gan_denoise.crew import Worker
 from gan_denoise.enhance import Enhancer, ModelError
 from gan_denoise.journal import NAME
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import write
 
 COUNT = 200  # tiny files of the runs that are killed
 

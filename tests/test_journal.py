@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from gan_denoise import writer
+from gan_denoise.audio import writer
+from gan_denoise.audio.writer import Writer, remove_parts
 from gan_denoise.journal import Journal, digest_of, digest_of_file
-from gan_denoise.writer import Writer, remove_parts
 
 FIGURES = {"seconds": 1.5, "peak_in_db": None, "lost": ["iXML"]}
 
@@ -145,7 +145,7 @@ def test_digests_tell_content_and_settings_apart(tmp_path):
 def test_left_overs_go_and_what_is_written_now_stays(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; import numpy as np\n"
-        "from gan_denoise.journal import Journal; from gan_denoise.writer import Writer\n"
+        "from gan_denoise.journal import Journal; from gan_denoise.audio.writer import Writer\n"
         "target = Path(sys.argv[1]) / 'sub' / 'a.wav'\n"
         "Journal(Path(sys.argv[1])).begin([target])\n"
         "Writer(target, 16000, 1).write(np.zeros(1000, np.float32))\n"

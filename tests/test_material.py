@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from gan_denoise import audio, material, metrics
+from gan_denoise.audio.writer import write
 from gan_denoise.material import MaterialError, read_pair
 from gan_denoise.synthetic import voice
-from gan_denoise.writer import write
 
 RATE = 16000
 

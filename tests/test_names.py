@@ -16,12 +16,12 @@ from conftest import RATE
 from gan_denoise import cli, synthetic, terminal
 from gan_denoise.analysis import analyze
 from gan_denoise.analysis_page import write_analysis
+from gan_denoise.audio.writer import write
 from gan_denoise.core import text
 from gan_denoise.findings import Finding, Report, Summary
 from gan_denoise.page import Page, new_figure
 from gan_denoise.scores import Evaluation, Row, read_scores, save
 from gan_denoise.speakers import describe
-from gan_denoise.writer import write
 
 LATIN = "caf\udce9"  # a name of Latin-1 bytes, as Python has it
 RED = "\x1b[31mred"

@@ -17,14 +17,14 @@ import pytest
 import soundfile
 from conftest import RATE
 
-from gan_denoise import audio, ffmpeg
-from gan_denoise.audio import AudioError
+from gan_denoise import audio
+from gan_denoise.audio import AudioError, ffmpeg
+from gan_denoise.audio.reader import described
+from gan_denoise.audio.writer import write
 from gan_denoise.enhance import Enhancer
 from gan_denoise.plan import WRITTEN, plan
-from gan_denoise.reader import described
 from gan_denoise.stream import TooLoud
 from gan_denoise.treatment import Treatment
-from gan_denoise.writer import write
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_the_bit_rate_is_that_of_the_input_or_as_asked(enhancer, tmp_path, suffi
 
 
 def audio_writer(path, kind, bit_rate):
-    from gan_denoise.writer import Writer
+    from gan_denoise.audio.writer import Writer
 
     return Writer(path, 48000, 2, *kind, bit_rate=bit_rate)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gan_denoise import metrics
+from gan_denoise.audio.writer import write
 from gan_denoise.corpus import build_corpus
 from gan_denoise.evaluate import evaluate
 from gan_denoise.mixdown import write_pairs
@@ -19,7 +20,6 @@ from gan_denoise.speakers import (
     name_speakers,
     read_speakers,
 )
-from gan_denoise.writer import write
 
 # Of AudioMNIST's audioMNIST_meta.txt, with its own slips.
 META = {

@@ -12,8 +12,8 @@ from conftest import RATE
 
 from gan_denoise import acoustics, survey
 from gan_denoise.audio import AudioError, AudioInfo, probe, read
+from gan_denoise.audio.writer import write
 from gan_denoise.survey import SurveyError, excerpt, label_folders, save_csv
-from gan_denoise.writer import write
 
 pytest.importorskip("librosa")
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import RATE
 
 from gan_denoise import synthetic
+from gan_denoise.audio.writer import write
 from gan_denoise.core.native_libraries import stderr_kept_back
-from gan_denoise.writer import write
 
 GREETINGS = ("0000 00:00:", "absl::InitializeLog", ".cc:", "TensorFlow binary", "oneDNN", "CUDA",
              "WARNING", "tensorflow:")

@@ -12,8 +12,8 @@ import pytest
 from conftest import RATE
 
 from gan_denoise import Enhancer, synthetic
+from gan_denoise.audio.writer import write
 from gan_denoise.core.standard_streams import Output, lasting, reason
-from gan_denoise.writer import write
 
 LOST = ("error: standard output: {}; what was done is kept, what was to be printed is lost\n")
 FULL = LOST.format(os.strerror(errno.ENOSPC))

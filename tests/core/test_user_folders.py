@@ -14,9 +14,9 @@ import pytest
 from conftest import RATE
 
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import write
 from gan_denoise.core import user_folders
 from gan_denoise.corpus import build_corpus
-from gan_denoise.writer import write
 
 VARIABLES = ("GAN_DENOISE_CACHE", "XDG_CACHE_HOME", *user_folders.LIBRARIES)
 

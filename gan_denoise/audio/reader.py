@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from gan_denoise.audio.ffmpeg import MediaError
+from gan_denoise.audio.headers import Header, examine_header
+from gan_denoise.audio.media_reader import MediaReader
+from gan_denoise.audio.samples import resample, to_mono
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.ffmpeg import MediaError
-from gan_denoise.headers import Header, examine_header
-from gan_denoise.media_reader import MediaReader
-from gan_denoise.samples import resample, to_mono
 
 _SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"OggS", b"NIST",
                   b".snd", b"dns.", b"Crea", b"2BIT", b" paf", b"fap ")  # fmt: skip

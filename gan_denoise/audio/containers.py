@@ -14,9 +14,9 @@ from pathlib import Path
 
 import soundfile
 
-from gan_denoise.ffmpeg import MediaError
-from gan_denoise.media_writer import check_encoder, encoder_of
-from gan_denoise.reader import AudioError, AudioInfo, bit_rate
+from gan_denoise.audio.ffmpeg import MediaError
+from gan_denoise.audio.media_writer import check_encoder, encoder_of
+from gan_denoise.audio.reader import AudioError, AudioInfo, bit_rate
 
 # Suffix -> container and its usual encoding. `.opus` is unknown to libsndfile by name.
 CONTAINERS = {

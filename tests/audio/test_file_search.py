@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.writer import write
+from gan_denoise.audio.writer import write
 
 RATE = 16000  # Hz
 

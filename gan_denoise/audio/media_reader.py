@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.ffmpeg import MediaError, library, open_input, reasons
+from gan_denoise.audio.ffmpeg import MediaError, library, open_input, reasons
 
 # FFmpeg's name of a container that is read -> of the one that is written.
 _MUXERS = {"aac": "adts", "matroska,webm": "matroska", "mov,mp4,m4a,3gp,3g2,mj2": "mp4"}

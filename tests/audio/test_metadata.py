@@ -14,11 +14,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import ffmpeg, tags
-from gan_denoise.audio import probe
-from gan_denoise.containers import CONTAINERS
-from gan_denoise.tags import lost_metadata
-from gan_denoise.writer import Writer
+from gan_denoise.audio import ffmpeg, metadata, probe
+from gan_denoise.audio.containers import CONTAINERS
+from gan_denoise.audio.metadata import lost_metadata
+from gan_denoise.audio.writer import Writer
 
 RATE = 16000  # Hz
 TONE = 0.3 * np.sin(0.1 * np.arange(3200, dtype=np.float32))
@@ -317,12 +316,12 @@ def test_texts_of_libsndfile_survive(tmp_path: Path, format: tuple[str, str]) ->
 
 
 MADE: list[tuple[str, dict[str, str], Callable[[str, bytes], bytes]]] = [
-    (".wav", tags._INFO, lambda key, text: wav(info={key: text})),
-    (".aiff", tags._AIFF, lambda key, text: aiff(chunk(key.encode(), text, ">"))),
-    (".caf", tags._CAF, lambda key, text: caf({key: text.decode()})),
-    (".flac", tags._VORBIS, lambda key, text: flac(f"{key}={text.decode()}")),
-    (".ogg", tags._VORBIS, lambda key, text: ogg("VORBIS", f"{key}={text.decode()}")),
-    (".opus", tags._OPUS, lambda key, text: ogg("OPUS", f"{key}={text.decode()}")),
+    (".wav", metadata._INFO, lambda key, text: wav(info={key: text})),
+    (".aiff", metadata._AIFF, lambda key, text: aiff(chunk(key.encode(), text, ">"))),
+    (".caf", metadata._CAF, lambda key, text: caf({key: text.decode()})),
+    (".flac", metadata._VORBIS, lambda key, text: flac(f"{key}={text.decode()}")),
+    (".ogg", metadata._VORBIS, lambda key, text: ogg("VORBIS", f"{key}={text.decode()}")),
+    (".opus", metadata._OPUS, lambda key, text: ogg("OPUS", f"{key}={text.decode()}")),
 ]  # fmt: skip
 
 
@@ -394,7 +393,7 @@ def test_broken_bytes_never_raise(damaged: Path, name: str, data: st.DataObject)
     path = damaged / "broken"
     path.write_bytes(raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tags, "_fields", lambda path: ("", {}))  # libsndfile is not under test
+        patch.setattr(metadata, "_fields", lambda path: ("", {}))  # libsndfile is not under test
         check_names(lost_metadata(path))
 
 
@@ -413,13 +412,13 @@ def test_the_audio_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         file.seek(2**31, 1)
         file.write(chunk(b"cue ", bytes(28)))
     read = 0
-    take = tags._take
+    take = metadata._take
 
     def counted(file: io.BufferedReader, count: int) -> bytes:
         nonlocal read
         read += count
         return take(file, count)
 
-    monkeypatch.setattr(tags, "_take", counted)
+    monkeypatch.setattr(metadata, "_take", counted)
     assert lost_metadata(path) == ["cue points"]
     assert read < 1000

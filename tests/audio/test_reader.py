@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError, Reader
-from gan_denoise.containers import by_libsndfile
-from gan_denoise.writer import write
+from gan_denoise.audio.containers import by_libsndfile
+from gan_denoise.audio.writer import write
 
 RATE = 16000  # Hz
 LOUD = 0.3

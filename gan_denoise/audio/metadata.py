@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import soundfile
 
-from gan_denoise import ffmpeg
-from gan_denoise.reader import native_name
+from gan_denoise.audio import ffmpeg
+from gan_denoise.audio.reader import native_name
 
 _MOST_BYTES = 2**24  # of one block of tags, pictures included, held in memory
 

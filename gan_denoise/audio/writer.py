@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from gan_denoise import chunk_copy
-from gan_denoise.containers import (
+from gan_denoise.audio import wav_chunks
+from gan_denoise.audio.containers import (
     BITS,
     UNCLIPPED,
     by_libsndfile,
@@ -32,11 +32,11 @@ from gan_denoise.containers import (
     compression_level,
     resolve,
 )
-from gan_denoise.ffmpeg import MediaError
-from gan_denoise.media_writer import MediaWriter
-from gan_denoise.reader import AudioError, native_name
-from gan_denoise.samples import peak
-from gan_denoise.tags import text_fields
+from gan_denoise.audio.ffmpeg import MediaError
+from gan_denoise.audio.media_writer import MediaWriter
+from gan_denoise.audio.metadata import text_fields
+from gan_denoise.audio.reader import AudioError, native_name
+from gan_denoise.audio.samples import peak
 
 try:
     import fcntl
@@ -200,7 +200,7 @@ class Writer:
         self._verify()
         if self._source is not None and self._source.exists():
             if self._format in ("WAV", "WAVEX"):
-                chunk_copy.copy_chunks(self._source, self._part)
+                wav_chunks.copy_chunks(self._source, self._part)
             with contextlib.suppress(OSError):  # of another's file, on another's disk
                 shutil.copymode(self._source, self._part)
             if self._preserve_times:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.ffmpeg import (
+from gan_denoise.audio.ffmpeg import (
     MediaError,
     is_picture,
     kept_tags,

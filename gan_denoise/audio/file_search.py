@@ -1,7 +1,4 @@
-"""Audio files: find them, read them; what they are called and what their samples are.
-
-Arrays are `float32 [channels, samples]` with full scale at +-1.
-"""
+"""Audio files in folders, by their names; what looks like a recording and is none is told."""
 
 from __future__ import annotations
 
@@ -9,22 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gan_denoise.reader import (
-    AudioError,
-    AudioInfo,
-    Reader,
-    bit_rate,
-    blocks,
-    native_name,
-    probe,
-    read,
-    read_mono,
-)
-from gan_denoise.samples import peak, peak_dbfs, resample, to_mono
-
-__all__ = ["AUDIO_SUFFIXES", "AudioError", "AudioInfo", "Found", "Reader", "bit_rate", "blocks",
-           "find_audio", "native_name", "peak", "peak_dbfs", "probe", "read", "read_mono",
-           "resample", "search", "to_mono"]
+from gan_denoise.audio.reader import AudioError
 
 # What libsndfile reads and writes, and what FFmpeg does; lower case, matched in any case.
 AUDIO_SUFFIXES = (

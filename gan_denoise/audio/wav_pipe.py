@@ -9,19 +9,14 @@ import math
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from gan_denoise.headers import unknown_size
-from gan_denoise.reader import AudioError
-from gan_denoise.stream import TooLoud
-from gan_denoise.writer import quantise
-
-if TYPE_CHECKING:
-    from gan_denoise.enhance import Enhancer
+from gan_denoise.audio.headers import unknown_size
+from gan_denoise.audio.reader import AudioError
+from gan_denoise.audio.writer import quantise
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # WAVE_FORMAT_...
 _ENCODINGS = {  # libsndfile's subtype -> format tag, bytes of a sample
@@ -35,60 +30,6 @@ _OTHER_FILES = {b"fLaC": "FLAC", b"ID3": "MP3", b"OggS": "Ogg", b"FORM": "AIFF",
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # after the tag of an extensible format
 _UNKNOWN = 0xFFFFFFFF  # the size that ffmpeg writes on a pipe; ffmpeg, sox, libsndfile accept it
 _PIECE = 2**20  # bytes read at once: a header can claim any size
-
-
-@dataclass(frozen=True)
-class PipeResult:
-    """What became of a stream.
-
-    Attributes:
-        clipped: Samples that an integer encoding clipped.
-        cut_off: What is missing of what the header promised; empty where nothing is.
-        notices: Lines to show.
-    """
-
-    clipped: int
-    cut_off: str
-    notices: tuple[str, ...]
-
-
-def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> PipeResult:
-    """Clean a WAV stream into another of the same rate, encoding, speakers and length.
-
-    Samples come late, by a part of the recording and the model's look-ahead. A stream that ends
-    early is cleaned as far as it goes.
-
-    Raises:
-        AudioError: When the input is no WAV stream, is far above full scale, or holds no sample.
-        OSError: When the output cannot be written.
-    """
-    reader = PipeReader(source)
-    mono = enhancer.treatment.channels == "mono"
-    channels = 1 if mono else reader.channels
-    stream = enhancer.stream(reader.sample_rate, reader.channels)
-    writer = PipeWriter(target, reader.sample_rate, channels, reader.subtype, reader.frames,
-                        mask=None if mono and reader.channels > 1 else reader.mask)
-    try:
-        for block in reader.blocks(reader.sample_rate):
-            writer.write(stream.push(block))
-        writer.write(stream.finish())
-    except TooLoud as error:
-        raise AudioError(f"{reader.name}: {error}") from error
-    if not reader.done:
-        raise AudioError(f"{reader.name}: a header came and no samples; see what the program "
-                         "before the pipe says")
-    if not reader.cut_off:
-        writer.close()
-    notices = []
-    if reader.cut_off:
-        notices.append(f"{reader.name}: cut off: {reader.cut_off}; see what the program before the "
-                       "pipe says")
-    if stream.cancelled:
-        notices.append(f"{reader.name}: the channels cancel each other in their mean, which is "
-                       "near silence; leave out --channels mono")
-    if writer.clipped:
-        notices.append(f"{writer.clipped} samples clipped")
-    return PipeResult(writer.clipped, reader.cut_off, tuple(notices))
 
 
 class PipeReader:

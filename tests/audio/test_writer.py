@@ -14,8 +14,13 @@ import soundfile
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.containers import CONTAINERS, by_libsndfile, check_container, output_container
-from gan_denoise.writer import Writer, write
+from gan_denoise.audio.containers import (
+    CONTAINERS,
+    by_libsndfile,
+    check_container,
+    output_container,
+)
+from gan_denoise.audio.writer import Writer, write
 
 RATE = 16000  # Hz
 
@@ -200,7 +205,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Excep
 def test_a_really_refused_write(tmp_path: Path, suffix: str) -> None:
     code = (
         "import sys, numpy as np; from gan_denoise.audio import AudioError\n"
-        "from gan_denoise.writer import write\n"
+        "from gan_denoise.audio.writer import write\n"
         "noise = np.random.default_rng(0).uniform(-.5, .5, 300000).astype(np.float32)\n"
         "try: write(sys.argv[1], noise, 16000)\n"
         "except AudioError as error: print(error)"
