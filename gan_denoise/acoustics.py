@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage, signal
 
 from gan_denoise.audio import peak, resample
-from gan_denoise.levels import FRAME_SECONDS, QUIET, SILENCE_DB
+from gan_denoise.dsp.levels import FRAME_SECONDS, QUIET, SILENCE_DB
 
 # ITU-T P.56, method B.
 SMOOTH_SECONDS = 0.03  # of the envelope, twice

@@ -24,7 +24,7 @@ from gan_denoise.analysis import (
 from gan_denoise.conclusions import change, conclusions, span
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.metrics import METRICS
-from gan_denoise.page import Page, new_figure
+from gan_denoise.reports.html_page import Page, new_figure
 from gan_denoise.significance import CONFIDENCE, RESAMPLES
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_denoise.config.schema import InversionConfig
-from gan_denoise.inversion import band_gain, griffinlim, mel_to_magnitude, refine_phase
+from gan_denoise.dsp.inversion import band_gain, griffinlim, mel_to_magnitude, refine_phase
 from gan_denoise.model import Model
 from gan_denoise.treatment import Treatment
 

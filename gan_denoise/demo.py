@@ -17,7 +17,7 @@ from gan_denoise.metrics import METRICS, install_hint
 from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
-from gan_denoise.report import spectrogram_figure
+from gan_denoise.reports.spectrograms import spectrogram_figure
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
 

@@ -8,8 +8,8 @@ import numpy as np
 from keras import layers
 
 from gan_denoise.config.schema import Config
+from gan_denoise.dsp.mel import make_filterbank
 from gan_denoise.hearing import Disturbance, Verdict
-from gan_denoise.mel import make_filterbank
 
 
 def build_discriminator(config: Config) -> keras.Model:

@@ -28,8 +28,8 @@ from gan_denoise.audio.writer import Writer
 from gan_denoise.chunks import PART_SECONDS, Chunks
 from gan_denoise.config.schema import Config, InversionConfig
 from gan_denoise.core.processes import cores
-from gan_denoise.levels import Levels
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.levels import Levels
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.model import DEFAULT_MODEL, Model, ModelError, find_model
 from gan_denoise.stream import LOUDEST, Stream, TooLoud
 from gan_denoise.treatment import Treatment

@@ -13,9 +13,9 @@ from gan_denoise.acoustics import ROLLOFF, VOICED_FRAMES
 from gan_denoise.audio import read
 from gan_denoise.audio.reader import described
 from gan_denoise.config.schema import AudioConfig, MelConfig
-from gan_denoise.mel import Mel
-from gan_denoise.page import Page
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.plots import Measure
+from gan_denoise.reports.html_page import Page
 from gan_denoise.survey import PIECE_SECONDS, PIECES, Recording, Survey
 
 SHOWN_SECONDS = 10.0  # of a sample recording: drawn and heard

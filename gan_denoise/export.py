@@ -35,7 +35,7 @@ from gan_denoise.config.artifacts import (
 )
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import PATHS, Config, DataConfig, TuneConfig
-from gan_denoise.mel import make_filterbank
+from gan_denoise.dsp.mel import make_filterbank
 from gan_denoise.monitor import beats_trivial
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
 

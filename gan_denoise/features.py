@@ -26,9 +26,9 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.labels import speakers_of
 from gan_denoise.layouts import read_layout
-from gan_denoise.mel import Mel
 from gan_denoise.pairs import Pair, hold_out, match_folders, notes_beside, split_by_speaker
 from gan_denoise.spectrograms import add_noise, draw_snr
 

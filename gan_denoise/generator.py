@@ -19,8 +19,8 @@ from keras import layers
 
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import Config, GeneratorConfig
+from gan_denoise.dsp.overlap_add import window_hop
 from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
-from gan_denoise.windows import window_hop
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import keras
 from keras import layers, ops
 
-from gan_denoise.bounds import gain_decibels, lower_bound, sigmoid
+from gan_denoise.dsp.keras_bounds import gain_decibels, lower_bound, sigmoid
 
 
 @keras.saving.register_keras_serializable("gan_denoise")

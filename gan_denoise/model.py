@@ -14,8 +14,8 @@ from gan_denoise.config.artifacts import FILTERBANK, INFERENCE_PARTS, LATEST, NE
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
-from gan_denoise.mel import Mel
-from gan_denoise.windows import windowed
+from gan_denoise.dsp.mel import Mel
+from gan_denoise.dsp.overlap_add import windowed
 
 DEFAULT_MODEL = "hush"
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from gan_denoise import losses
 from gan_denoise.config.schema import Config
-from gan_denoise.mel import GraphMel
+from gan_denoise.dsp.keras_mel import KerasMel
 
 
 class Objective:
@@ -20,7 +20,7 @@ class Objective:
         mel: The transform in the graph.
     """
 
-    def __init__(self, config: Config, mel: GraphMel):
+    def __init__(self, config: Config, mel: KerasMel):
         self.weights, self.inversion, self.mel = config.losses, config.inversion, mel
         self.features = config.data.features is not None
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from gan_denoise.chunks import PART_SECONDS
 from gan_denoise.config.schema import InversionConfig
-from gan_denoise.inversion import invert
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.inversion import invert
+from gan_denoise.dsp.mel import Mel
 
 
 def oracle_parts(mel: Mel, clean: Any, noisy: Any, inversion: InversionConfig

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gan_denoise.config import dump_config
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.page import Page, new_figure
+from gan_denoise.reports.html_page import Page, new_figure
 from gan_denoise.space import Space, words
 
 if TYPE_CHECKING:

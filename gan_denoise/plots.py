@@ -14,14 +14,14 @@ import numpy as np
 
 from gan_denoise.acoustics import BAND_CENTRES, BAND_EDGES
 from gan_denoise.audio import resample
-from gan_denoise.page import new_figure
-from gan_denoise.report import mel_ticks
+from gan_denoise.reports.html_page import new_figure
+from gan_denoise.reports.spectrograms import mel_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gan_denoise.mel import Mel
+    from gan_denoise.dsp.mel import Mel
     from gan_denoise.survey import Recording, Survey
 
 # Okabe & Ito (2008): told apart by colour-blind eyes too; dark and light ones in turn.

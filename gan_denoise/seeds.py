@@ -31,7 +31,7 @@ from gan_denoise.feature_scores import (
 from gan_denoise.features import FeatureFolder, write_features
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.pairs import match_folders
-from gan_denoise.report import mel_picture, spectrogram_figure
+from gan_denoise.reports.spectrograms import mel_picture, spectrogram_figure
 from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation

@@ -180,7 +180,7 @@ class WeightsAndBiases:
 
 def _pictures(mels: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
     """Return a title and uint8 `[clips, height, frames, 3]`: the mels of a clip, stacked."""
-    from gan_denoise.report import mel_image
+    from gan_denoise.reports.spectrograms import mel_image
 
     pictures = [np.concatenate([mel_image(mel) for mel in clip], axis=0)
                 for clip in zip(*mels.values(), strict=True)]

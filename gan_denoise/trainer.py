@@ -18,14 +18,15 @@ from gan_denoise.adversary import Adversary, Mels, make_adversary
 from gan_denoise.checkpoint import Progress
 from gan_denoise.config.schema import Config, TrainingConfig
 from gan_denoise.dataset import Material
+from gan_denoise.dsp.inversion import band_gain
+from gan_denoise.dsp.keras_mel import KerasMel
+from gan_denoise.dsp.mel import Mel
+from gan_denoise.dsp.overlap_add import windowed
 from gan_denoise.generator import build_generator
-from gan_denoise.inversion import band_gain
-from gan_denoise.mel import GraphMel, Mel
 from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
 from gan_denoise.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.objective import Objective
 from gan_denoise.update import make_optimizer, snapshot, update
-from gan_denoise.windows import windowed
 
 PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
 
@@ -62,7 +63,7 @@ class Trainer:
     ):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
-        self.objective = Objective(config, GraphMel(self.mel))
+        self.objective = Objective(config, KerasMel(self.mel))
         self.generator = build_generator(config)
         self.ema = build_generator(config)
         self.ema.set_weights(self.generator.get_weights())

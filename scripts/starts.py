@@ -20,9 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from gan_denoise import bounds, metrics
+from gan_denoise import metrics
 from gan_denoise.config import load_config
 from gan_denoise.dataset import batches, load_material
+from gan_denoise.dsp import keras_bounds
 from gan_denoise.generator import build_generator
 from gan_denoise.monitor import GRADIENT, VARIATION, Monitor
 from gan_denoise.run import MAX_RESTARTS, RESTART_SEEDS
@@ -48,7 +49,7 @@ def main() -> None:
                         help="heads without a slope back out of saturation: see bounds.py")
     given = parser.parse_args()
     if given.true_gradient:
-        bounds.LEAST_SLOPE = bounds.LEAST_SLOPE_DB = 0.0
+        keras_bounds.LEAST_SLOPE = keras_bounds.LEAST_SLOPE_DB = 0.0
     name = given.name or " ".join([given.config, *(
         setting for setting in given.settings if not setting.startswith(("data.", "training.")))])
     starts = Starts(given.config, given.settings, given.steps)

@@ -14,8 +14,8 @@ from rich.console import Console
 from gan_denoise import audio, evaluate, material, metrics, oracle, trivial
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.evaluate import EvaluationError
-from gan_denoise.mel import Mel
 from gan_denoise.metrics import perceptual, signal_files, waveform
 from gan_denoise.pairs import Pair
 from gan_denoise.scores import read_scores

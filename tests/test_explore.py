@@ -13,8 +13,8 @@ from gan_denoise.acoustics import Sound
 from gan_denoise.audio import AudioInfo
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, MelConfig
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.explore import choose, make_page
-from gan_denoise.mel import Mel
 from gan_denoise.survey import Recording, Survey, survey
 
 pytest.importorskip("librosa")

@@ -13,8 +13,8 @@ from gan_denoise import audio, synthetic
 from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError, load_config
 from gan_denoise.dataset import load_material
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.features import FeatureError, FeatureFolder, write_features
-from gan_denoise.mel import Mel
 from gan_denoise.metrics import snr_mel
 from gan_denoise.mixdown import write_pairs
 from gan_denoise.run import train

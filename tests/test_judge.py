@@ -16,9 +16,9 @@ from gan_denoise import losses, metrics, run, synthetic
 from gan_denoise.checkpoint import Progress, load_state, save_state
 from gan_denoise.config import load_config
 from gan_denoise.discriminator import build_discriminator
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.hearing import Disturbance
 from gan_denoise.judge import Judge, Replay
-from gan_denoise.mel import Mel
 from gan_denoise.trainer import Trainer
 
 METRIC = {"kind": "metric", "scored_clips": 2, "replay_clips": 3, "replay_size": 5,

@@ -19,7 +19,7 @@ from gan_denoise.analysis_page import write_analysis
 from gan_denoise.audio.writer import write
 from gan_denoise.core import text
 from gan_denoise.findings import Finding, Report, Summary
-from gan_denoise.page import Page, new_figure
+from gan_denoise.reports.html_page import Page, new_figure
 from gan_denoise.scores import Evaluation, Row, read_scores, save
 from gan_denoise.speakers import describe
 

@@ -3,8 +3,8 @@ import pytest
 
 from gan_denoise import oracle
 from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
-from gan_denoise.inversion import invert
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.inversion import invert
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.model import Model
 from gan_denoise.synthetic import voice
 

@@ -19,10 +19,10 @@ from gan_denoise import synthetic
 from gan_denoise.checkpoint import CheckpointError
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
 from gan_denoise.config.artifacts import DSP
+from gan_denoise.dsp.mel import Mel
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
 from gan_denoise.generator import GENERATORS, build_generator, receptive_field, time_stride
-from gan_denoise.mel import Mel
 from gan_denoise.model import DEFAULT_MODEL
 from gan_denoise.portable import FORMATS, describe_dsp, open_litert
 

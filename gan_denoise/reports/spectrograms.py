@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.mel import Mel
 
 RANGE_DB = 80.0  # below the loudest band of all signals: what a picture shows
 WIDTH, PANEL_HEIGHT, HEAD_HEIGHT = 1000, 190, 60  # pixels

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gan_denoise import synthetic
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
-from gan_denoise.inversion import band_gain
-from gan_denoise.mel import GraphMel, Mel, analysis_window, make_filterbank, spread_matrix
+from gan_denoise.dsp.inversion import band_gain
+from gan_denoise.dsp.keras_mel import KerasMel
+from gan_denoise.dsp.mel import Mel, analysis_window, make_filterbank, spread_matrix
 
 RATE = 16000
 # n_fft, win_length, hop_length
@@ -25,7 +26,7 @@ def make_mel(n_fft=512, win_length=None, hop_length=128, n_mels=40, **more):
 
 
 DEFAULT = Mel(AudioConfig(), MelConfig())
-GRAPH = GraphMel(DEFAULT)
+GRAPH = KerasMel(DEFAULT)
 
 
 @st.composite
@@ -121,7 +122,7 @@ def test_mfcc_follow_the_mel_and_leave_it_as_it_is():
 
 def test_numpy_and_graph_agree_on_mfcc():
     linear = MFCC.linear(MFCC.stft(noise(4000)))
-    graph = np.asarray(GraphMel(MFCC).normalise(linear[None]))[0]
+    graph = np.asarray(KerasMel(MFCC).normalise(linear[None]))[0]
     np.testing.assert_allclose(graph, MFCC.normalise(linear), atol=1e-4)
 
 
@@ -153,7 +154,7 @@ def test_numpy_and_graph_agree(audio):
 def test_numpy_and_graph_agree_with_a_short_window():
     mel = make_mel(512, 400, 100)
     audio = noise(4000)
-    real, imaginary = (np.asarray(part)[0] for part in GraphMel(mel).stft(audio[None]))
+    real, imaginary = (np.asarray(part)[0] for part in KerasMel(mel).stft(audio[None]))
     np.testing.assert_allclose(real + 1j * imaginary, mel.stft(audio), atol=1e-4)
 
 
@@ -199,7 +200,7 @@ def test_numpy_and_graph_invert_alike(n_fft, win_length, hop_length):
     mel = make_mel(n_fft, win_length, hop_length, n_mels=16)
     spectrum = mel.stft(noise(4001).reshape(1, -1))
     spectrum *= np.random.default_rng(0).random(spectrum.shape, np.float32)  # of no signal
-    found = np.asarray(GraphMel(mel).istft((spectrum.real, spectrum.imag), 4001))
+    found = np.asarray(KerasMel(mel).istft((spectrum.real, spectrum.imag), 4001))
     np.testing.assert_allclose(found, mel.istft(spectrum, 4001), atol=1e-6)
 
 

@@ -13,8 +13,8 @@ from scipy.ndimage import uniform_filter
 
 from gan_denoise import audio, metrics, synthetic
 from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
-from gan_denoise.inversion import band_gain, griffinlim, invert, mel_to_magnitude, refine_phase
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.inversion import band_gain, griffinlim, invert, mel_to_magnitude, refine_phase
+from gan_denoise.dsp.mel import Mel
 
 RATE = 16000
 MEL = Mel(AudioConfig(), MelConfig())

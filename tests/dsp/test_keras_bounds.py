@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_denoise.bounds import (
+from gan_denoise.dsp.keras_bounds import (
     LEAST_SLOPE,
     LEAST_SLOPE_DB,
     gain_decibels,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gan_denoise.page import Page, new_figure
+from gan_denoise.reports.html_page import Page, new_figure
 
 
 class _Cells(HTMLParser):

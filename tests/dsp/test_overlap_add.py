@@ -10,10 +10,10 @@ from conftest import RATE, tiny_config, tiny_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gan_denoise.dsp.inversion import band_gain
+from gan_denoise.dsp.overlap_add import window_hop, windowed
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export, macs_per_frame
-from gan_denoise.inversion import band_gain
-from gan_denoise.windows import window_hop, windowed
 
 
 def mel(total, batch=1, bands=3, seed=0):

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from gan_denoise.config.schema import InversionConfig
-from gan_denoise.mel import Mel
+from gan_denoise.dsp.mel import Mel
 
 
 def invert(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise.levels import Levels
+from gan_denoise.dsp.levels import Levels
 
 RATE = 16000
 
