@@ -16,10 +16,10 @@ from keras import ops
 
 from gan_denoise import losses
 from gan_denoise.config.schema import Config
-from gan_denoise.discriminator import build_discriminator
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.judge import Judge, Replay
+from gan_denoise.models.discriminators import build_discriminator
 from gan_denoise.objective import Objective
 from gan_denoise.update import make_optimizer, snapshot, update
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_denoise.audio import AudioError, find_audio
+from gan_denoise.data.dataset_layouts import LayoutError, read_layout
+from gan_denoise.data.file_labels import is_noise, speakers_of, split_of
+from gan_denoise.data.pairs import MANIFEST_SUFFIXES, Pair, PairError
 from gan_denoise.faults import Measured, about_file, about_pair, measure, snr_db_of
 from gan_denoise.findings import Finding, Report, Summary
-from gan_denoise.labels import is_noise, speakers_of, split_of
-from gan_denoise.layouts import LayoutError, read_layout
-from gan_denoise.pairs import MANIFEST_SUFFIXES, Pair, PairError
 
 LAG_SAMPLE = 200  # pairs whose lag is measured when not deep
 SNR_STEP_DB = 5  # of the histogram

@@ -110,7 +110,7 @@ def mix(
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
     from gan_denoise.config import load_config
-    from gan_denoise.mixdown import write_pairs
+    from gan_denoise.data.mixture_writer import write_pairs
 
     try:
         snrs = [float(value) for value in snr.split(",")]
@@ -181,10 +181,10 @@ def evaluate(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scoring processes.")] = 2,
 ) -> None:
     """Measure models on paired recordings, beside the noisy input and the oracle."""
+    from gan_denoise.data.pairs import match_folders
     from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
     from gan_denoise.evaluate import evaluate as measure
     from gan_denoise.evaluate import render, save
-    from gan_denoise.pairs import match_folders
 
     if (features is None) == (noisy is None) or (noisy is None) != (clean is None):
         raise refused("give --noisy and --clean, or --features")
@@ -198,8 +198,8 @@ def evaluate(
     if len(models) < len(loaded):
         raise typer.BadParameter("two models of one name: copy one to a folder of another name")
     if features is not None:
+        from gan_denoise.data.feature_folder import FeatureFolder
         from gan_denoise.feature_scores import evaluate_features, stored_examples
-        from gan_denoise.features import FeatureFolder
 
         folder = FeatureFolder(features, loaded[0].config)
         evaluation = evaluate_features(stored_examples(folder), models)

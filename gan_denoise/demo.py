@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_denoise import audio, synthetic
+from gan_denoise import audio
 from gan_denoise.config import load_config
 from gan_denoise.config.saved import finetune_config
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.data import synthetic_audio
+from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.pairs import match_folders
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render
 from gan_denoise.export import export
 from gan_denoise.metrics import METRICS, install_hint
 from gan_denoise.metrics.baselines import NOISY
-from gan_denoise.mixdown import write_pairs
-from gan_denoise.pairs import match_folders
 from gan_denoise.reports.spectrograms import spectrogram_figure
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
@@ -50,7 +51,7 @@ def run(out: Path, results: Any, log: Any, settings: Sequence[str] = ()) -> None
     data = out / "data"
     if not (data / "test" / "manifest.json").is_file():
         log.print("making voices and noises", highlight=False)
-        synthetic.write_corpus(data, minutes=SPEECH_MINUTES)
+        synthetic_audio.write_corpus(data, minutes=SPEECH_MINUTES)
         write_pairs([data / "speech/test"], [data / "noise/test"], data / "test", 16000, TEST_SNRS,
                     TEST_CLIPS, cache=data / "cache")
     folders = [

@@ -41,9 +41,9 @@ from gan_denoise.scores import RESAMPLER, Evaluation, Row, render, save
 
 if TYPE_CHECKING:
     from gan_denoise.config.schema import InversionConfig
+    from gan_denoise.data.pairs import Pair
     from gan_denoise.dsp.mel import Mel
     from gan_denoise.enhance import Enhancer
-    from gan_denoise.pairs import Pair
 
 __all__ = ["Evaluation", "EvaluationError", "Row", "evaluate", "render", "save",
            "waveform_scores"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import platform
 import shutil
 import tempfile
@@ -36,6 +35,7 @@ from gan_denoise.config.artifacts import (
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import PATHS, Config, DataConfig, TuneConfig
 from gan_denoise.dsp.mel import make_filterbank
+from gan_denoise.models.complexity import macs_per_frame
 from gan_denoise.monitor import beats_trivial
 from gan_denoise.portable import FORMATS, check_formats, write_dsp
 
@@ -68,8 +68,8 @@ def export(
     import keras
     import tensorflow as tf
 
-    from gan_denoise.discriminator import build_discriminator
-    from gan_denoise.generator import build_generator, receptive_field, time_stride
+    from gan_denoise.models.discriminators import build_discriminator
+    from gan_denoise.models.generators import build_generator, receptive_field, time_stride
     from gan_denoise.onnx_graph import write_onnx
     from gan_denoise.weights import assign
 
@@ -151,23 +151,6 @@ def _warnings(config: Config, progress: Progress) -> dict[str, Any]:
         warnings["warning"] = (f"{metric} on validation is no better than that of the noisy input "
                                "or of a constant gain")
     return warnings
-
-
-def macs_per_frame(generator: Any) -> float:
-    """Return the multiply-accumulates of a generator's layers with a kernel, for one frame."""
-    import keras
-
-    frames = generator.input_shape[1] or 64  # a multiple of every time stride
-    layers = [layer for layer in generator.layers if hasattr(layer, "kernel")]
-    total = 0
-    for layer in layers:
-        transposed = isinstance(layer, keras.layers.Conv2DTranspose)
-        place = layer.input if transposed else layer.output  # where its kernel is applied
-        shape = keras.Model(generator.input, place).compute_output_shape(
-            (1, frames, generator.input_shape[-1])
-        )
-        total += math.prod(shape[1:-1]) * math.prod(layer.kernel.shape)
-    return total / frames
 
 
 def _save_weights(network: Any, path: Path) -> None:

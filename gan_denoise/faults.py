@@ -14,8 +14,8 @@ import numpy as np
 
 from gan_denoise.audio import AudioInfo, Reader, peak_dbfs, to_mono
 from gan_denoise.audio.samples import cancels, energy
+from gan_denoise.data.pairs import Pair
 from gan_denoise.findings import Finding
-from gan_denoise.pairs import Pair
 
 BLOCK_SECONDS = 60.0  # decoded at once, and of each file when not deep
 CORRELATE_SECONDS = 20.0  # of a pair, for the lag between noisy and clean

@@ -15,11 +15,12 @@ import numpy as np
 from gan_denoise import metrics
 from gan_denoise.config.schema import Config
 from gan_denoise.core.rng import random_stream
-from gan_denoise.features import FeatureError, FeatureFolder
+from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
+from gan_denoise.data.feature_noise import add_noise, draw_snr
+from gan_denoise.data.synthetic_spectrograms import spectrogram
 from gan_denoise.metrics import Refused
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, SILENCE, trivial_estimates
 from gan_denoise.scores import Evaluation, Row
-from gan_denoise.spectrograms import add_noise, draw_snr, spectrogram
 
 TEST_SEED = 30_000  # test clips are the same whatever was trained on
 METRICS = ("psnr_mel", "mse_mel", "snr_mel")

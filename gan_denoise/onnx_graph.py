@@ -20,7 +20,7 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
+from gan_denoise.models.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
 OPSET = 17  # the first with LayerNormalization; read by ONNX Runtime from 1.12 on
 

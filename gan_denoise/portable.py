@@ -174,7 +174,7 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
     Returns:
         Numbers in fields and formulas in short strings, fit for JSON.
     """
-    from gan_denoise.generator import receptive_field, time_stride
+    from gan_denoise.models.generators import receptive_field, time_stride
 
     mel, rate = config.mel, config.audio.sample_rate
     bins, left = mel.n_fft // 2 + 1, (mel.n_fft - mel.win_length) // 2

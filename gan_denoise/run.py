@@ -33,8 +33,8 @@ from gan_denoise.core.atomic_files import (
     write_atomically,
 )
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.dataset import Material, batches, load_material
-from gan_denoise.generator import build_generator
+from gan_denoise.data.datasets import Material, batches, load_material
+from gan_denoise.models.generators import build_generator
 from gan_denoise.monitor import Finding, Monitor, beats_trivial, summary
 from gan_denoise.readiness import check_readiness
 from gan_denoise.tracking import ConsoleReport, open_trackers, set_aside

@@ -19,6 +19,11 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.data.feature_folder import FeatureFolder
+from gan_denoise.data.feature_writer import write_features
+from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.pairs import match_folders
+from gan_denoise.data.room_simulation import write_rooms
 from gan_denoise.enhance import Enhancer
 from gan_denoise.evaluate import evaluate, render, save
 from gan_denoise.export import export
@@ -28,11 +33,7 @@ from gan_denoise.feature_scores import (
     made_up_examples,
     stored_examples,
 )
-from gan_denoise.features import FeatureFolder, write_features
-from gan_denoise.mixdown import write_pairs
-from gan_denoise.pairs import match_folders
 from gan_denoise.reports.spectrograms import mel_picture, spectrogram_figure
-from gan_denoise.rooms import write_rooms
 from gan_denoise.run import train
 from gan_denoise.scores import Evaluation
 

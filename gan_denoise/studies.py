@@ -39,7 +39,7 @@ def rooms(
 ) -> None:
     """Write impulse responses of made-up rooms."""
     require("rooms", "pyroomacoustics", extra="rooms")
-    from gan_denoise.rooms import write_rooms
+    from gan_denoise.data.room_simulation import write_rooms
 
     with FileBar("rooms") as bar:
         write_rooms(out, count, sample_rate, rt60, seed, bar)
@@ -172,7 +172,8 @@ def features(
     require_training("features")
     from gan_denoise.config import load_config
     from gan_denoise.config.artifacts import SETTINGS
-    from gan_denoise.features import FeatureFolder, write_features
+    from gan_denoise.data.feature_folder import FeatureFolder
+    from gan_denoise.data.feature_writer import write_features
 
     with FileBar("recordings") as bar:
         made = write_features(load_config(config, settings or ()), out, bar)

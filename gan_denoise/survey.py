@@ -32,7 +32,7 @@ from gan_denoise.audio.reader import described
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import depend_on_the_parent
-from gan_denoise.labels import is_noise, speakers_of
+from gan_denoise.data.file_labels import is_noise, speakers_of
 
 # A recording of up to a minute is measured whole, of a longer one so many pieces, spread evenly.
 PIECE_SECONDS = 10.0  # also what is decoded at once

@@ -17,13 +17,13 @@ from gan_denoise import metrics
 from gan_denoise.adversary import Adversary, Mels, make_adversary
 from gan_denoise.checkpoint import Progress
 from gan_denoise.config.schema import Config, TrainingConfig
-from gan_denoise.dataset import Material
+from gan_denoise.data.datasets import Material
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
-from gan_denoise.generator import build_generator
 from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
+from gan_denoise.models.generators import build_generator
 from gan_denoise.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.objective import Objective
 from gan_denoise.update import make_optimizer, snapshot, update

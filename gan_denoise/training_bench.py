@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from gan_denoise.config.schema import Config
 from gan_denoise.core.machine import machine
-from gan_denoise.dataset import Material
-from gan_denoise.export import macs_per_frame
+from gan_denoise.data.datasets import Material
+from gan_denoise.models.complexity import macs_per_frame
 from gan_denoise.trainer import Trainer, set_up
 
 WARM, SIZE = 3, 2048  # steps not counted; rows of the matrices whose product is the peak

@@ -18,7 +18,7 @@ from gan_denoise import terminal
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import end_with_the_parent
-from gan_denoise.dataset import Material
+from gan_denoise.data.datasets import Material
 
 
 class _Stopped(Exception):

@@ -30,7 +30,7 @@ from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config, TuneConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.dataset import Material, load_material
+from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.outcome import Outcome, importances, read_outcome
 from gan_denoise.readiness import check_readiness, require_pesq
 from gan_denoise.space import Space, SpaceError

@@ -22,9 +22,9 @@ import numpy as np
 
 from gan_denoise import metrics
 from gan_denoise.config import load_config
-from gan_denoise.dataset import batches, load_material
+from gan_denoise.data.datasets import batches, load_material
 from gan_denoise.dsp import keras_bounds
-from gan_denoise.generator import build_generator
+from gan_denoise.models.generators import build_generator
 from gan_denoise.monitor import GRADIENT, VARIATION, Monitor
 from gan_denoise.run import MAX_RESTARTS, RESTART_SEEDS
 from gan_denoise.trainer import Trainer, set_up

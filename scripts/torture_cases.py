@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from gan_denoise import synthetic
+from gan_denoise.data import synthetic_audio
 
 SNR = 20.0  # dB of the made-up voice; little noise, so that the output resembles the input
 # File; sample rate/channels/seconds of the voice (10n: 10 samples; 0s: silence); command: one that
@@ -338,8 +338,8 @@ def _write_master(masters: Path, spec: str) -> None:
     if not silent:
         seconds = max(samples / rate, 0.5)
         for channel in range(int(channels)):
-            voice = synthetic.voice(channel, seconds, samples, rate)
-            noise = synthetic.noise("pink", seconds, samples + channel, rate)
+            voice = synthetic_audio.voice(channel, seconds, samples, rate)
+            noise = synthetic_audio.noise("pink", seconds, samples + channel, rate)
             noise *= np.sqrt(np.mean(voice**2) / np.mean(noise**2)) * 10 ** (-SNR / 20)
             audio[:, channel] = (voice + noise)[:samples] * 0.9**channel
     name = masters / spec.replace("/", "_")

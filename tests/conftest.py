@@ -19,13 +19,13 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gan_denoise import synthetic
 from gan_denoise.audio.writer import write
 from gan_denoise.checkpoint import save_state
 from gan_denoise.config import dump_config, make_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.schema import Config
-from gan_denoise.dataset import Material
+from gan_denoise.data import synthetic_audio
+from gan_denoise.data.datasets import Material
 
 RATE = 16000  # Hz
 CROP = 4096  # samples of a tiny training crop
@@ -163,12 +163,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`speech/SPEAKER/TAKE.wav`, `noise/KIND/0.wav`, and pairs in `noisy/` and `clean/`."""
     root = tmp_path_factory.mktemp("folders")
     for kind in ("white", "hum", "fan"):
-        write(root / "noise" / kind / "0.wav", synthetic.noise(kind, 1.5, seed=0), RATE)
+        write(root / "noise" / kind / "0.wav", synthetic_audio.noise(kind, 1.5, seed=0), RATE)
     for speaker in range(4):
         for take in range(2):
             name = Path(f"speaker{speaker}") / f"{take}.wav"
-            clean = 0.5 * synthetic.voice(speaker, 1.2, seed=take)
-            hiss = 0.1 * synthetic.noise("white", 1.2, seed=10 * speaker + take)
+            clean = 0.5 * synthetic_audio.voice(speaker, 1.2, seed=take)
+            hiss = 0.1 * synthetic_audio.noise("white", 1.2, seed=10 * speaker + take)
             write(root / "speech" / name, clean, RATE)
             write(root / "clean" / name, clean, RATE)
             write(root / "noisy" / name, clean + hiss, RATE)

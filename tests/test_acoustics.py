@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import acoustics, synthetic
+from gan_denoise import acoustics
 from gan_denoise.audio import resample
+from gan_denoise.data import synthetic_audio
 
 pytest.importorskip("librosa")
 RATE = 16000  # Hz
@@ -44,7 +45,7 @@ def test_a_full_scale_sine_has_minus_3_db():
 
 
 def test_added_silence_is_a_pause_and_leaves_the_level_of_the_speech():
-    speech = synthetic.voice(0, 4.0, seed=1)
+    speech = synthetic_audio.voice(0, 4.0, seed=1)
     padded = np.concatenate([speech, np.zeros(6 * RATE, np.float32)])
     level_db, active = acoustics.active_level(speech, RATE)
     padded_db, padded_active = acoustics.active_level(padded, RATE)
@@ -72,7 +73,7 @@ def test_a_click_is_a_sound_too(place):
 @settings(max_examples=20, deadline=None)
 @given(gain_db=st.floats(-60, 12))
 def test_a_gain_moves_the_level_by_as_much_and_nothing_else(gain_db):
-    speech = synthetic.voice(2, 1.5, seed=0) + white(-50.0, 1.5)
+    speech = synthetic_audio.voice(2, 1.5, seed=0) + white(-50.0, 1.5)
     loud = 10 ** (gain_db / 20) * speech
     level_db, active = acoustics.active_level(speech, RATE)
     assert acoustics.active_level(loud, RATE) == pytest.approx((level_db + gain_db, active))
@@ -87,7 +88,7 @@ def test_a_gain_moves_the_level_by_as_much_and_nothing_else(gain_db):
 
 @pytest.mark.parametrize("speaker", range(3))
 def test_the_estimate_follows_the_true_snr(speaker):
-    speech = synthetic.voice(speaker, 4.0, seed=speaker)
+    speech = synthetic_audio.voice(speaker, 4.0, seed=speaker)
     noise = white(0.0, 4.0, seed=speaker)
     estimates = []
     for snr_db in (-5, 0, 5, 10, 15, 20, 25):
@@ -105,7 +106,7 @@ def test_steady_noise_has_a_low_snr_and_a_tone_the_lowest():
 
 
 def test_digital_silence_is_no_noise_floor():
-    speech = synthetic.voice(1, 3.0, seed=0) + white(-45.0, 3.0)
+    speech = synthetic_audio.voice(1, 3.0, seed=0) + white(-45.0, 3.0)
     padded = np.concatenate([speech, np.zeros(2 * RATE)])
     assert acoustics.estimate_snr(padded, RATE) == pytest.approx(
         acoustics.estimate_snr(speech, RATE)
@@ -160,7 +161,7 @@ def test_what_was_low_passed_shows_its_cut():
 
 
 def test_upsampled_speech_shows_its_cut_where_its_energy_does_not():
-    speech = synthetic.voice(0, 3.0, seed=0) + white(-55.0, 3.0)
+    speech = synthetic_audio.voice(0, 3.0, seed=0) + white(-55.0, 3.0)
     upsampled = resample(resample(speech, RATE, 8000), 8000, RATE)
     genuine, other = (acoustics.listen(audio, RATE) for audio in (speech, upsampled))
     assert genuine.bandwidth_hz > 7500
@@ -196,7 +197,7 @@ def test_silence_and_a_mere_offset_have_no_measures(audio):
 
 
 def test_an_offset_does_not_count():
-    speech = synthetic.voice(0, 1.0, seed=0)
+    speech = synthetic_audio.voice(0, 1.0, seed=0)
     plain, shifted = (acoustics.listen(audio, RATE) for audio in (speech, speech + 0.3))
     assert shifted.level_db == pytest.approx(plain.level_db, abs=0.01)
     assert shifted.snr_db == pytest.approx(plain.snr_db, abs=0.1)

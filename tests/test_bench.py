@@ -14,8 +14,8 @@ from rich.console import Console
 from gan_denoise import bench, training_bench
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.enhance import Enhancer
-from gan_denoise.export import macs_per_frame
-from gan_denoise.generator import build_generator
+from gan_denoise.models.complexity import macs_per_frame
+from gan_denoise.models.generators import build_generator
 
 TICK = 0.25  # seconds from one look at the clock to the next
 

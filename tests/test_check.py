@@ -17,8 +17,8 @@ from gan_denoise import faults
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
 from gan_denoise.check import examine
+from gan_denoise.data.pairs import PairError
 from gan_denoise.findings import Report
-from gan_denoise.pairs import PairError
 
 RATE = 16000  # Hz
 

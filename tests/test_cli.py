@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from gan_denoise import synthetic
 from gan_denoise.config import checkpoint_folder
+from gan_denoise.data import synthetic_audio
 from gan_denoise.model import DEFAULT_MODEL
 
 RATE = 16000
@@ -42,10 +42,10 @@ def recordings(tmp_path_factory):
     """Three recordings in a tree, and their noise."""
     folder = tmp_path_factory.mktemp("recordings")
     for number, name in enumerate(("a.wav", "sub/b.flac", "sub/c d.wav")):
-        speech = synthetic.voice(number, 1.2, seed=number)
+        speech = synthetic_audio.voice(number, 1.2, seed=number)
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, 0.5 * speech + 0.02 * synthetic.noise("fan", 1.2, number), RATE)
+        soundfile.write(path, 0.5 * speech + 0.02 * synthetic_audio.noise("fan", 1.2, number), RATE)
     return folder
 
 
@@ -319,7 +319,7 @@ def test_orphans_and_other_bad_pairs_are_refused(recordings, tmp_path):
 
 
 def test_mix_writes_the_snr_that_the_manifest_says(tmp_path):
-    synthetic.write_corpus(tmp_path / "corpus", minutes=0.2)
+    synthetic_audio.write_corpus(tmp_path / "corpus", minutes=0.2)
     done = gan_denoise(
         "mix", "--speech", tmp_path / "corpus/speech/test", "--noise",
         tmp_path / "corpus/noise/test", "--out", tmp_path / "pairs", "--snr", "0,10", "--count", 3,
@@ -340,7 +340,7 @@ def test_mix_writes_the_snr_that_the_manifest_says(tmp_path):
 def test_the_main_job_through_the_scripts(tmp_path):
     """Pretrain, fine-tune, export, evaluate: each by its own command, on made-up recordings."""
     corpus = tmp_path / "corpus"
-    synthetic.write_corpus(corpus, minutes=0.4)
+    synthetic_audio.write_corpus(corpus, minutes=0.4)
     data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
             f"data.cache={tmp_path}/cache"]
 
@@ -392,7 +392,7 @@ def test_training_without_its_packages_says_what_to_install(verb, monkeypatch):
 def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path):
     """With its discriminator where there is one and the settings agree, else with a new one."""
     corpus = tmp_path / "corpus"
-    synthetic.write_corpus(corpus, minutes=0.3)
+    synthetic_audio.write_corpus(corpus, minutes=0.3)
     data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
             f"data.cache={tmp_path}/cache"]
     for name, init, said in (("own", DEFAULT_MODEL, "starts anew"),

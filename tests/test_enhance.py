@@ -12,9 +12,10 @@ from conftest import RATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import audio, enhance, metrics, synthetic
+from gan_denoise import audio, enhance, metrics
 from gan_denoise.audio import AudioError
 from gan_denoise.config import checkpoint_folder
+from gan_denoise.data import synthetic_audio
 from gan_denoise.enhance import Enhancer, ModelError
 from gan_denoise.treatment import Treatment
 
@@ -75,7 +76,7 @@ def test_silence_stays_silence(enhancer):
 
 
 def test_what_lies_in_the_models_band_is_cleaned_as_at_its_own_rate(enhancer):
-    noisy = synthetic.voice(0, 1.0, seed=0) + 0.2 * synthetic.noise("fan", 1.0, seed=0)
+    noisy = synthetic_audio.voice(0, 1.0, seed=0) + 0.2 * synthetic_audio.noise("fan", 1.0, seed=0)
     cleaned = enhancer.enhance(audio.resample(noisy, RATE, 48000), 48000)
     assert metrics.snr(enhancer.enhance(noisy, RATE), audio.resample(cleaned, 48000, RATE)) > 20
 
@@ -175,8 +176,8 @@ needs_model = pytest.mark.skipif(not SHIPPED.is_dir(), reason=f"there is no {SHI
 @pytest.fixture(scope="module")
 def noisy_voice():
     """A voice, and the same in noise at 5 dB."""
-    clean = synthetic.voice(2, 5.0, seed=4)
-    noise = synthetic.noise("fan", 5.0, seed=4)
+    clean = synthetic_audio.voice(2, 5.0, seed=4)
+    noise = synthetic_audio.noise("fan", 5.0, seed=4)
     noise *= np.float32(np.sqrt(np.sum(clean**2) / np.sum(noise**2) / 10**0.5))
     return clean, clean + noise
 

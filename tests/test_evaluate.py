@@ -14,12 +14,12 @@ from rich.console import Console
 from gan_denoise import audio, evaluate, material, metrics, oracle, trivial
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.data.pairs import Pair
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.evaluate import EvaluationError
 from gan_denoise.metrics import perceptual, signal_files, waveform
-from gan_denoise.pairs import Pair
 from gan_denoise.scores import read_scores
-from gan_denoise.synthetic import voice
 
 RATE = 16000
 needs_pesq = pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")

@@ -17,7 +17,7 @@ from gan_denoise.config.artifacts import BEST
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import DataConfig, TuneConfig
 from gan_denoise.export import export
-from gan_denoise.generator import GENERATORS, receptive_field, time_stride
+from gan_denoise.models.generators import GENERATORS, receptive_field, time_stride
 from gan_denoise.trainer import Trainer
 from gan_denoise.weights import load_weights
 

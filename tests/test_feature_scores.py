@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import RATE, tiny_config
 
+from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
+from gan_denoise.data.feature_writer import write_features
 from gan_denoise.feature_scores import (
     Example,
     evaluate_features,
     made_up_examples,
     stored_examples,
 )
-from gan_denoise.features import FeatureError, FeatureFolder, write_features
 from gan_denoise.metrics import snr_mel
 
 CONFIG = tiny_config(

@@ -12,13 +12,14 @@ import tensorflow as tf
 from conftest import TinySource, tiny_config, tiny_material
 from rich.console import Console
 
-from gan_denoise import losses, metrics, run, synthetic
+from gan_denoise import losses, metrics, run
 from gan_denoise.checkpoint import Progress, load_state, save_state
 from gan_denoise.config import load_config
-from gan_denoise.discriminator import build_discriminator
+from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.mel import Mel
-from gan_denoise.hearing import Disturbance
 from gan_denoise.judge import Judge, Replay
+from gan_denoise.models.discriminators import build_discriminator
+from gan_denoise.models.pesq_layers import Disturbance
 from gan_denoise.trainer import Trainer
 
 METRIC = {"kind": "metric", "scored_clips": 2, "replay_clips": 3, "replay_size": 5,
@@ -77,8 +78,8 @@ def test_an_empty_memory_has_no_scores():
 # ---- The judge ---------------------------------------------------------------------------------
 @pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
 def test_scores_are_pesq_between_0_and_1():
-    clean = synthetic.voice(1, 2.0, seed=1)
-    noisy = clean + 0.1 * synthetic.noise("white", 2.0, seed=1)
+    clean = synthetic_audio.voice(1, 2.0, seed=1)
+    noisy = clean + 0.1 * synthetic_audio.noise("white", 2.0, seed=1)
     judge = Judge(16000, workers=1)
     try:
         same, worse, silent = judge.scores([clean, clean, 0 * clean], [clean, noisy, noisy])
@@ -180,8 +181,8 @@ def test_twice_as_loud_is_10_decibels_more():
 def test_the_score_is_near_pesq_before_any_training(seed):
     config = load_config("real-16k-metric")
     network, mel = build_discriminator(config), Mel(config.audio, config.mel)
-    clean = synthetic.voice(1, 3.0, seed=seed)
-    noise = synthetic.noise("pink", 3.0, seed=seed)
+    clean = synthetic_audio.voice(1, 3.0, seed=seed)
+    noise = synthetic_audio.noise("pink", 3.0, seed=seed)
     noise *= np.sqrt(np.mean(clean**2) / np.mean(noise**2))
     mixtures = [clean + noise * 10 ** (-snr / 20) for snr in (0, 10, 20, 30)]
     expected = [(metrics.pesq_wb(clean, mixture, 16000) - 1) / 3.64 for mixture in mixtures]

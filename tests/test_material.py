@@ -3,8 +3,8 @@ import pytest
 
 from gan_denoise import audio, material, metrics
 from gan_denoise.audio.writer import write
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.material import MaterialError, read_pair
-from gan_denoise.synthetic import voice
 
 RATE = 16000
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from conftest import RATE
 
-from gan_denoise import cli, synthetic, terminal
+from gan_denoise import cli, terminal
 from gan_denoise.analysis import analyze
 from gan_denoise.analysis_page import write_analysis
 from gan_denoise.audio.writer import write
 from gan_denoise.core import text
+from gan_denoise.data import synthetic_audio
 from gan_denoise.findings import Finding, Report, Summary
 from gan_denoise.reports.html_page import Page, new_figure
 from gan_denoise.scores import Evaluation, Row, read_scores, save
@@ -43,12 +44,12 @@ def run(monkeypatch, capfd, *arguments):
 def pairs(tmp_path):
     """Pairs of all names in `noisy/` and `clean/`, and a noise."""
     for number, name in enumerate(NAMES):
-        clean = 0.3 * synthetic.voice(number, 0.6, seed=number)
-        hiss = 0.03 * synthetic.noise("white", 0.6, seed=number)
+        clean = 0.3 * synthetic_audio.voice(number, 0.6, seed=number)
+        hiss = 0.03 * synthetic_audio.noise("white", 0.6, seed=number)
         for side, samples in (("clean", clean), ("noisy", clean + hiss)):
             write(tmp_path / side / "plain.wav", samples, RATE)
             os.rename(tmp_path / side / "plain.wav", tmp_path / side / f"{name}.wav")
-    write(tmp_path / "noise" / "n.wav", synthetic.noise("white", 1.0, seed=9), RATE)
+    write(tmp_path / "noise" / "n.wav", synthetic_audio.noise("white", 1.0, seed=9), RATE)
     return tmp_path
 
 
@@ -173,7 +174,7 @@ def test_findings_are_printed_in_a_line_each(capsys):
 # ---- Verbs -------------------------------------------------------------------------------------
 def test_check_writes_its_findings(tmp_path, monkeypatch, capfd):
     for name in (LATIN, RED):  # a copy each of the other
-        write(tmp_path / "same" / "plain.wav", synthetic.voice(0, 0.6, seed=0), RATE)
+        write(tmp_path / "same" / "plain.wav", synthetic_audio.voice(0, 0.6, seed=0), RATE)
         os.rename(tmp_path / "same" / "plain.wav", tmp_path / "same" / f"{name}.wav")
     code, out, _ = run(monkeypatch, capfd, "check", tmp_path / "same", "--json",
                        tmp_path / "f.json")
@@ -202,7 +203,7 @@ def test_mix_and_evaluate_keep_what_was_done(pairs, monkeypatch, capfd):
 
 def test_training_takes_any_name(pairs):
     from gan_denoise.config import load_config
-    from gan_denoise.dataset import load_material
+    from gan_denoise.data.datasets import load_material
 
     config = load_config("debug", [f"data.noisy={pairs / 'noisy'}", f"data.clean={pairs / 'clean'}",
                                    "training.steps=1", "data.valid_seconds=0.3"])

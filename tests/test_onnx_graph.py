@@ -12,7 +12,7 @@ import pytest
 from conftest import shake, tiny_config
 from keras import layers
 
-from gan_denoise.generator import build_generator
+from gan_denoise.models.generators import build_generator
 from gan_denoise.onnx_graph import ExportError, write_onnx
 
 CASES = {

@@ -3,10 +3,10 @@ import pytest
 
 from gan_denoise import oracle
 from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.inversion import invert
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.model import Model
-from gan_denoise.synthetic import voice
 
 RATE = 16000
 

@@ -15,15 +15,15 @@ import soundfile
 from conftest import RATE, shake, tiny_config, tiny_run
 
 from gan_denoise import export as exporting
-from gan_denoise import synthetic
 from gan_denoise.checkpoint import CheckpointError
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
 from gan_denoise.config.artifacts import DSP
+from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.enhance import Enhancer
 from gan_denoise.export import export
-from gan_denoise.generator import GENERATORS, build_generator, receptive_field, time_stride
 from gan_denoise.model import DEFAULT_MODEL
+from gan_denoise.models.generators import GENERATORS, build_generator, receptive_field, time_stride
 from gan_denoise.portable import FORMATS, describe_dsp, open_litert
 
 EXAMPLE = Path(__file__).parents[1] / "scripts" / "onnx_example.py"
@@ -184,8 +184,8 @@ def test_parts_that_follow_the_description_equal_the_whole(model):
 # ---- The example -------------------------------------------------------------------------------
 def recording(seconds=1.5):
     """A voice in noise whose number of samples is no multiple of the hop."""
-    noise = synthetic.noise("white", seconds, seed=1)
-    noisy = 0.4 * synthetic.voice(0, seconds, seed=0) + 0.05 * noise
+    noise = synthetic_audio.noise("white", seconds, seed=1)
+    noisy = 0.4 * synthetic_audio.voice(0, seconds, seed=0) + 0.05 * noise
     return noisy[:-7].astype(np.float32)
 
 

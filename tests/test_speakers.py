@@ -9,10 +9,10 @@ import pytest
 
 from gan_denoise import metrics
 from gan_denoise.audio.writer import write
-from gan_denoise.corpus import build_corpus
+from gan_denoise.data.corpus import build_corpus
+from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.pairs import match_folders
 from gan_denoise.evaluate import evaluate
-from gan_denoise.mixdown import write_pairs
-from gan_denoise.pairs import match_folders
 from gan_denoise.scores import Evaluation, Row
 from gan_denoise.speakers import (
     SpeakerError,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import TinySource, tiny_config, tiny_material
 
-from gan_denoise.generator import GENERATORS, build_generator
+from gan_denoise.models.generators import GENERATORS, build_generator
 from gan_denoise.trainer import Trainer
 
 SEEDS = (0, 1, 2)

@@ -15,8 +15,9 @@ from conftest import RATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import audio, chunks, synthetic
+from gan_denoise import audio, chunks
 from gan_denoise.config import checkpoint_folder
+from gan_denoise.data import synthetic_audio
 from gan_denoise.enhance import DEFAULT_MODEL, Enhancer
 from gan_denoise.treatment import Treatment
 
@@ -331,7 +332,7 @@ def sibilant_speech(seed, rate=48000):
     """Voiced speech below 8 kHz, sibilants up to 14 kHz, pauses; where they are."""
     rng = np.random.default_rng(seed)
     count = 5 * rate
-    voice = audio.resample(synthetic.voice(seed, 5.0, seed=seed), RATE, rate, length=count)
+    voice = audio.resample(synthetic_audio.voice(seed, 5.0, seed=seed), RATE, rate, length=count)
     clean, sibilants, pauses = np.zeros(count), np.zeros(count, bool), np.zeros(count, bool)
     at = rate // 2
     pauses[rate // 10 : at - rate // 20] = True

@@ -13,9 +13,9 @@ import soundfile
 from conftest import RATE
 from typer.testing import CliRunner
 
-from gan_denoise import synthetic
 from gan_denoise.cli import app
 from gan_denoise.core.errors import OutputError
+from gan_denoise.data import synthetic_audio
 
 pytest.importorskip("librosa")
 pytest.importorskip("matplotlib")
@@ -31,7 +31,7 @@ def test_a_page_and_a_csv_of_two_folders_with_a_broken_file(tmp_path):
     for number in range(3):
         path = tmp_path / ("one" if number else "two") / f"{number}.flac"
         path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, synthetic.voice(number, 1.2, seed=0), RATE)
+        soundfile.write(path, synthetic_audio.voice(number, 1.2, seed=0), RATE)
     (tmp_path / "one" / "text.wav").write_text("this is no recording")
     out, rows = tmp_path / "out" / "page.html", tmp_path / "out" / "rows.csv"
     done = gan_denoise("explore", tmp_path / "one", tmp_path / "two", "-o", out, "--csv", rows,

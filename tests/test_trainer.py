@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from conftest import TinySource, shake, tiny_config, tiny_material
 
-from gan_denoise import metrics, synthetic
+from gan_denoise import metrics
 from gan_denoise.adversary import Mels
-from gan_denoise.dataset import Material
-from gan_denoise.generator import build_generator
+from gan_denoise.data import synthetic_audio
+from gan_denoise.data.datasets import Material
+from gan_denoise.models.generators import build_generator
 from gan_denoise.trainer import Trainer
 
 TOTAL = 70  # steps of the game
@@ -344,8 +345,8 @@ def test_the_adversarys_share_of_the_gradient(game, eagerly):
 @pytest.fixture(scope="module")
 def judged():
     """A trainer whose average returns the noisy mel, on two voices in noise at 5 dB."""
-    clean = np.stack([synthetic.voice(speaker, 1.0, seed=speaker) for speaker in (0, 1)])
-    noise = np.stack([synthetic.noise("fan", 1.0, seed=seed) for seed in (0, 1)])
+    clean = np.stack([synthetic_audio.voice(speaker, 1.0, seed=speaker) for speaker in (0, 1)])
+    noise = np.stack([synthetic_audio.noise("fan", 1.0, seed=seed) for seed in (0, 1)])
     ratio = np.sum(clean**2, axis=1) / np.sum(noise**2, axis=1) / 10**0.5
     noisy = clean + noise * np.sqrt(ratio)[:, None].astype(np.float32)
     trainer = Trainer(tiny_config(), Material(TinySource(), noisy, clean, "", ""))

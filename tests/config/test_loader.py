@@ -327,7 +327,7 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     import keras
     import tensorflow as tf
 
-    from gan_denoise.dataset import Material
+    from gan_denoise.data.datasets import Material
     from gan_denoise.dsp.mel import Mel
     from gan_denoise.trainer import Trainer
 

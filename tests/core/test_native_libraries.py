@@ -9,9 +9,9 @@ import sys
 import pytest
 from conftest import RATE
 
-from gan_denoise import synthetic
 from gan_denoise.audio.writer import write
 from gan_denoise.core.native_libraries import stderr_kept_back
+from gan_denoise.data import synthetic_audio
 
 GREETINGS = ("0000 00:00:", "absl::InitializeLog", ".cc:", "TensorFlow binary", "oneDNN", "CUDA",
              "WARNING", "tensorflow:")
@@ -50,10 +50,10 @@ def test_an_abort_says_in_which_import_it_was():
 
 def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
     """The command line in a process of its own, as `make demo` and `pretrain` call it."""
-    write(tmp_path / "noise" / "0.wav", synthetic.noise("pink", 2.0, seed=0), RATE)
+    write(tmp_path / "noise" / "0.wav", synthetic_audio.noise("pink", 2.0, seed=0), RATE)
     for speaker in range(3):
         write(tmp_path / "speech" / f"s{speaker}" / "0.wav",
-              synthetic.voice(speaker, 2.0, seed=0), RATE)
+              synthetic_audio.voice(speaker, 2.0, seed=0), RATE)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     result = subprocess.run(
         [sys.executable, "-m", "gan_denoise.cli", "pretrain", "--config", "debug", "--run",

@@ -11,9 +11,10 @@ import sys
 import pytest
 from conftest import RATE
 
-from gan_denoise import Enhancer, synthetic
+from gan_denoise import Enhancer
 from gan_denoise.audio.writer import write
 from gan_denoise.core.standard_streams import Output, lasting, reason
+from gan_denoise.data import synthetic_audio
 
 LOST = ("error: standard output: {}; what was done is kept, what was to be printed is lost\n")
 FULL = LOST.format(os.strerror(errno.ENOSPC))
@@ -30,9 +31,10 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     root = tmp_path_factory.mktemp("pair")
-    clean = 0.3 * synthetic.voice(0, 1.0, seed=0)
+    clean = 0.3 * synthetic_audio.voice(0, 1.0, seed=0)
     write(root / "clean" / "a.wav", clean, RATE)
-    write(root / "noisy" / "a.wav", clean + 0.03 * synthetic.noise("white", 1.0, seed=0), RATE)
+    noisy = clean + 0.03 * synthetic_audio.noise("white", 1.0, seed=0)
+    write(root / "noisy" / "a.wav", noisy, RATE)
     Enhancer.load().enhance_file(root / "noisy" / "a.wav", root / "same" / "a.wav")
     return root
 

@@ -16,7 +16,7 @@ from conftest import RATE
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
 from gan_denoise.core import user_folders
-from gan_denoise.corpus import build_corpus
+from gan_denoise.data.corpus import build_corpus
 
 VARIABLES = ("GAN_DENOISE_CACHE", "XDG_CACHE_HOME", *user_folders.LIBRARIES)
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
-from gan_denoise import audio, metrics, synthetic
+from gan_denoise import audio, metrics
 from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
+from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.inversion import band_gain, griffinlim, invert, mel_to_magnitude, refine_phase
 from gan_denoise.dsp.mel import Mel
 
@@ -23,8 +24,8 @@ MEL = Mel(AudioConfig(), MelConfig())
 @pytest.fixture(scope="module")
 def clips():
     """A voice, and the same in noise at 5 dB."""
-    clean = synthetic.voice(3, 2.0, seed=1)
-    noise = synthetic.noise("fan", 2.0, seed=1)
+    clean = synthetic_audio.voice(3, 2.0, seed=1)
+    noise = synthetic_audio.noise("fan", 2.0, seed=1)
     noise *= np.float32(np.sqrt(np.sum(clean**2) / np.sum(noise**2) / 10**0.5))
     return clean, clean + noise
 

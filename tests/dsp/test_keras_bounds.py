@@ -16,7 +16,7 @@ from gan_denoise.dsp.keras_bounds import (
     sigmoid,
     upper_bound,
 )
-from gan_denoise.layers import DirectHead, GainHead
+from gan_denoise.models.layers import DirectHead, GainHead
 
 LOGITS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)  # TensorFlow flushes those
 FLOORS = (10.0, 25.0, 60.0)  # dB

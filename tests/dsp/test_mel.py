@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise import synthetic
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel, analysis_window, make_filterbank, spread_matrix
@@ -263,7 +263,7 @@ def test_mel01_is_a_fixed_map_of_decibels():
 def test_silence_is_zero_and_full_scale_stays_under_one():
     assert not DEFAULT.mel01(np.zeros(1000, np.float32)).any()
     loudest = [np.sign(noise(16000))]
-    loudest += [2 * synthetic.voice(speaker, 2.0, seed=0) for speaker in range(4)]  # peak 1
+    loudest += [2 * synthetic_audio.voice(speaker, 2.0, seed=0) for speaker in range(4)]  # peak 1
     for audio in loudest:
         assert DEFAULT.mel01(audio).max() < 1
 

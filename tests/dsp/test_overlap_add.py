@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.overlap_add import window_hop, windowed
 from gan_denoise.enhance import Enhancer
-from gan_denoise.export import export, macs_per_frame
+from gan_denoise.export import export
+from gan_denoise.models.complexity import macs_per_frame
 
 
 def mel(total, batch=1, bands=3, seed=0):

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise import metrics
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.metrics import MissingMetric, Refused, blockwise, waveform
 from gan_denoise.metrics.signal_files import store
-from gan_denoise.synthetic import voice
 
 RATE = 16000
 WAVEFORM_METRICS = ("si_sdr", "snr", "lsd", "pesq_wb", "pesq_nb", "stoi", "estoi")

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from gan_denoise import metrics
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.metrics import Refused, perceptual
 from gan_denoise.metrics.signal_files import store
 from gan_denoise.metrics.stoi_blocks import stoi_in_blocks
-from gan_denoise.synthetic import voice
 
 pystoi = pytest.importorskip("pystoi")
 

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from gan_denoise.config.schema import Config, MelConfig
+from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.reports import spectrograms
-from gan_denoise.synthetic import voice
 
 RATE = 16000
 
@@ -35,7 +35,8 @@ def test_a_picture_has_the_width_of_a_readme_and_is_small(mel, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["spectrograms.png"]
     assert path.stat().st_size < 200_000
     pixels = read_png(path)
-    assert pixels.shape == (spectrograms.HEAD_HEIGHT + 3 * spectrograms.PANEL_HEIGHT, spectrograms.WIDTH, 3)
+    height = spectrograms.HEAD_HEIGHT + 3 * spectrograms.PANEL_HEIGHT
+    assert pixels.shape == (height, spectrograms.WIDTH, 3)
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 

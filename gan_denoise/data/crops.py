@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_denoise.audio import peak
 from gan_denoise.config.schema import DataConfig
-from gan_denoise.corpus import Corpus
+from gan_denoise.data.corpus import Corpus
 
 TRIES = 8  # draws of a clip before a silent one is given up
 SPEECH_SILENCE = 0.01  # a crop that stays this far (-40 dB) below its recording's peak is a pause

@@ -7,13 +7,8 @@ import pytest
 from conftest import shake, tiny_config
 
 from gan_denoise.config import ConfigError
-from gan_denoise.generator import (
-    GENERATORS,
-    build_generator,
-    receptive_field,
-    time_stride,
-)
-from gan_denoise.layers import GainHead
+from gan_denoise.models.generators import GENERATORS, build_generator, receptive_field, time_stride
+from gan_denoise.models.layers import GainHead
 
 BANDS = 18  # no multiple of the strides
 SHAPES = [

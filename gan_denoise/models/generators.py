@@ -20,7 +20,7 @@ from keras import layers
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import Config, GeneratorConfig
 from gan_denoise.dsp.overlap_add import window_hop
-from gan_denoise.layers import CropLike, DirectHead, GainHead, RelativeLevel
+from gan_denoise.models.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.labels import SET_FOLDER, SPLITS, snr_of, speakers_of
-from gan_denoise.pairs import (
+from gan_denoise.data.file_labels import SET_FOLDER, SPLITS, snr_of, speakers_of
+from gan_denoise.data.pairs import (
     MANIFEST_SUFFIXES,
     Pair,
     PairError,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.audio import AudioError
-from gan_denoise.pairs import (
+from gan_denoise.data.pairs import (
     Pair,
     PairError,
     hold_out,

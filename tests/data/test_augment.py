@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gan_denoise.core.rng import random_stream
-from gan_denoise.filters import RandomFilter, reverberate
+from gan_denoise.data.augment import RandomFilter, reverberate
 
 RATE = 16000
 

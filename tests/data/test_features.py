@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from conftest import RATE, tiny_config
 
-from gan_denoise import audio, synthetic
+from gan_denoise import audio
 from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError, load_config
-from gan_denoise.dataset import load_material
+from gan_denoise.data import synthetic_audio
+from gan_denoise.data.datasets import load_material
+from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
+from gan_denoise.data.feature_writer import write_features
+from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.dsp.mel import Mel
-from gan_denoise.features import FeatureError, FeatureFolder, write_features
 from gan_denoise.metrics import snr_mel
-from gan_denoise.mixdown import write_pairs
 from gan_denoise.run import train
 
 MFCC = {"n_mfcc": 4}
@@ -121,9 +123,9 @@ def test_an_utterance_that_mix_repeats_is_in_one_split(tmp_path):
     """It is named `3_jackson_0_2`, which tells no speaker; the manifest does."""
     for speaker in ("george", "jackson", "lucas", "theo"):
         for digit in range(3):
-            voice = 0.5 * synthetic.voice(len(speaker), 0.2, seed=digit)
+            voice = 0.5 * synthetic_audio.voice(len(speaker), 0.2, seed=digit)
             write(tmp_path / f"speech/{digit}_{speaker}_0.wav", voice, RATE)
-    write(tmp_path / "noise/a.wav", synthetic.noise("white", 0.5, seed=0), RATE)
+    write(tmp_path / "noise/a.wav", synthetic_audio.noise("white", 0.5, seed=0), RATE)
     rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mix", RATE, (5,),
                        count=30)
     settings = write_features(

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from gan_denoise import audio, corpus
+from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.corpus import build_corpus
+from gan_denoise.data import corpus
+from gan_denoise.data.corpus import build_corpus
 
 RATE = 16000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gan_denoise import audio
-from gan_denoise.rooms import RoomError, room, write_rooms
+from gan_denoise.data.room_simulation import RoomError, room, write_rooms
 
 pyroomacoustics = pytest.importorskip("pyroomacoustics")
 RATE = 16000

@@ -13,12 +13,12 @@ import numpy as np
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.corpus import Corpus, build_corpus
-from gan_denoise.crops import SPEECH_SILENCE
-from gan_denoise.features import FeatureFolder
-from gan_denoise.layouts import read_layout
-from gan_denoise.mixing import Mixer
-from gan_denoise.pairs import (
+from gan_denoise.data.corpus import Corpus, build_corpus
+from gan_denoise.data.crops import SPEECH_SILENCE
+from gan_denoise.data.dataset_layouts import read_layout
+from gan_denoise.data.feature_folder import FeatureFolder
+from gan_denoise.data.mixing import Mixer
+from gan_denoise.data.pairs import (
     Pair,
     PairError,
     hold_out,
@@ -27,7 +27,7 @@ from gan_denoise.pairs import (
     match_folders,
     split_by_speaker,
 )
-from gan_denoise.spectrograms import SpectrogramSource
+from gan_denoise.data.synthetic_spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed
 HELD_CLIPS = 2  # of a lone speaker's recording, at least so many validation clips are held out

@@ -9,9 +9,9 @@ import pytest
 
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.corpus import FULL_SCALE, Corpus
-from gan_denoise.crops import SpeechCrops
-from gan_denoise.mixing import Mixer
+from gan_denoise.data.corpus import FULL_SCALE, Corpus
+from gan_denoise.data.crops import SpeechCrops
+from gan_denoise.data.mixing import Mixer
 
 RATE = 16000
 PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}

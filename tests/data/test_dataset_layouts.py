@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_denoise.layouts import LayoutError, read_layout
-from gan_denoise.pairs import PairError, hold_out
+from gan_denoise.data.dataset_layouts import LayoutError, read_layout
+from gan_denoise.data.pairs import PairError, hold_out
 
 
 def touch(root: Path, *names: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_denoise.labels import is_noise, snr_of, speaker_of, speakers_of, split_of
+from gan_denoise.data.file_labels import is_noise, snr_of, speaker_of, speakers_of, split_of
 
 
 def touch(root: Path, *names: str) -> None:

@@ -1,10 +1,4 @@
-"""Features as files: noisy and clean of a clip in one, made once and trained on many times.
-
-A folder of features holds `train`, `validation` and `test` with an `.npz` a clip (`noisy` and
-`clean`, float16 `[frames, bands]`: the log-mel in dB and the MFCC, not scaled), `index.json` with
-the transform and a line a clip, and `config.yaml`: the settings to train with, in which the ranges
-of the training clips stand. Where there is no `noisy`, noise is added to the scaled features.
-"""
+"""Features made of recordings: the log-mel of noisy and clean, written once, trained on often."""
 
 from __future__ import annotations
 
@@ -12,11 +6,9 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,46 +16,13 @@ from gan_denoise import audio
 from gan_denoise.config import dump_config, with_settings
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config, DataConfig
-from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.rng import random_stream
+from gan_denoise.data.dataset_layouts import read_layout
+from gan_denoise.data.feature_folder import FORMAT, INDEX, SPLITS, Clip, FeatureError
+from gan_denoise.data.file_labels import speakers_of
+from gan_denoise.data.pairs import Pair, hold_out, match_folders, notes_beside, split_by_speaker
 from gan_denoise.dsp.mel import Mel
-from gan_denoise.labels import speakers_of
-from gan_denoise.layouts import read_layout
-from gan_denoise.pairs import Pair, hold_out, match_folders, notes_beside, split_by_speaker
-from gan_denoise.spectrograms import add_noise, draw_snr
 
-FORMAT = 1  # of index.json
-INDEX = "index.json"
-SPLITS = ("train", "validation", "test")  # folders
 SHORTEST = 0.5  # of a clip: what is left of a recording below this is no clip of its own
-
-
-class FeatureError(GanDenoiseError):
-    """A folder of features cannot be written or used; says why and the way out."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A line of the index.
-
-    Attributes:
-        file: Below the folder, with forward slashes.
-        speaker: Where it is known.
-        snr_db: Of the mixture in dB, where it is known.
-        frames: Length; what lies behind the end of its recording is silence.
-        sha256: Of the file.
-    """
-
-    file: str
-    speaker: str | None
-    snr_db: float | None
-    frames: int
-    sha256: str
-
-    @property
-    def split(self) -> str:
-        """Folder that it lies in."""
-        return self.file.partition("/")[0]
 
 
 def write_features(
@@ -119,112 +78,6 @@ def write_features(
             out.rmdir()
         os.rename(build, out)
     return settings
-
-
-class FeatureFolder:
-    """A folder of features, opened for settings that must be those it was made with.
-
-    Attributes:
-        root: The folder.
-        clips: Its clips, by split.
-        digest: Hash of all of them.
-
-    Raises:
-        FeatureError: When it is none, is damaged, or was made with another transform.
-    """
-
-    def __init__(self, root: str | Path, config: Config):
-        self.root = Path(root)
-        made_with, clips, self.digest = _read_index(self.root)
-        for section, theirs in made_with.items():
-            ours = getattr(config, section).model_dump(mode="json")
-            other = [f"{section}.{key} {theirs.get(key)}" for key in ours
-                     if ours[key] != theirs.get(key)]
-            if other:
-                raise FeatureError(f"{self.root}: made with {', '.join(other)}; train with "
-                                   f"--config {self.root / SETTINGS}, or write them anew")
-        self.config, self.mel = config, Mel(config.audio, config.mel)
-        self.clips = {split: [clip for clip in clips if clip.split == split]
-                      for split in SPLITS}
-
-    def read(self, clip: Clip) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return (noisy, clean) as mel01, float32 `[frames, bands]`; None where noise is added.
-
-        Raises:
-            FeatureError: When the file is damaged.
-        """
-        path = self.root / clip.file
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
-            return scaled.get("noisy"), scaled["clean"]
-        except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
-            raise FeatureError(f"{path}: is not a whole clip ({error}); write the features "
-                               "anew") from error
-
-    def source(self, splits: Sequence[str], seed: int) -> FeatureSource:
-        """Return random crops of the clips of some splits.
-
-        Raises:
-            FeatureError: When there are none.
-        """
-        clips = [clip for split in splits for clip in self.clips[split]]
-        if not clips:
-            raise FeatureError(f"{self.root}: holds no clip of {' and '.join(splits)}")
-        return FeatureSource(self, clips, seed)
-
-
-class FeatureSource:
-    """Crops of clips, each a pure function of (seed, step, index).
-
-    Args:
-        folder: Where they are.
-        clips: Which.
-        seed: Of all draws.
-    """
-
-    def __init__(self, folder: FeatureFolder, clips: Sequence[Clip], seed: int):
-        self.folder, self.clips, self.seed = folder, clips, seed
-
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, frames, bands]`."""
-        frames, bands = self.folder.config.crop_shape
-        out = np.empty((2, batch_size, frames, bands), np.float32)
-        out[:] = self.folder.mel.silence
-        for item in range(batch_size):
-            rng = random_stream(self.seed, step, item)
-            clip = self.clips[int(rng.integers(len(self.clips)))]
-            start = int(rng.integers(max(clip.frames - frames, 0) + 1))
-            crop = np.s_[start : start + frames]
-            noisy, clean = self.folder.read(clip)
-            clean = clean[crop]
-            noisy = (noisy[crop] if noisy is not None
-                     else add_noise(clean, draw_snr(self.folder.config.data, rng), rng))
-            out[0, item, : len(clean)], out[1, item, : len(clean)] = noisy, clean
-        return out[0], out[1]
-
-
-def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]:
-    """Return what a folder was made with (`audio`, `mel`), its clips, and the index's hash."""
-    try:
-        text = (root / INDEX).read_text(encoding="utf-8")
-        index = json.loads(text)
-        newer = index["format"] > FORMAT
-        made_with = {section: dict(index[section]) for section in ("audio", "mel")}
-        clips = [] if newer else [Clip(**row) for row in index["clips"]]
-    except OSError as error:
-        raise FeatureError(f"{root}: no folder of features ({INDEX}: {error.strerror}); "
-                           "gan-denoise features writes one") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise FeatureError(f"{root / INDEX}: is no index of features ({error!r}); write them "
-                           "anew") from error
-    if newer:
-        raise FeatureError(f"{root}: written by a newer gan_denoise; upgrade, or write it anew")
-    lost = [clip.file for clip in clips if not (root / clip.file).is_file()]
-    if lost:
-        raise FeatureError(f"{root}: {len(lost)} of {len(clips)} clips are missing, the first is "
-                           f"{lost[0]}; copy the folder again, or write it anew")
-    return made_with, clips, hashlib.sha256(text.encode()).hexdigest()
 
 
 # ---- Writing -----------------------------------------------------------------------------------

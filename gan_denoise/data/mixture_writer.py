@@ -20,10 +20,10 @@ from gan_denoise.audio import peak
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.corpus import Corpus, build_corpus
-from gan_denoise.crops import TRIES, NoiseCrops, SpeechCrops
-from gan_denoise.filters import RandomFilter, reverberate
-from gan_denoise.mixing import MixError, Noises, energy, snr_gain
+from gan_denoise.data.augment import RandomFilter, reverberate
+from gan_denoise.data.corpus import Corpus, build_corpus
+from gan_denoise.data.crops import TRIES, NoiseCrops, SpeechCrops
+from gan_denoise.data.mixing import MixError, Noises, energy, snr_gain
 
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of

@@ -15,9 +15,9 @@ from gan_denoise.audio import peak
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
-from gan_denoise.corpus import Corpus
-from gan_denoise.crops import NoiseCrops, SpeechCrops
-from gan_denoise.filters import RandomFilter, reverberate
+from gan_denoise.data.augment import RandomFilter, reverberate
+from gan_denoise.data.corpus import Corpus
+from gan_denoise.data.crops import NoiseCrops, SpeechCrops
 
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 

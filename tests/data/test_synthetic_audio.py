@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gan_denoise.synthetic import NOISE_KINDS, noise, voice, write_corpus
+from gan_denoise.data.synthetic_audio import NOISE_KINDS, noise, voice, write_corpus
 
 RATE = 16000
 

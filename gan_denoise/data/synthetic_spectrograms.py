@@ -12,6 +12,7 @@ import numpy as np
 
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
+from gan_denoise.data.feature_noise import add_noise, draw_snr
 
 TOP_HZ = 8000.0  # of the highest band
 RIDGE = 0.8  # width of a harmonic, in bands of 128
@@ -69,19 +70,6 @@ class SpectrogramSource:
         """Return (noisy, clean), float32 `[batch, frames, bands]`."""
         noisy, clean = zip(*(self.item(step, index) for index in range(batch_size)), strict=True)
         return np.stack(noisy), np.stack(clean)
-
-
-def add_noise(clean: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Return features with white Gaussian noise at an SNR of their energies, of the same shape."""
-    power = float(np.mean(np.square(clean, dtype=np.float64)))
-    deviation = math.sqrt(power) * 10 ** (-snr_db / 20)
-    noise = rng.standard_normal(clean.shape, dtype=np.float32)
-    return clean + np.float32(deviation) * noise
-
-
-def draw_snr(data: DataConfig, rng: np.random.Generator) -> float:
-    """Draw an SNR in dB as the recipe says: normal, clipped to its range."""
-    return float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
 
 
 # ---- What is drawn: [frames of the event, bands] -----------------------------------------------

@@ -9,7 +9,7 @@ from keras import layers
 
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.mel import make_filterbank
-from gan_denoise.hearing import Disturbance, Verdict
+from gan_denoise.models.pesq_layers import Disturbance, Verdict
 
 
 def build_discriminator(config: Config) -> keras.Model:

@@ -22,7 +22,7 @@ import numpy as np
 
 from gan_denoise.audio import find_audio
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.labels import snr_of, speakers_of
+from gan_denoise.data.file_labels import snr_of, speakers_of
 
 # VoiceBank+DEMAND comes without a validation set; these training speakers (one female, one male)
 # are the usual choice.

@@ -25,7 +25,7 @@ import numpy as np
 from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
 from gan_denoise.audio.samples import cancels, energy
 from gan_denoise.core.user_folders import cache_folder
-from gan_denoise.labels import speakers_of
+from gan_denoise.data.file_labels import speakers_of
 
 FORMAT = 2  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this

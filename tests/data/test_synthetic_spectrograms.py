@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.data.feature_noise import add_noise
+from gan_denoise.data.synthetic_spectrograms import SpectrogramSource, spectrogram
 from gan_denoise.metrics import snr_mel
-from gan_denoise.spectrograms import SpectrogramSource, add_noise, spectrogram
 
 
 def source(snr_db=2.5, std=0.0, shape=(128, 128), seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import shake, tiny_config
 
-from gan_denoise.discriminator import build_discriminator
+from gan_denoise.models.discriminators import build_discriminator
 
 
 def mels(frames=32, seed=0):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from conftest import RATE, TinySource, tiny_config
 
-from gan_denoise import synthetic
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError
-from gan_denoise.corpus import build_corpus
-from gan_denoise.dataset import PairSource, batches, load_material
-from gan_denoise.pairs import PairError
+from gan_denoise.data import synthetic_audio
+from gan_denoise.data.corpus import build_corpus
+from gan_denoise.data.datasets import PairSource, batches, load_material
+from gan_denoise.data.pairs import PairError
 
 TONES = {"low": 400, "mid": 800, "high": 1600, "top": 3200}  # Hz, of a speaker each
 FOLDERS = ("speech", "noise", "noisy", "clean", "pairs", "valid_speech", "valid_noise",
@@ -141,7 +141,7 @@ def test_noisy_and_clean_share_gain_and_offset(tmp_path):
 
 
 def test_a_pair_with_a_silent_side_is_left_out(tmp_path):
-    voice = synthetic.voice(0, 0.5, seed=0)
+    voice = synthetic_audio.voice(0, 0.5, seed=0)
     for side, parts in (("noisy", (voice, voice)), ("clean", (voice, 0 * voice))):
         for name, part in zip(("a", "b"), parts, strict=True):
             write(tmp_path / side / f"{name}.wav", part, RATE)
@@ -273,7 +273,7 @@ def test_the_digest_follows_the_content_not_the_place(folders, tmp_path):
     here = material_of(speech=folders / "speech", noise=folders / "noise")
     moved = material_of(speech=tmp_path / "moved", noise=folders / "noise")
     assert moved.digest == here.digest
-    write(tmp_path / "moved/speaker0/0.wav", synthetic.voice(9, 1.2, seed=9), RATE)
+    write(tmp_path / "moved/speaker0/0.wav", synthetic_audio.voice(9, 1.2, seed=9), RATE)
     other = material_of(speech=tmp_path / "moved", noise=folders / "noise")
     assert other.digest != here.digest
 

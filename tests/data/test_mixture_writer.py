@@ -12,8 +12,8 @@ import soundfile
 
 from gan_denoise.audio import read_mono
 from gan_denoise.config.schema import DataConfig
-from gan_denoise.mixdown import mix_at_snr, write_pairs
-from gan_denoise.mixing import MixError, snr_gain
+from gan_denoise.data.mixing import MixError, snr_gain
+from gan_denoise.data.mixture_writer import mix_at_snr, write_pairs
 
 RATE = 16000
 
