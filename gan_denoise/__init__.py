@@ -13,7 +13,7 @@ __all__ = ["Enhancer", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Enhancer":  # on demand: `gan-denoise --help` needs no NumPy
-        from gan_denoise.enhance import Enhancer
+        from gan_denoise.inference.enhancer import Enhancer
 
         return Enhancer
     raise AttributeError(f"module 'gan_denoise' has no attribute '{name}'")

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from gan_denoise.audio.writer import write
-from gan_denoise.checkpoint import save_state
 from gan_denoise.config import dump_config, make_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.schema import Config
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import Material
+from gan_denoise.training.checkpoints import save_state
 
 RATE = 16000  # Hz
 CROP = 4096  # samples of a tiny training crop
@@ -105,7 +105,7 @@ def shake(network: Any, seed: int = 0) -> None:
 
 def tiny_run(folder: Path, config: Config, kind: str = "finetune") -> Any:
     """Write the folder of a run that has a best state, without training; return its trainer."""
-    from gan_denoise.trainer import Trainer
+    from gan_denoise.training.trainer import Trainer
 
     trainer = Trainer(config, tiny_material(), kind)
     shake(trainer.generator)
@@ -124,7 +124,7 @@ def tiny_run(folder: Path, config: Config, kind: str = "finetune") -> Any:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of a tiny network with arbitrary weights, and the run that it came from."""
-    from gan_denoise.export import export
+    from gan_denoise.exporting.exporter import export
 
     folder = tmp_path_factory.mktemp("tiny")
     config = tiny_config(generator={"name": "tcn_autoencoder", "gain_floor_db": 20.0})
@@ -143,8 +143,8 @@ def kill(trainer: Any) -> None:
 @contextlib.contextmanager
 def stillborn(count: int) -> Iterator[None]:
     """Let the generators of the first so many starts be dead, and be looked at for six steps."""
-    from gan_denoise import monitor
-    from gan_denoise.trainer import Trainer
+    from gan_denoise.training import monitor
+    from gan_denoise.training.trainer import Trainer
 
     build, starts = Trainer.__init__, iter(range(10**6))
 

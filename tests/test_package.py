@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from gan_denoise.model import DEFAULT_MODEL
+from gan_denoise.inference.model import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,6 +47,14 @@ def run(environment, *arguments, **options):
     programs, folder = environment
     return subprocess.run([str(programs / arguments[0]), *arguments[1:]], cwd=folder,
                           capture_output=True, text=True, **options)
+
+
+def test_every_folder_of_the_package_is_listed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(settings["tool"]["setuptools"]["packages"])
+    folders = {".".join(path.parent.relative_to(ROOT).parts)
+               for path in (ROOT / "gan_denoise").rglob("__init__.py")}
+    assert listed == folders | {"gan_denoise.configs", "gan_denoise.checkpoints"}
 
 
 def test_the_installed_package_is_the_wheels(environment):

@@ -2,9 +2,10 @@
 
 `keras_mel` repeats it for training graphs. Both are librosa's: periodic Hann window, frames centred
 on multiples of the hop, zero padding of `n_fft / 2` on both sides, magnitudes (power 1),
-`librosa.filters.mel` (Slaney scale and area norm). `mel01` is the log-mel mapped to [0, 1] by constants that travel with the model, so nothing
-depends on a statistic of the file. Two settings change what a frame holds, and nothing else: the
-STFT's own magnitudes in place of mel bands, and MFCC behind the bands.
+`librosa.filters.mel` (Slaney scale and area norm). `mel01` is the log-mel mapped to [0, 1] by
+constants that travel with the model, so nothing depends on a statistic of the file. Two settings
+change what a frame holds, and nothing else: the STFT's own magnitudes in place of mel bands, and
+MFCC behind the bands.
 """
 
 from __future__ import annotations

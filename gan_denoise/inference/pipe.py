@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gan_denoise.audio.reader import AudioError
 from gan_denoise.audio.wav_pipe import PipeReader, PipeWriter
-from gan_denoise.stream import TooLoud
+from gan_denoise.inference.streaming import TooLoud
 
 if TYPE_CHECKING:
-    from gan_denoise.enhance import Enhancer
+    from gan_denoise.inference.enhancer import Enhancer
 
 
 @dataclass(frozen=True)

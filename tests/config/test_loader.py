@@ -329,7 +329,7 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
 
     from gan_denoise.data.datasets import Material
     from gan_denoise.dsp.mel import Mel
-    from gan_denoise.trainer import Trainer
+    from gan_denoise.training.trainer import Trainer
 
     config = load_config(name)
     crop = {} if config.generator.frames else {"crop_seconds": 0.5}

@@ -77,7 +77,7 @@ def test_onnx_runtime_says_nothing_and_tells_nobody(tmp_path):
 
     A fault of a session comes as an exception, not in lines of its own too.
     """
-    code = ("import numpy as np\nfrom gan_denoise.model import Model\n"
+    code = ("import numpy as np\nfrom gan_denoise.inference.model import Model\n"
             "model = Model.load()\n"
             "try:\n    model.session.run(None, {'noisy_mel': np.zeros((1, 2, 3), np.float32)})\n"
             "except Exception as error:\n    print('raised', type(error).__name__)\n")

@@ -19,7 +19,7 @@ from gan_denoise.data.feature_writer import write_features
 from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.metrics import snr_mel
-from gan_denoise.run import train
+from gan_denoise.training.loop import train
 
 MFCC = {"n_mfcc": 4}
 CROP = {"steps": 3, "crop_seconds": 20 * 64 / RATE}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.overlap_add import window_hop, windowed
-from gan_denoise.enhance import Enhancer
-from gan_denoise.export import export
+from gan_denoise.exporting.exporter import export
+from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.models.complexity import macs_per_frame
 
 

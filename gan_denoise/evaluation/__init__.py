@@ -1,0 +1,1 @@
+"""Models measured: systems x files, means with margins, tables, and by speaker."""

@@ -1,0 +1,328 @@
+"""The table of an evaluation: means over what every system scored, CSV, strict JSON, terminal.
+
+A mean is over the files that no compared system refused; how many these are is part of the result.
+Where the noisy input is the clean clip already, its SNR is infinite and would be the mean: such a
+file stays in the rows and out of the means of the metrics that are infinite for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.metrics import METRICS
+from gan_denoise.metrics.baselines import NOISY, SILENCE
+
+CONFIDENCE = 0.95  # of the margins
+RESAMPLER = "soxr HQ"
+FORMAT_VERSION = 1  # of scores.json
+_SNR_VALUES = 8  # more distinct SNRs than this are binned ...
+_SNR_BIN = 5.0  # ... by so many dB
+_EXACT, _ORTHOGONAL = "infinite: equal to the clean", "minus infinite"  # notes of scores.json
+
+
+class ScoresError(GanDenoiseError):
+    """A file holds no scores of an evaluation: one line with the reason and the way out."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one file and system.
+
+    Attributes:
+        name: Of the pair.
+        system: `noisy`, a model's name, a trivial system, or `oracle`.
+        snr_db: Of the mixture in dB, where it is known.
+        seconds: Length of the clip.
+        sample_rate: Of the files in Hz; SNR, SI-SDR and LSD are taken at this rate.
+        scores: `{metric: value}`, infinite where the estimate is exact.
+        refused: `{metric: reason}` of metrics that could not score this clip.
+        lag: Delay behind the clean in seconds; None where it cannot be told.
+        speaker: Where the pair tells.
+    """
+
+    name: str
+    system: str
+    snr_db: float | None
+    seconds: float
+    sample_rate: int
+    scores: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    lag: float | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows, and the means over them.
+
+    Attributes:
+        systems: In the order to show: noisy, the models, the oracle.
+        rows: One a file and system, file by file.
+        notices: Lines that a reader must know: resampling, refusals, delays, missing packages.
+        versions: Of the packages that took part; None where one is not installed.
+        refused_pairs: `{name: reason}` of pairs that could not be compared; they have no rows.
+    """
+
+    systems: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notices: tuple[str, ...] = ()
+    versions: dict[str, str | None] = field(default_factory=dict)
+    refused_pairs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files."""
+        return list(dict.fromkeys(row.name for row in self.rows))
+
+    @property
+    def columns(self) -> list[str]:
+        """Metrics that scored or refused a clip, in the order of `METRICS`."""
+        seen = {name for row in self.rows for name in (*row.scores, *row.refused)}
+        return [name for name in METRICS if name in seen]
+
+    def common(self, metric: str, names: Iterable[str] | None = None) -> list[str]:
+        """Return the files that count in this metric's means (of `names`, or of all).
+
+        Those that it scored for every system, and whose noisy input has no infinite score. Silence
+        is refused by most metrics, and that takes no file from the others.
+        """
+        tables = [self._scores[system] for system in self.systems if system != SILENCE]
+        names = self.names if names is None else names
+        scored = [name for name in names if all(metric in table.get(name, ()) for table in tables)]
+        return [name for name in scored if self._scores[NOISY][name][metric] != math.inf]
+
+    def values(self, system: str, metric: str, names: Iterable[str] | None = None) -> np.ndarray:
+        """Return a system's scores over `common(metric, names)`, `[files]`."""
+        table = self._scores[system]
+        scored = [table[name] for name in self.common(metric, names)]
+        return np.array([row[metric] for row in scored if metric in row], np.float64)
+
+    def mean(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
+        """Return the mean over `common(metric, names)`; None where there is no such file."""
+        return _average(self.values(system, metric, names), np.mean)
+
+    def median(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
+        """Return the median over `common(metric, names)`; None where there is no such file."""
+        return _average(self.values(system, metric, names), np.median)
+
+    def improvement(
+        self, system: str, metric: str, names: Iterable[str] | None = None
+    ) -> float | None:
+        """Return the system's mean less the noisy input's; of LSD and MSE, less is better."""
+        pair = self.mean(system, metric, names), self.mean(NOISY, metric, names)
+        return None if None in pair else pair[0] - pair[1]
+
+    def margin(
+        self, system: str, metric: str, names: Iterable[str] | None = None
+    ) -> float | None:
+        """Return half of the 95 % confidence interval of the improvement.
+
+        Student's t over the files' changes: of files like these, by speakers like these. None for
+        fewer than two files, or where a change is infinite.
+        """
+        scores, noisy = (self.values(s, metric, names) for s in (system, NOISY))
+        if len(scores) != len(noisy) or len(scores) < 2:
+            return None
+        if not (np.isfinite(scores).all() and np.isfinite(noisy).all()):
+            return None
+        changes = scores - noisy
+        quantile = stdtrit(len(changes) - 1, (1 + CONFIDENCE) / 2)
+        return float(quantile * np.std(changes, ddof=1) / math.sqrt(len(changes)))
+
+    def by_snr(self) -> dict[str, list[str]]:
+        """Return `{label: names}` from low to high SNR; empty where no pair has one."""
+        known = {row.name: row.snr_db for row in self.rows if row.snr_db is not None}
+        values = sorted(set(known.values()))
+        if len(values) <= _SNR_VALUES:
+            return {f"{v:g} dB": [name for name in known if known[name] == v] for v in values}
+        bins: dict[float, list[str]] = {}
+        for name in sorted(known, key=known.__getitem__):
+            bins.setdefault(math.floor(known[name] / _SNR_BIN) * _SNR_BIN, []).append(name)
+        return {f"{low:g} to {low + _SNR_BIN:g} dB": names for low, names in bins.items()}
+
+    @cached_property
+    def _scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in self.systems}
+        for row in self.rows:
+            tables[row.system][row.name] = row.scores
+        return tables
+
+
+def save(evaluation: Evaluation, out: Path) -> None:
+    """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder.
+
+    Raises:
+        OutputError: When they cannot be written.
+    """
+    text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
+    content = f"{text}\n".encode("utf-8", "backslashreplace")
+    write_atomically(out / "scores.json", lambda file: file.write(content))
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    columns = evaluation.columns
+    writer.writerow(["name", "system", "speaker", "snr_db", "seconds", "sample_rate", *columns,
+                     "lag_ms", "refused"])
+    for row in evaluation.rows:
+        lag = "" if row.lag is None else round(1000 * row.lag, 3)
+        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
+        writer.writerow(
+            [row.name, row.system, row.speaker or "", "" if row.snr_db is None else row.snr_db,
+             round(row.seconds, 4), row.sample_rate,
+             *(row.scores.get(metric, "") for metric in columns), lag, reasons]
+        )
+    rows = table.getvalue().encode("utf-8", "backslashreplace")
+    write_atomically(out / "scores.csv", lambda file: file.write(rows))
+
+
+def read_scores(path: str | Path) -> Evaluation:
+    """Read an evaluation back from its `scores.json`, or from the folder that holds it.
+
+    Raises:
+        ScoresError: When it cannot be read, is no such file, or of another version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "scores.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}; evaluate "
+                              "again")
+        evaluation = Evaluation(tuple(content["systems"]), tuple(map(_row, content["rows"])),
+                                tuple(content["notices"]), content["versions"],
+                                content.get("refused_pairs", {}))
+    except OSError as error:
+        raise ScoresError(f"{path}: cannot be read ({error.strerror}); give the folder of "
+                          "gan-denoise evaluate --out DIR") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
+        raise ScoresError(
+            f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
+        ) from error
+    return evaluation
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return everything as JSON values; an infinite score is null, with a note beside it."""
+    columns = evaluation.columns
+    groups = evaluation.by_snr()
+    return {
+        "format_version": FORMAT_VERSION,
+        "systems": list(evaluation.systems),
+        "files": len(evaluation.names),
+        "versions": evaluation.versions,
+        "resampler": RESAMPLER,
+        "notices": list(evaluation.notices),
+        "refused_pairs": evaluation.refused_pairs,
+        "metrics": {
+            name: {
+                "unit": METRICS[name].unit,
+                "higher_is_better": METRICS[name].higher_is_better,
+                "definition": METRICS[name].definition,
+                "files_in_mean": len(evaluation.common(name)),
+                "files_refused": {
+                    system: sum(
+                        name in row.refused for row in evaluation.rows if row.system == system
+                    )
+                    for system in evaluation.systems
+                },
+            }
+            for name in columns
+        },
+        "summary": {
+            system: {
+                name: {
+                    "mean": _number(evaluation.mean(system, name)),
+                    "median": _number(evaluation.median(system, name)),
+                    "improvement": _number(evaluation.improvement(system, name)),
+                    "margin": _number(evaluation.margin(system, name)),
+                }
+                | _note(evaluation.mean(system, name))
+                for name in columns
+            }
+            for system in evaluation.systems
+        },
+        "by_snr": {
+            label: {
+                "files": len(names),
+                "mean": {
+                    system: {
+                        metric: _number(evaluation.mean(system, metric, names))
+                        for metric in columns
+                    }
+                    for system in evaluation.systems
+                },
+                "margin": {
+                    system: {
+                        metric: _number(evaluation.margin(system, metric, names))
+                        for metric in columns
+                    }
+                    for system in evaluation.systems
+                },
+            }
+            for label, names in groups.items()
+        },
+        "rows": [
+            {
+                "name": row.name,
+                "system": row.system,
+                "speaker": row.speaker,
+                "snr_db": row.snr_db,
+                "seconds": row.seconds,
+                "sample_rate": row.sample_rate,
+                "scores": {metric: _number(value) for metric, value in row.scores.items()},
+                "notes": {
+                    metric: _note(value)["note"]
+                    for metric, value in row.scores.items()
+                    if not math.isfinite(value)
+                },
+                "refused": row.refused,
+                "lag_ms": None if row.lag is None else 1000 * row.lag,
+            }
+            for row in evaluation.rows
+        ],
+    }
+
+
+def _average(values: np.ndarray, average: Callable[[np.ndarray], Any]) -> float | None:
+    """Average; None for no values, or for +inf among -inf."""
+    if not len(values) or (np.any(values == np.inf) and np.any(values == -np.inf)):
+        return None
+    return float(average(values))
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _note(value: float | None) -> dict[str, str]:
+    if value is None or math.isfinite(value):
+        return {}
+    return {"note": _EXACT if value > 0 else _ORTHOGONAL}
+
+
+def _row(content: dict[str, Any]) -> Row:
+    """A row of `to_json`; where it has no number, the note beside it tells which infinity."""
+    infinite = {_EXACT: math.inf, _ORTHOGONAL: -math.inf}
+    lag = content["lag_ms"]
+    return Row(
+        content["name"], content["system"], content["snr_db"], content["seconds"],
+        content["sample_rate"],
+        {metric: infinite[content["notes"][metric]] if value is None else value
+         for metric, value in content["scores"].items()},
+        content["refused"], None if lag is None else lag / 1000, content.get("speaker"),
+    )

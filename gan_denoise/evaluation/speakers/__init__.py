@@ -1,0 +1,1 @@
+"""Does a denoiser help all speakers alike? Groups compared, tests, a page."""

@@ -1,0 +1,1 @@
+"""Runs turned into model folders: ONNX, LiteRT, SavedModel, the card, the DSP in numbers."""

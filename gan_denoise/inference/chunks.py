@@ -1,0 +1,182 @@
+"""A recording at the model's rate, cleaned part by part: any length in constant memory.
+
+Parts lie on a fixed grid and each is computed by itself with enough of its surroundings to equal
+the whole, so what comes out depends neither on how the recording was handed in nor on how many
+threads ran. Parts run side by side, each on one thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_denoise.config.schema import InversionConfig
+from gan_denoise.dsp.inversion import band_gain, griffinlim, mel_to_magnitude, refine_phase
+from gan_denoise.inference.model import Model
+from gan_denoise.inference.options import Treatment
+
+PART_SECONDS = 15.0  # of a part; its surroundings are computed as well, and left out
+UPPER_BAND = 0.5  # of the model's Nyquist; from here on the gain speaks for what lies above it
+
+
+class Removed(NamedTuple):
+    """What a part of a recording loses, at the model's rate.
+
+    Attributes:
+        samples: float32 `[channels, samples]`; with `full_band` less what the upper gain alone
+            would take.
+        upper_gain: Gain of the upper speech band at the frames that begin in the part, float32
+            `[channels, frames]`; linked channels have one.
+    """
+
+    samples: np.ndarray
+    upper_gain: np.ndarray
+
+
+class Chunks:
+    """Cuts a recording into parts and gives what is removed from each, in order.
+
+    Args:
+        model: The model.
+        inversion: Settings of the way from mel to waveform.
+        treatment: How much, and whether channels share a gain.
+        channels: Count of channels.
+        full_band: Whether the recording goes on above the model's Nyquist.
+        pool: Threads that the parts run on.
+        ahead: Parts that may be under way at once.
+    """
+
+    def __init__(self, model: Model, inversion: InversionConfig, treatment: Treatment,
+                 channels: int, full_band: bool, pool: ThreadPoolExecutor, ahead: int):
+        self._model, self._inversion, self._treatment = model, inversion, treatment
+        self.full_band, self._pool, self._ahead = full_band, pool, ahead
+        mel = model.mel
+        self.sample_rate, self.hop_length = mel.sample_rate, mel.config.hop_length
+        hop = mel.config.hop_length
+        grid = hop * model.time_stride
+        self._size = grid * max(round(PART_SECONDS * mel.sample_rate / grid), 1)
+        reach = -(-mel.config.n_fft // hop)  # frames that share samples with a frame
+        steps = inversion.phase_steps if inversion.name == "gain+phase" else 0
+        # Frames on each side that a sample depends on.
+        self._margin = reach * (steps + 1) + inversion.gain_smoothing[0] // 2
+        context = hop * (model.receptive_field + self._margin + reach)
+        self._context = context + -context % grid
+        # Waveforms from random phase do not continue each other: they are faded over, linearly,
+        # which keeps the level.
+        self._fade = mel.config.n_fft if inversion.name == "griffinlim" else 0
+        self._tail: np.ndarray | None = None
+        self._upper = mel.filterbank.argmax(axis=1) >= UPPER_BAND * mel.config.n_fft / 2
+        self._buffer = np.zeros((channels, 0), np.float32)
+        self._start = 0  # of the buffer, in samples of the recording
+        self._next = 0  # first sample of the next part
+        self._running: deque[tuple[list[Future[Removed]], bool]] = deque()
+
+    def push(self, noisy: np.ndarray) -> Iterator[Removed]:
+        """Take the next samples, float32 `[channels, samples]`; give the parts that are done."""
+        self._buffer = np.concatenate([self._buffer, noisy], axis=1)
+        # A rest shorter than a quarter of a part goes with the part before it.
+        while self._end - self._next > self._size + max(self._context, self._size // 4):
+            yield from self._submit(self._next + self._size)
+
+    def finish(self) -> Iterator[Removed]:
+        """Give the parts that remain; the recording ends here."""
+        if self._end > self._next:
+            yield from self._submit(self._end, last=True)
+        while self._running:
+            yield self._collect()
+
+    @property
+    def _end(self) -> int:
+        return self._start + self._buffer.shape[1]
+
+    def _submit(self, stop: int, last: bool = False) -> Iterator[Removed]:
+        while len(self._running) >= self._ahead:
+            yield self._collect()
+        low = max(self._next - self._context, 0)
+        window = self._buffer[:, low - self._start : stop + self._context - self._start].copy()
+        groups = [window] if self._treatment.channels == "link" else list(window[:, None])
+        span = (self._next - low, stop - low)
+        futures = [self._pool.submit(self._part, group, *span, last) for group in groups]
+        self._running.append((futures, last))
+        self._next = stop
+        kept = max(stop - self._context, 0)
+        self._buffer, self._start = self._buffer[:, kept - self._start :].copy(), kept
+
+    def _collect(self) -> Removed:
+        futures, last = self._running.popleft()
+        parts = [future.result() for future in futures]
+        samples = np.concatenate([part.samples for part in parts])
+        if self._fade:
+            samples = self._faded(samples, last)
+        return Removed(samples, np.concatenate([part.upper_gain for part in parts]))
+
+    def _faded(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        before, self._tail = self._tail, None
+        if not last:
+            samples, self._tail = samples[:, : -self._fade], samples[:, -self._fade :]
+        if before is not None:
+            ramp = ((np.arange(self._fade) + 0.5) / self._fade).astype(np.float32)
+            samples = samples.copy()
+            samples[:, : self._fade] *= ramp
+            samples[:, : self._fade] += (1 - ramp) * before
+        return samples
+
+    # ---- One part, on a thread of the pool -----------------------------------------------------
+    def _part(self, noisy: np.ndarray, start: int, stop: int, last: bool) -> Removed:
+        """Return what is removed from `[start, stop)` of `noisy [channels, samples]`; channels
+        that come together share a gain."""
+        mel, hop = self._model.mel, self.hop_length
+        if self._treatment.neutral:
+            frames = -(-stop // hop) - start // hop
+            return Removed(np.zeros((len(noisy), stop - start), np.float32),
+                           np.ones((1, frames), np.float32))
+        spectrum = mel.stft(noisy)  # [C, T, bins]
+        magnitude = np.abs(spectrum)
+        if len(noisy) > 1:  # the level over all channels: a voice out of phase is not lost
+            magnitude = np.sqrt(np.mean(magnitude**2, axis=0, keepdims=True))
+        linear = mel.bands(magnitude)  # [1, T, n_mels]
+        noisy01 = mel.normalise(linear)
+        estimate01 = self._model.estimate(noisy01)
+        own = slice(start // hop, -(-stop // hop))  # the frames that begin in the part
+        near = slice(max(own.start - self._margin, 0), None if last else own.stop + self._margin)
+        first = near.start * hop  # sample
+        inside = slice(start - first, stop - first + (0 if last else self._fade))
+        if self._inversion.name == "griffinlim":
+            wave = self._from_random_phase(estimate01[0], noisy.shape[1])
+            return Removed((noisy - wave)[:, start : inside.stop + first],
+                           np.ones((1, own.stop - own.start), np.float32))
+        gain = band_gain(mel, noisy01[:, near], estimate01[:, near], self._inversion)
+        gain = self._treatment.soften(gain)
+        length = noisy.shape[1] - first if last else (gain.shape[1] - 1) * hop
+        share = mel.bin_gain(1 - gain)  # of each bin that goes, [1, T, bins]
+        spectrum = spectrum[:, near]
+        if self._inversion.name == "gain+phase":
+            kept = refine_phase(mel, (1 - share) * spectrum, length, self._inversion.phase_steps)
+            removed = noisy[:, first : first + length] - mel.istft(kept, length)
+        else:
+            removed = mel.istft(np.multiply(share, spectrum, out=spectrum), length)
+        upper = self._upper_gain(linear[:, near], gain)
+        samples = removed[:, inside]
+        if self.full_band:
+            place = np.arange(inside.start, inside.stop) / hop
+            frames = np.arange(upper.shape[1])
+            follow = np.interp(place, frames, upper[0]).astype(np.float32)
+            samples = samples - (1 - follow) * noisy[:, start:stop]
+        return Removed(samples, upper[:, own.start - near.start : own.stop - near.start])
+
+    def _upper_gain(self, linear: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        """Return the gain that the upper speech band as a whole gets, `[1, frames]`."""
+        energy = linear[..., self._upper] ** 2
+        total = energy.sum(axis=-1)
+        after = (energy * gain[..., self._upper] ** 2).sum(axis=-1)
+        return np.sqrt(after / np.maximum(total, 1e-20), dtype=np.float32)
+
+    def _from_random_phase(self, estimate01: np.ndarray, length: int) -> np.ndarray:
+        mel, settings = self._model.mel, self._inversion
+        magnitude = mel_to_magnitude(mel, mel.denormalise(estimate01))
+        return griffinlim(mel, magnitude, length, settings.griffinlim_steps,
+                          settings.griffinlim_momentum, settings.seed)

@@ -1,0 +1,279 @@
+"""What a folder run would write, all of it settled before any work: names, containers, clashes."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_denoise.audio import AudioError, AudioInfo, is_audio_suffix, probe, search
+from gan_denoise.audio.containers import (
+    CONTAINERS,
+    FORMATS,
+    check_container,
+    fitting_formats,
+    output_container,
+    output_rate,
+)
+from gan_denoise.inference.folder_journal import Journal
+from gan_denoise.inference.options import Treatment
+
+WRITTEN = "written by an earlier run"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of a run.
+
+    Attributes:
+        source: The input.
+        target: The output.
+        residual: The file for what is removed, None where none is wanted.
+        info: The input's header, None where it could not be read.
+        refused: Why nothing is written for it, None where nothing speaks against it.
+    """
+
+    source: Path
+    target: Path
+    residual: Path | None = None
+    info: AudioInfo | None = None
+    refused: str | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The target, and the residual where one is wanted."""
+        return [self.target] if self.residual is None else [self.target, self.residual]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the input, 0 where it is not known."""
+        return self.info.seconds if self.info is not None else 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        out: Folder of the outputs.
+        treatment: As asked for; its format may follow from the name of the output.
+        items: Every file, in the order of the inputs and their names.
+        passed_over: What looks like a recording and is not taken, by the reason.
+    """
+
+    out: Path
+    treatment: Treatment
+    items: list[Item]
+    passed_over: dict[str, list[Path]]
+
+
+def plan(
+    inputs: Sequence[Path],
+    out: Path,
+    treatment: Treatment,
+    recursive: bool = True,
+    residual: Path | None = None,
+) -> Plan:
+    """Settle what a run over files and folders does; nothing is written.
+
+    Args:
+        inputs: Files and folders; the trees of the folders are mirrored.
+        out: Output folder; or the output file, where there is one input file and the name has the
+            suffix of an audio file.
+        treatment: Says container and channels of the outputs.
+        recursive: Whether sub-folders are searched.
+        residual: Folder for what is removed, or the file for it.
+
+    Raises:
+        AudioError: When nothing is found, two inputs would write one output, or a folder is input
+            and output at once.
+    """
+    places = [out] if residual is None else [out, residual]
+    named = [_names_file(inputs, place) for place in places]
+    if named[0]:
+        treatment = _format_of_name(inputs[0], out, treatment)
+    roots = [place.parent if is_file else place
+             for place, is_file in zip(places, named, strict=True)]
+    if not all(named):
+        _check_folders(inputs, roots)
+    taken: dict[Path, Path] = {}  # output -> source
+    items: dict[Path, Item] = {}  # by target
+    passed_over: dict[str, list[Path]] = {}
+    for source, relative in _sources(inputs, roots, recursive, passed_over):
+        if treatment.format != "keep":
+            relative = _renamed(relative, treatment.format)
+        outputs = [place if is_file else place / relative
+                   for place, is_file in zip(places, named, strict=True)]
+        if len(set(outputs)) < len(outputs):
+            raise AudioError(f"{out}: is the output and the residual; give two")
+        for output in outputs:
+            before = taken.setdefault(output, source)
+            if before != source and before.resolve() != source.resolve():
+                raise _clash(before, source, output)
+        if outputs[0] not in items:
+            items[outputs[0]] = _item(source, outputs, treatment)
+    if not items:
+        raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
+    _check_twins(taken, roots[0])
+    return Plan(roots[0], treatment, list(_check_sources(items.values())), passed_over)
+
+
+def _names_file(inputs: Sequence[Path], place: Path) -> bool:
+    """Whether an output is named as a file, as in `denoise talk.wav -o clean.wav`."""
+    return (len(inputs) == 1 and not inputs[0].is_dir() and is_audio_suffix(place.suffix)
+            and not place.is_dir())
+
+
+def _format_of_name(source: Path, out: Path, treatment: Treatment) -> Treatment:
+    """Return the treatment with the format that the output's name says."""
+    suffix = out.suffix.lower()
+    of_name = next((name for name, known in FORMATS.items() if known == suffix), None)
+    if treatment.format == "keep":
+        if suffix == source.suffix.lower():
+            return treatment
+        if of_name is None:
+            fitting = dict.fromkeys((source.suffix.lower(), *FORMATS.values()))
+            raise AudioError(f"{out}: {suffix} is written only of {suffix}; name it "
+                             f"{', '.join(fitting)}")
+        return treatment.model_copy(update={"format": of_name})
+    if of_name != treatment.format:
+        raise AudioError(f"{out}: its name says {suffix}, --format says {treatment.format}; "
+                         "leave one out")
+    return treatment
+
+
+def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
+    kinds = ("output", "residual")
+    for kind, root in zip(kinds, roots, strict=False):
+        for item in inputs:
+            if item.is_dir() and item.resolve() == root.resolve():
+                raise AudioError(f"{root}: {kind} folder is the input; give another one")
+        if root.exists() and not root.is_dir():
+            raise AudioError(f"{root}: {kind} is not a folder; give another one")
+    if len({root.resolve() for root in roots}) < len(roots):
+        raise AudioError(f"{roots[0]}: is the output and the residual folder; give two")
+
+
+def _sources(
+    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool,
+    passed_over: dict[str, list[Path]],
+) -> Iterator[tuple[Path, Path]]:  # fmt: skip
+    """Give each input file and its name below the output folder; add what is passed over."""
+    for item in inputs:
+        if not item.is_dir():
+            yield from ((source, Path(source.name)) for source in search(item).files)
+            continue
+        # What earlier runs wrote into output folders inside the input is no input.
+        inside = {root.resolve() for root in roots} - set(item.resolve().parents)
+        found = search(item, recursive)
+        for reason, paths in found.passed_over.items():
+            passed_over.setdefault(reason, []).extend(
+                path for path in paths if inside.isdisjoint(path.resolve().parents))
+        files = [path for path in found.files if inside.isdisjoint(path.resolve().parents)]
+        written = _written_before(item, files)
+        if 0 < len(written) < len(files):  # else they are what is asked for
+            passed_over.setdefault(WRITTEN, []).extend(written)
+            files = [path for path in files if path not in written]
+        yield from ((source, source.relative_to(item)) for source in files)
+
+
+def _written_before(root: Path, files: Iterable[Path]) -> set[Path]:
+    """Return the files that earlier runs wrote, by the journals of the folders that they lie in."""
+    journals: dict[Path, Journal] = {}
+    written = set()
+    for path in files:
+        for folder in path.parents:
+            if folder not in journals:
+                journals[folder] = Journal(folder)
+                journals[folder].refresh()
+            if journals[folder].knows(path):
+                written.add(path)
+            if folder == root:
+                break
+    return written
+
+
+def _renamed(relative: Path, wanted: str) -> Path:
+    usual = FORMATS[wanted]
+    if CONTAINERS.get(relative.suffix.lower()) == CONTAINERS[usual]:
+        return relative
+    return relative.with_suffix(usual)
+
+
+def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
+    info = None
+    try:
+        if source.exists() and not source.is_file():
+            raise AudioError(f"{source}: is no regular file")  # a named pipe would wait for ever
+        info = probe(source)
+        channels = 1 if treatment.channels == "mono" else info.channels
+        container = output_container(info, treatment.format)
+        rate = output_rate(info, treatment.format)
+        check_container(outputs[0], rate, channels, *container, info.sure_frames)
+    except AudioError as error:
+        hint = _hint(info, treatment) if info is not None else ""
+        return Item(source, *outputs, info=info, refused=f"{error}{hint}")
+    return Item(source, *outputs, info=info)
+
+
+def _hint(info: AudioInfo, treatment: Treatment) -> str:
+    """Name the formats that would hold what a container cannot."""
+    fitting = fitting_formats(info, 1 if treatment.channels == "mono" else info.channels)
+    return f" (--format {', '.join(fitting)} can)" if fitting else ""
+
+
+def _check_sources(items: Iterable[Item]) -> Iterator[Item]:
+    """Refuse outputs that are inputs, also by another name: they would be lost."""
+    items = list(items)
+    sources = {_identity(item.source): item.source for item in items}
+    sources.pop(None, None)
+    for item in items:
+        for output in item.outputs:
+            source = sources.get(_identity(output))
+            if source is not None and item.refused is None:
+                item = Item(item.source, item.target, item.residual, item.info,
+                            f"{output}: is the input {source}; give another output folder")
+        yield item
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_twins(taken: dict[Path, Path], out: Path) -> None:
+    """Refuse outputs that differ in case or in composed accents alone, where the disk merges them.
+
+    Where the disk tells them apart they are two files, as in the input.
+    """
+    merged: dict[str, Path] = {}
+    for output, source in taken.items():
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(output)).casefold())
+        before = merged.setdefault(key, output)
+        if before != output and _merges_names(out):
+            raise _clash(taken[before], source, output)
+
+
+def _merges_names(folder: Path) -> bool:
+    while not folder.is_dir():
+        folder = folder.parent
+    name = f".gan-denoise-é-{secrets.token_hex(8)}"
+    try:
+        (folder / name).touch(exist_ok=False)
+    except OSError:
+        return False  # nothing will be written there
+    try:
+        return any((folder / other).exists()
+                   for other in (name.upper(), unicodedata.normalize("NFD", name)))
+    finally:
+        (folder / name).unlink()
+
+
+def _clash(one: Path, other: Path, output: Path) -> AudioError:
+    return AudioError(f"{one} and {other} would both be written to {output}; denoise them into two "
+                      "folders")

@@ -1,0 +1,264 @@
+"""A corpus measured: a row a recording, in memory that does not grow with the recordings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise.audio import (
+    AudioError,
+    AudioInfo,
+    blocks,
+    find_audio,
+    peak,
+    probe,
+    read,
+    to_mono,
+)
+from gan_denoise.audio.containers import by_libsndfile
+from gan_denoise.audio.reader import described
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.processes import depend_on_the_parent
+from gan_denoise.data.file_labels import is_noise, speakers_of
+from gan_denoise.inspection.acoustics import Sound, listen
+
+# A recording of up to a minute is measured whole, of a longer one so many pieces, spread evenly.
+PIECE_SECONDS = 10.0  # also what is decoded at once
+PIECES = 6
+FADE_SECONDS = 0.01  # where pieces are joined: a jump would be heard as a click in every band
+PROCESS_FILES = 500  # that make a second process worth its start
+CHUNK_FILES = 4  # handed to a process at once; those on their way are finished after Ctrl-C
+
+COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "format", "subtype",
+           "seconds_measured", "peak_dbfs", "level_db", "pauses", "snr_db", "f0_hz", "f0_low_hz",
+           "f0_high_hz", "voiced", "bandwidth_hz", "rolloff_hz", "note")
+
+
+class SurveyError(GanDenoiseError):
+    """Recordings cannot be surveyed: one line with the reason and the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recording and what was measured of it.
+
+    Attributes:
+        folder: Label of the folder that it was found in.
+        name: Path below that folder, with forward slashes.
+        speaker: As names and folders tell it; None for noise.
+        info: What the header says.
+        seconds_measured: How much of it was decoded.
+        peak_dbfs: Highest magnitude of all channels; None for silence.
+        sound: Of the mean of its channels.
+    """
+
+    folder: str
+    name: str
+    speaker: str | None
+    info: AudioInfo
+    seconds_measured: float
+    peak_dbfs: float | None
+    sound: Sound
+
+    def row(self) -> dict[str, Any]:
+        """Return its row of the CSV: numbers rounded to what they are worth, by COLUMNS."""
+        info, sound = self.info, self.sound
+        low, high = sound.f0_range_hz or (None, None)
+        digits = {"seconds": 3, "seconds_measured": 3, "pauses": 3, "voiced": 3, "f0_hz": 1,
+                  "f0_low_hz": 1, "f0_high_hz": 1, "peak_dbfs": 1, "level_db": 1, "snr_db": 1,
+                  "bandwidth_hz": 0, "rolloff_hz": 0}
+        values = (
+            self.folder, self.name, self.speaker, info.seconds, info.sample_rate, info.channels,
+            info.format, info.subtype, self.seconds_measured, self.peak_dbfs, sound.level_db,
+            sound.pauses, sound.snr_db, sound.f0_hz, low, high, sound.voiced, sound.bandwidth_hz,
+            sound.rolloff_hz, described(info),
+        )
+        return {
+            name: round(value, digits[name] or None) if name in digits and value is not None
+            else value for name, value in zip(COLUMNS, values, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Folders, their recordings, and a line on each file that could not be read."""
+
+    folders: tuple[str, ...]
+    recordings: tuple[Recording, ...]
+    failures: tuple[str, ...]
+
+    def of(self, folder: str) -> list[Recording]:
+        """Return the recordings of one folder."""
+        return [recording for recording in self.recordings if recording.folder == folder]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A file to measure."""
+
+    folder: str
+    name: str
+    speaker: str | None
+    path: Path
+
+
+def survey(
+    roots: Sequence[str | Path],
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Measure all recordings under some folders.
+
+    With several processes, a script that calls this needs `if __name__ == "__main__":`.
+
+    Args:
+        roots: Folders, searched recursively, or files.
+        jobs: Processes; 1 measures in this one, 0 is one per core where there is enough to do.
+        progress: Called with (files done, files in all).
+
+    Raises:
+        AudioError: When a folder is missing, not readable, or holds no audio.
+        SurveyError: When a folder is given twice, or a process dies.
+    """
+    paths = [Path(root) for root in roots]
+    labels = label_folders(paths)
+    works = [work for root, label in zip(paths, labels, strict=True) for work in _find(root, label)]
+    recordings, failures = [], []
+    for done, result in enumerate(_measured(works, jobs or _processes(len(works))), start=1):
+        (failures if isinstance(result, str) else recordings).append(result)
+        if progress is not None:
+            progress(done, len(works))
+    return Survey(tuple(labels), tuple(recordings), tuple(failures))
+
+
+def label_folders(roots: Sequence[Path]) -> list[str]:
+    """Return a short name for each folder: its path below what all of them have in common.
+
+    Raises:
+        SurveyError: When two are the same folder.
+    """
+    real = [Path(os.path.realpath(root)) for root in roots]
+    for number, root in enumerate(real):
+        if root in real[:number]:
+            raise SurveyError(f"{roots[number]}: given twice; give each folder once")
+    common = Path(os.path.commonpath([root.parent for root in real]))
+    return [root.relative_to(common).as_posix() for root in real]
+
+
+def excerpt(path: Path, info: AudioInfo) -> tuple[np.ndarray, float]:
+    """Read a recording of up to a minute, or six pieces of ten seconds spread over a longer one.
+
+    At most ten seconds of all channels and a minute of one are in memory.
+
+    Args:
+        path: The recording.
+        info: Of it, its length counted (`probe` with `count`).
+
+    Returns:
+        The mean of the channels, float32 `[samples]`, and the peak of all channels.
+
+    Raises:
+        AudioError: When it cannot be read.
+    """
+    size = round(PIECE_SECONDS * info.sample_rate)
+    spread = info.frames > PIECES * size
+    parts, top = [], 0.0
+    for audio in _pieces(path, info, size) if spread else blocks(path, size):
+        top = max(top, peak(audio))
+        part = to_mono(audio)
+        parts.append(_faded(part, info.sample_rate) if spread else part)
+    return np.concatenate(parts), top
+
+
+def _pieces(path: Path, info: AudioInfo, size: int) -> Iterator[np.ndarray]:
+    """Read six pieces of a long recording, the first and the last samples among them."""
+    if by_libsndfile(info.format, info.subtype):
+        for start in np.linspace(0, info.frames - size, PIECES).astype(int):
+            yield read(path, int(start), size)[0]
+        return
+    # To seek in what FFmpeg reads is not exact, and decoding all of it is fast.
+    wanted = set(np.linspace(0, info.frames // size - 1, PIECES).astype(int).tolist())
+    for number, block in enumerate(blocks(path, size)):
+        if number in wanted:
+            yield block
+
+
+def save_csv(survey: Survey, path: str | Path) -> None:
+    """Write a row a recording; the file appears whole or not at all.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(recording.row() for recording in survey.recordings)
+    content = text.getvalue().encode("utf-8", "backslashreplace")
+    write_atomically(Path(path), lambda file: file.write(content))
+
+
+def _find(root: Path, label: str) -> Iterator[_Work]:
+    found = find_audio(root)
+    speakers = speakers_of((path, root) for path in found)
+    for path, speaker in zip(found, speakers, strict=True):
+        name = path.name if path == root else path.relative_to(root).as_posix()
+        yield _Work(label, name, None if is_noise(path, root) else speaker, path)
+
+
+def _processes(files: int) -> int:
+    return max(min(os.cpu_count() or 1, files // PROCESS_FILES), 1)
+
+
+def _measured(works: Sequence[_Work], jobs: int) -> Iterator[Recording | str]:
+    """Measure in order, in processes where jobs > 1."""
+    if jobs <= 1:
+        yield from map(_measure, works)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(jobs, spawn, depend_on_the_parent) as pool:
+        try:
+            yield from pool.map(_measure, works, chunksize=CHUNK_FILES)
+        except BrokenProcessPool as error:
+            raise SurveyError(
+                "a measuring process died: out of memory, or the calling script lacks "
+                "`if __name__ == '__main__':`; jobs=1 measures without processes"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _measure(work: _Work) -> Recording | str:
+    """Return what was measured, or a line on why a file cannot be read."""
+    try:
+        info = probe(work.path, count=True)
+        audio, top = excerpt(work.path, info)
+    except AudioError as error:
+        return str(error)
+    return Recording(
+        folder=work.folder, name=work.name, speaker=work.speaker, info=info,
+        seconds_measured=len(audio) / info.sample_rate,
+        peak_dbfs=20 * math.log10(top) if top > 0 else None,
+        sound=listen(audio, info.sample_rate),
+    )
+
+
+def _faded(part: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return a piece with a short raised-cosine fade at both ends."""
+    size = max(round(FADE_SECONDS * sample_rate), 1)
+    rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(size) + 0.5) / size)
+    part = part.copy()
+    part[:size] *= rise
+    part[-size:] *= rise[::-1]
+    return part

@@ -1,0 +1,1 @@
+"""Training: the loop over batches, losses, the adversary, checkpoints, the monitor, trackers."""

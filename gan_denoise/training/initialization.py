@@ -1,0 +1,80 @@
+"""Weights of trained networks: from a run's best state, or from a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.training.checkpoints import CheckpointError, read_variables
+from gan_denoise.training.trainer import Trainer
+
+
+def load_weights(trainer: Trainer, source: Path) -> bool:
+    """Start the networks from a run's best state or from a model folder's weights.
+
+    Returns:
+        Whether the discriminator started from there too; not where the source has none, or one of
+        other settings.
+
+    Raises:
+        CheckpointError: When there are no weights, or those of another network.
+    """
+    theirs, ours = settings_of(source), trainer.config
+    for section in ("audio", "mel", "generator"):
+        if getattr(theirs, section) != getattr(ours, section):
+            raise CheckpointError(
+                f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
+                f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
+            )
+    shape = ("kind", "channels", "spectral_norm")
+    judge = trainer.discriminator is not None and all(
+        getattr(theirs.discriminator, key) == getattr(ours.discriminator, key) for key in shape
+    )
+    if (source / BEST).is_file():
+        weights = read_variables(source / BEST, "ema.")
+        assign(trainer.generator.variables, weights.values(), source)
+        judged = read_variables(source / BEST, "discriminator.") if judge else {}
+        judge = bool(judged)
+        if judge:
+            assign(trainer.discriminator.variables, judged.values(), source)
+    elif (source / GENERATOR_WEIGHTS).is_file():
+        _load(trainer.generator, source / GENERATOR_WEIGHTS)
+        judged = source / DISCRIMINATOR_WEIGHTS
+        judge = judge and judged.is_file()
+        if judge:
+            _load(trainer.discriminator, judged)
+    else:
+        raise CheckpointError(
+            f"{source}: holds neither {BEST} of a run nor {GENERATOR_WEIGHTS} of a model"
+        )
+    trainer.ema.set_weights(trainer.generator.get_weights())
+    return judge
+
+
+def _load(network: keras.Model, path: Path) -> None:
+    try:
+        network.load_weights(path)
+    except ValueError as error:  # Keras' own message lists every layer
+        raise CheckpointError(
+            f"{path}: weights of another network than this version builds from the same settings; "
+            "train anew, or use the version that wrote them"
+        ) from error
+
+
+def assign(variables: Sequence[Any], values: Iterable[np.ndarray], source: Path) -> None:
+    """Give variables the values stored for them in the same order.
+
+    Raises:
+        CheckpointError: When number or shapes differ; nothing is assigned then.
+    """
+    values = list(values)
+    if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
+        raise CheckpointError(f"{source}: its weights have other shapes than this network's")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,104 @@
+"""What pretraining minimises: the terms of `losses`, with the weights that the settings give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from gan_denoise.config.schema import Config
+from gan_denoise.dsp.keras_mel import KerasMel
+from gan_denoise.training import losses
+
+
+class Objective:
+    """Weighted sums of losses, and the named terms that they are made of.
+
+    Args:
+        config: Settings; `losses` and `inversion`'s gain are used.
+        mel: The transform in the graph.
+    """
+
+    def __init__(self, config: Config, mel: KerasMel):
+        self.weights, self.inversion, self.mel = config.losses, config.inversion, mel
+        self.features = config.data.features is not None
+
+    def mel01(self, waveform: Any) -> Any:
+        """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
+        return self.mel.normalise(self.mel.linear(_magnitude(*self.mel.stft(waveform))))
+
+    def spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
+        """Return what the losses need of two waveforms `[batch, samples]`.
+
+        Features `[batch, frames, bands]` are mel01 already, and all that there is.
+
+        Returns:
+            Of each, under `noisy` and `clean`: the STFT as (real, imaginary), `_magnitude`, both
+            `[batch, frames, bins]`, and mel01 as `noisy01` and `clean01`.
+        """
+        if self.features:
+            return {"noisy01": noisy, "clean01": clean}
+        spectra: dict[str, Any] = {}
+        for name, waveform in (("noisy", noisy), ("clean", clean)):
+            spectrum = self.mel.stft(waveform)
+            magnitude = _magnitude(*spectrum)
+            spectra[name] = spectrum
+            spectra[f"{name}_magnitude"] = magnitude
+            spectra[f"{name}01"] = self.mel.normalise(self.mel.linear(magnitude))
+        return spectra
+
+    def heard(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+        """Return mel01 of the waveform that `gain` inversion makes of an estimate.
+
+        Not the estimate itself: a gain for each bin blurs it, and neighbouring frames overlap.
+
+        Args:
+            noisy: Waveforms `[batch, samples]`.
+            spectra: As `spectra` returns them.
+            estimate: mel01 from the generator, `[batch, frames, n_mels]`.
+        """
+        gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
+        gained = tuple(gain * part for part in spectra["noisy"])
+        return self.mel01(self.mel.istft(gained, noisy.shape[-1]))
+
+    def reconstruction(
+        self, spectra: Mapping[str, Any], estimate: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the reconstruction terms by name, unweighted, and their weighted sum.
+
+        Args:
+            spectra: As `spectra` returns them.
+            estimate: mel01 from the generator, `[batch, frames, n_mels]`.
+        """
+        weights, power = self.weights, self.weights.compression
+        clean01 = spectra["clean01"]
+        terms = {"loss/mse": losses.mse(clean01, estimate)}
+        total = weights.mse_weight * terms["loss/mse"]
+        if weights.mel_weight:
+            linear = self.mel.denormalise
+            value = losses.compressed_mel(linear(clean01), linear(estimate), power)
+            terms["loss/mel"] = value
+            total += weights.mel_weight * value
+        if weights.magnitude_weight or weights.complex_weight or weights.snr_weight:
+            gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
+            magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
+            if weights.magnitude_weight:
+                value = losses.compressed_magnitude(clean, magnitude, power)
+                terms["loss/magnitude"] = value
+                total += weights.magnitude_weight * value
+            gained = tuple(gain * part for part in spectra["noisy"])
+            if weights.complex_weight:
+                value = losses.compressed_complex(spectra["clean"], clean, gained, magnitude, power)
+                terms["loss/complex"] = value
+                total += weights.complex_weight * value
+            if weights.snr_weight:
+                value = losses.missing_snr(spectra["clean"], gained)
+                terms["loss/snr"] = value
+                total += weights.snr_weight * value
+        return terms, total
+
+
+def _magnitude(real: Any, imaginary: Any) -> Any:
+    # At 0 the slope of a root is infinite.
+    return ops.sqrt(ops.square(real) + ops.square(imaginary) + 1e-20)

@@ -1,0 +1,91 @@
+"""How fast a training step is on this machine, and how near to what the machine can do.
+
+Batches are made up and lie in memory: the speed of mixing is what a run says as "waiting for data".
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gan_denoise.config.schema import Config
+from gan_denoise.core.machine import machine
+from gan_denoise.data.datasets import Material
+from gan_denoise.models.complexity import macs_per_frame
+from gan_denoise.training.trainer import Trainer, set_up
+
+WARM, SIZE = 3, 2048  # steps not counted; rows of the matrices whose product is the peak
+PASSES = 3  # forward, and the gradients of weights and of activations: as much work each
+
+
+def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
+    """Time pretraining steps on this machine.
+
+    Args:
+        config: Settings of the run.
+        steps: Steps timed, of which the median is taken.
+
+    Returns:
+        Figures by name: seconds of audio in a second, milliseconds of a step and of the network's
+        part of it, GFLOP/s of each, and of the machine's matrix product (float32, all threads).
+    """
+    set_up(config.training)
+    shape = (config.training.batch_size, *config.crop_shape)
+    rng = np.random.default_rng(0)
+    clean = rng.uniform(-0.1, 0.1, shape).astype(np.float32)
+    noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)
+    trainer = Trainer(config, Material(None, noisy[:1], clean[:1], "", "noise"))
+    trainer.progress.total_steps = WARM + steps
+    heard = config.data.features is None
+    mels = tf.constant(trainer.mel.mel01(noisy) if heard else noisy)
+
+    @tf.function
+    def gradient() -> Any:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_mean(trainer.generator(mels, training=True))
+        return tape.gradient(total, trainer.generator.trainable_variables)
+
+    matrix = tf.random.normal((SIZE, SIZE))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    numbers = iter(range(WARM + steps))
+    step = _median(lambda: trainer.train_step(next(numbers), noisy, clean), steps)
+    network = _median(gradient, steps)
+    peak = 2 * SIZE**3 / _median(lambda: product().numpy(), steps) / 1e9
+    work = 2 * PASSES * macs_per_frame(trainer.generator) * mels.shape[0] * mels.shape[1] / 1e9
+    return {
+        "audio_seconds_per_second": round(shape[0] * config.training.crop_seconds / step, 1),
+        "step_ms": round(1e3 * step, 1),
+        "network_ms": round(1e3 * network, 1),
+        "step_gflops": round(work / step, 1),
+        "network_gflops": round(work / network, 1),
+        "peak_gflops": round(peak, 1),
+        "machine": machine(),
+    }
+
+
+def render_training(figures: dict[str, Any], console: Any) -> None:
+    """Print the figures for people."""
+    host, peak = figures["machine"], figures["peak_gflops"]
+    console.print(
+        f"a pretraining step on {host['processor']}, {host['cores']} cores\n"
+        f"{figures['audio_seconds_per_second']:g} seconds of audio a second; "
+        f"{figures['step_ms']:g} ms a step, {figures['network_ms']:g} of them the network\n"
+        f"{figures['step_gflops']:g} GFLOP/s in the whole step "
+        f"({figures['step_gflops'] / peak:.0%} of the machine's matrix product), "
+        f"{figures['network_gflops']:g} in the network "
+        f"({figures['network_gflops'] / peak:.0%} of {peak:g})", highlight=False,
+    )
+
+
+def _median(work: Callable[[], Any], runs: int) -> float:
+    times = []
+    for _ in range(WARM + runs):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[WARM:])

@@ -1,0 +1,321 @@
+"""The trainer: the generator, its average, its training steps, and validation.
+
+The discriminator's side of the game is in `adversary`, the loop in `run`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gan_denoise import metrics
+from gan_denoise.config.schema import Config, TrainingConfig
+from gan_denoise.data.datasets import Material
+from gan_denoise.dsp.inversion import band_gain
+from gan_denoise.dsp.keras_mel import KerasMel
+from gan_denoise.dsp.mel import Mel
+from gan_denoise.dsp.overlap_add import windowed
+from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
+from gan_denoise.models.generators import build_generator
+from gan_denoise.training.adversarial import Adversary, Mels, make_adversary
+from gan_denoise.training.checkpoints import Progress
+from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
+from gan_denoise.training.objective import Objective
+from gan_denoise.training.optimizers import make_optimizer, snapshot, update
+
+PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
+
+
+def set_up(training: TrainingConfig) -> None:
+    """Set threads, seed and determinism, before any network is built.
+
+    Raises:
+        RuntimeError: When the threads are changed after TensorFlow has started.
+    """
+    threading = tf.config.threading
+    if training.threads and threading.get_intra_op_parallelism_threads() != training.threads:
+        threading.set_intra_op_parallelism_threads(training.threads)
+        threading.set_inter_op_parallelism_threads(training.threads)
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+class Trainer:
+    """The generator, its EMA and optimizer, the adversary, and all that a checkpoint holds.
+
+    Args:
+        config: Settings.
+        material: Training batches and validation clips.
+        kind: `pretrain`, or `finetune` for training against the discriminator.
+        judge: Scores estimates for a metric discriminator; None: PESQ.
+    """
+
+    def __init__(
+        self, config: Config, material: Material, kind: str = "pretrain", judge: Any = None
+    ):
+        self.config, self.material, self.kind = config, material, kind
+        self.mel = Mel(config.audio, config.mel)
+        self.objective = Objective(config, KerasMel(self.mel))
+        self.generator = build_generator(config)
+        self.ema = build_generator(config)
+        self.ema.set_weights(self.generator.get_weights())
+        self.g_optimizer = make_optimizer(
+            self.generator, config.training.optimizer, config.training
+        )
+        self.adversary: Adversary | None = None
+        if kind == "finetune":
+            frames = self.mel.frames(config.crop_samples)
+            self.adversary = make_adversary(config, self.objective, self.mel, frames, judge)
+        self.progress = Progress(kind, material.digest)
+        self._trivial_scores: dict[str, float] | None = None  # the same at every validation
+        self.pretrain_step = tf.function(self._pretrain_step)
+        self.adversarial_step = tf.function(self._adversarial_step)
+        self._mels = tf.function(self._frozen_mels)
+        self._share = tf.function(self._gradient_share)
+        self._estimate = tf.function(lambda mel: self.ema(mel, training=False))
+
+    @property
+    def discriminator(self) -> keras.Model | None:
+        """The adversary's network; None in pretraining."""
+        return self.adversary.network if self.adversary else None
+
+    def variables(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds, by name.
+
+        `.variables` of a network also holds the state of its dropout seeds, which weight files
+        leave out. Keras numbers layers through a process (`conv2d_7_kernel_momentum`), so a name
+        here is an index and the last word alone.
+        """
+        owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
+        if self.adversary is not None:
+            owners |= self.adversary.holders()
+        return {
+            f"{owner}.{index}.{variable.name.removesuffix(':0').rsplit('_', 1)[-1]}": variable
+            for owner, holder in owners.items()
+            for index, variable in enumerate(holder.variables)
+        }
+
+    # ---- Schedules: functions of the step ------------------------------------------------------
+    def schedule(self, step: int) -> dict[str, float]:
+        """Return learning rates, adversarial weight and EMA decay at a step."""
+        training, terms = self.config.training, self.config.losses
+        total = self.progress.total_steps
+        done = 0.0 if total is None else min(step / max(total, 1), 1.0)
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        cosine = training.final_rate + (1 - training.final_rate) * cosine
+        adversarial_from = terms.discriminator_warmup if self.kind == "finetune" else 0
+        since = step - adversarial_from
+        warm = min((since + 1) / max(training.warmup_steps, 1), 1.0)
+        ramp = min((since + 1) / max(terms.adversarial_ramp, 1), 1.0)
+        return {
+            "g_rate": training.learning_rate * cosine * max(warm, 0.0),
+            "d_rate": self.config.discriminator.learning_rate * cosine,
+            "adversarial_weight": terms.adversarial_weight * max(ramp, 0.0),
+            "feature_weight": terms.feature_weight * max(ramp, 0.0),
+            "ema_decay": min(training.ema_decay, (1 + max(since, 0)) / (10 + max(since, 0))),
+        }
+
+    # ---- Steps ---------------------------------------------------------------------------------
+    def train_step(self, step: int, noisy: Any, clean: Any) -> dict[str, float]:
+        """Do the step of this number and return its named values as floats."""
+        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        if self.adversary is None:
+            values = self.pretrain_step(noisy, clean, schedule)
+            return {name: float(value) for name, value in values.items()}
+        if step < self.config.losses.discriminator_warmup:
+            values, mels = {"finite": 1.0}, self._mels(noisy, clean)
+        else:
+            values, mels = self.adversarial_step(noisy, clean, schedule)
+        learned = self.adversary.learn(step, noisy, clean, mels, schedule)
+        finite = min(float(values.pop("finite")), float(learned.pop("finite")))
+        return {name: float(value) for name, value in (values | learned).items()} | {
+            "finite": finite
+        }
+
+    def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
+        spectra = self.objective.spectra(noisy, clean)
+        before = snapshot(self.generator)
+        with tf.GradientTape() as tape:
+            estimate = self.generator(spectra["noisy01"], training=True)
+            terms, total = self.objective.reconstruction(spectra, estimate)
+        terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
+        return self._update_generator(tape, total, terms, before, schedule)
+
+    def _adversarial_step(
+        self, noisy: Any, clean: Any, schedule: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Mels]:
+        """Train the generator against the discriminator as it is; return what it has made."""
+        spectra = self.objective.spectra(noisy, clean)
+        before = snapshot(self.generator)
+        with tf.GradientTape() as tape:
+            estimate = self.generator(spectra["noisy01"], training=True)
+            mels = self._judged(noisy, spectra, estimate)
+            terms, total = self.objective.reconstruction(spectra, estimate)
+            adversarial, added = self.adversary.cost(mels, schedule)
+            terms |= adversarial
+            total += added
+        terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
+        return self._update_generator(tape, total, terms, before, schedule), mels
+
+    def _frozen_mels(self, noisy: Any, clean: Any) -> Mels:
+        spectra = self.objective.spectra(noisy, clean)
+        return self._judged(noisy, spectra, self.generator(spectra["noisy01"], training=False))
+
+    def _judged(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Mels:
+        candidate = self.adversary.candidate(noisy, spectra, estimate)
+        return Mels(spectra["noisy01"], spectra["clean01"], estimate, candidate)
+
+    def _variation(self, noisy01: Any, estimate: Any) -> Any:
+        """Return how much the network's own part of an estimate varies over time, in dB.
+
+        The gain of a gain head, the mel itself of a direct one; the root mean square, over clips
+        and bands, of the deviation over time. What lies on the mel's floor is left out.
+        """
+        own = estimate - noisy01 if self.config.generator.head == "gain" else estimate
+        heard = tf.cast(estimate > 0, tf.float32)
+        frames = tf.maximum(tf.reduce_sum(heard, 1, keepdims=True), 1.0)
+        mean = tf.reduce_sum(own * heard, 1, keepdims=True) / frames
+        variance = tf.reduce_sum(heard * tf.square(own - mean), 1, keepdims=True) / frames
+        return tf.sqrt(tf.reduce_mean(variance)) * self.config.mel.range_db
+
+    def _update_generator(
+        self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],
+        schedule: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        gradients = tape.gradient(total, self.generator.trainable_variables)
+        norm, finite = update(
+            self.g_optimizer, self.generator, gradients, total, before, schedule["g_rate"],
+            self.config.training.clip_norm,
+        )
+        tf.cond(finite > 0, lambda: self._average(schedule["ema_decay"]), lambda: None)
+        return terms | {
+            "loss/total": total,
+            "gradient_norm/generator": norm,
+            "rate/generator": schedule["g_rate"],
+            "finite": finite,
+        }
+
+    def _average(self, decay: Any) -> None:
+        """Move the EMA towards the generator; its moving statistics are taken as they are."""
+        for average, variable in zip(
+            self.ema.trainable_variables, self.generator.trainable_variables, strict=True
+        ):
+            average.assign(decay * average + (1 - decay) * variable)
+        for average, variable in zip(
+            self.ema.non_trainable_variables, self.generator.non_trainable_variables, strict=True
+        ):
+            average.assign(variable)
+
+    # ---- The adversary's share -----------------------------------------------------------------
+    def adversarial_share(self, step: int, noisy: Any, clean: Any) -> float:
+        """Return the adversary's share of the generator's gradient norm at a step, in [0, 1]."""
+        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        return float(self._share(noisy, clean, schedule))
+
+    def _gradient_share(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> Any:
+        """Return |adversarial| / (|adversarial| + |reconstruction|) of the generator's gradient."""
+        spectra = self.objective.spectra(noisy, clean)
+        with tf.GradientTape(persistent=True) as tape:
+            estimate = self.generator(spectra["noisy01"], training=False)
+            _, reconstruction = self.objective.reconstruction(spectra, estimate)
+            mels = self._judged(noisy, spectra, estimate)
+            _, adversarial = self.adversary.cost(mels, schedule)
+        norms = []
+        for part in (adversarial, reconstruction):
+            gradients = tape.gradient(part, self.generator.trainable_variables)
+            norms.append(tf.linalg.global_norm([g for g in gradients if g is not None]))
+        return norms[0] / (norms[0] + norms[1] + 1e-12)
+
+    # ---- Validation ----------------------------------------------------------------------------
+    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
+        """Return the EMA generator's estimate of mel01 `[clips, frames, bands]`, of any length."""
+        size = self.config.training.batch_size
+
+        def run(mels: np.ndarray) -> np.ndarray:
+            parts = (mels[at : at + size] for at in range(0, len(mels), size))
+            return np.concatenate([self._estimate(tf.constant(part)).numpy() for part in parts])
+
+        return windowed(run, noisy01, self.config.generator.frames, self.mel.silence)
+
+    def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """Score the EMA generator on the validation clips, through `gain` inversion.
+
+        Returns:
+            Mean metrics by name, those of the noisy input and of the best constant gain beside
+            them (`_noisy`, `_best_gain`), and the mels and waveforms behind them, batch first;
+            features have no waveforms.
+        """
+        noisy, clean = self.material.valid_noisy, self.material.valid_clean
+        if self.config.data.features is not None:
+            mels = {"noisy": noisy, "estimate": self.estimate(noisy), "clean": clean}
+            values = self._mel_scores(clean, mels["estimate"])
+            return values | self._trivial(clean, noisy), {"mels": mels, "audio": {}}
+        spectrum = self.mel.stft(noisy)
+        noisy01 = self.mel.normalise(self.mel.linear(spectrum))
+        clean01 = self.mel.mel01(clean)
+        estimate01 = self.estimate(noisy01)
+        gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion)
+        estimate = self.mel.istft(self.mel.bin_gain(gain) * spectrum, noisy.shape[1])
+        values = self._waveform_scores(clean, estimate) | self._mel_scores(clean01, estimate01)
+        values |= self._trivial(clean, noisy)
+        shown = {
+            "mels": {"noisy": noisy01, "estimate": estimate01, "clean": clean01},
+            "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
+        }
+        return values, shown
+
+    def _trivial(self, clean: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
+        """Return the scores of the noisy input and of the best constant gain for each clip."""
+        if self._trivial_scores is None:
+            pairs = zip(clean, noisy, strict=True)
+            gained = np.stack([trivial_estimates(c, n)[BEST_GAIN] for c, n in pairs])
+            self._trivial_scores = {}
+            for suffix, estimate in ((NOISY_SUFFIX, noisy), (GAIN_SUFFIX, gained)):
+                if self.config.data.features is not None:
+                    scores = self._mel_scores(clean, estimate)
+                else:
+                    scores = self._mel_scores(self.mel.mel01(clean), self.mel.mel01(estimate))
+                    scores |= self._waveform_scores(clean, estimate)
+                self._trivial_scores |= {name + suffix: v for name, v in scores.items()}
+        return self._trivial_scores
+
+    def _mel_scores(self, clean01: np.ndarray, estimate01: np.ndarray) -> dict[str, float]:
+        """Return mean scores of `[clips, frames, bands]`; MFCC are left out."""
+        clean01, estimate01 = map(self.mel.mel_part, (clean01, estimate01))
+        return {
+            "mse_mel": metrics.mse_mel(clean01, estimate01),
+            "psnr_mel": float(np.mean(list(map(metrics.psnr_mel, clean01, estimate01)))),
+            "snr_mel": _mean_score(metrics.snr_mel, clean01, estimate01),
+        }
+
+    def _waveform_scores(self, clean: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+        """Return mean scores of `[clips, samples]`; PESQ where it is defined and installed."""
+        values = {"si_sdr": _mean_score(metrics.si_sdr, clean, estimate),
+                  "snr": _mean_score(metrics.snr, clean, estimate)}
+        if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
+            values["pesq_wb"] = _mean_score(
+                lambda c, e: metrics.pesq_wb(c, e, PESQ_RATE), clean, estimate
+            )
+        return values
+
+
+def _mean_score(
+    score: Callable[[np.ndarray, np.ndarray], float], clean: np.ndarray, estimate: np.ndarray
+) -> float:
+    """Mean over the clips that the metric does not refuse; NaN where it refuses all."""
+    values = []
+    for c, e in zip(clean, estimate, strict=True):
+        try:
+            values.append(score(c, e))
+        except metrics.Refused:
+            values.append(math.nan)
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan

@@ -1,0 +1,372 @@
+"""A study: runs with settings drawn from a space, one after another, and the best of them.
+
+Optuna draws the settings (TPE) and says which trial lags behind (median pruner). Each trial is an
+ordinary training run in a fresh process, so that none inherits TensorFlow's memory, threads or
+seeds. This process alone writes the study's database; a trial that it finds unfinished there, when
+it was killed or interrupted, goes on from its run's last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise.audio.writer import lock
+from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
+from gan_denoise.config.artifacts import SETTINGS
+from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config, TuneConfig
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.data.datasets import Material, load_material
+from gan_denoise.training.preflight import check_readiness, require_pesq
+from gan_denoise.tuning.search_space import Space, SpaceError
+from gan_denoise.tuning.study_report import Outcome, importances, read_outcome
+from gan_denoise.tuning.trial import Job, ctrl_c_later, death, launch
+
+DATABASE, TRIALS = "study.db", "trials"
+NAME = "tune"  # of the study in its database
+STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
+REPORT_SECONDS = 60.0  # between reports while the study runs; tables are always up to date
+# What the training material is made of: trials share it where the space leaves these alone.
+MATERIAL = ("data.", "audio.", "training.crop_seconds", "training.seed")
+FIXED_BY_INIT = ("audio.", "mel.", "generator.")
+# What does not change a score, and so may change between two sittings.
+FREE = frozenset({"data.cache"}) | {
+    f"training.{key}" for key in ("threads", "data_workers", "log_every", "checkpoint_every",
+                                  "tracker")
+} | {f"tune.{key}" for key in ("trials", "timeout_minutes", "workers")}
+
+
+class TuningError(GanDenoiseError):
+    """A study cannot begin or go on; says why and the way out."""
+
+
+# ---- The study ---------------------------------------------------------------------------------
+def tune(
+    config: Config,
+    folder: Path,
+    init: Path | None = None,
+    console: Any = None,
+    command: str = "",
+    material: Material | None = None,
+    train: Callable[..., Any] | None = None,
+) -> Outcome:
+    """Try settings until `tune.trials` are finished or `tune.timeout_minutes` are over.
+
+    The same call goes on with a study that was interrupted or killed.
+
+    Args:
+        config: Settings; `tune.space` says which of them are tried, and with which values.
+        folder: Of the study; made where there is none.
+        init: Run or model folder that trials are fine-tuned from; None: they are pretrained.
+        console: Rich console for progress; None: stderr.
+        command: What to say that `best.yaml` was made by.
+        material: Training material; None: what `config.data` names.
+        train: Stands in for `run.train`, without its checks beforehand.
+
+    Raises:
+        SpaceError, ConfigError, ReadinessError, TrackingError, TuningError: Before the first trial.
+        KeyboardInterrupt: After running trials have saved their states.
+    """
+    _require_optuna()
+    folder, console = Path(folder), console or console.console(stderr=True)
+    base = config.model_copy(update={"tune": TuneConfig()})
+    space = Space.read(config.tune.space)
+    for line in space.check(base):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    fixed = sorted(key for key in space.keys if key.startswith(FIXED_BY_INIT))
+    if init is not None and fixed:
+        raise SpaceError(f"tune.space: --init {init} fixes {', '.join(fixed)}; leave it out")
+    kind = "pretrain" if init is None else "finetune"
+    if train is None:
+        _check(config, kind)
+    _check_folder(folder, config)
+    made_of = MATERIAL if config.data.features is None else (*MATERIAL, "mel.")
+    shared = not any(key.startswith(made_of) for key in space.keys)
+    if shared and material is None:
+        material = load_material(base, console.decoding(console))
+    facts = {"init": init and str(init.resolve()), "material": material and material.digest}
+    with _held(folder):
+        study = _open(folder, config, facts)
+        sitting = _Sitting(
+            study, space, base, config.tune, folder, console, command,
+            lambda settings, run_dir: Job(settings, run_dir, kind, init, material, train),
+        )
+        return sitting.run()
+
+
+@dataclass
+class _Trial:
+    """A trial under way."""
+
+    trial: Any  # Optuna's
+    process: Any
+    reported: set[int]  # steps
+    begun: float = field(default_factory=time.monotonic)
+
+
+class _Sitting:
+    """The time from the start of the command to its end."""
+
+    def __init__(
+        self, study: Any, space: Space, base: Config, settings: TuneConfig, folder: Path,
+        console: Any, command: str, job: Callable[[Config, Path], Job],
+    ):
+        self.study, self.space, self.base, self.settings = study, space, base, settings
+        self.folder, self.console, self.command, self.job = folder, console, command, job
+        self.metric = settings.metric or base.training.select_by
+        self.running: dict[Connection, _Trial] = {}
+        self.begun = self.reported = time.monotonic()
+        self.stopping = False
+        self.left = [trial for trial in study.get_trials() if trial.state.name == "RUNNING"]
+
+    def run(self) -> Outcome:
+        try:
+            self._trials()
+        except KeyboardInterrupt:
+            self._stop()
+            self.console.print("stopped; the same command goes on", highlight=False)
+            raise
+        finally:
+            for trial in self.running.values():
+                trial.process.kill()
+                trial.process.join()
+            outcome = self._report(whole=True)
+        if self.left or len(outcome.rows) < self.settings.trials:
+            self.console.print("tune.timeout_minutes are over; the same command goes on",
+                               highlight=False)
+        return outcome
+
+    def _trials(self) -> None:
+        while True:
+            while len(self.running) < self.settings.workers and (trial := self._next()):
+                self._begin(trial)
+            if not self.running:
+                return
+            for connection in wait(list(self.running)):
+                self._hear(connection)
+
+    def _next(self) -> Any:
+        """Return the next trial: an unfinished one, or a new one; None where there is none."""
+        from optuna.trial import Trial
+
+        over = time.monotonic() - self.begun > 60 * (self.settings.timeout_minutes or math.inf)
+        if over:
+            return None
+        if self.left:
+            left = self.left.pop(0)
+            self.study.sampler = _sampler(self.settings, left.number)  # of what it has not drawn
+            return Trial(self.study, left._trial_id)
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        finished = sum(state.is_finished() for state in states)
+        if finished + len(self.running) >= self.settings.trials:
+            return None
+        self.study.sampler = _sampler(self.settings, len(states))
+        return self.study.ask()
+
+    def _begin(self, trial: Any) -> None:
+        drawn = self.space.draw(trial)
+        known = self.study.trials[trial.number].intermediate_values
+        self._say(trial, self.space.describe(drawn) + (" · goes on" if known else ""))
+        try:
+            config = self.space.apply(self.base, drawn)
+        except ConfigError as error:
+            self._tell(trial, "PRUNED", reason=str(error).removeprefix("settings: "))
+            return
+        job = self.job(self._threads(config), self.folder / TRIALS / f"{trial.number:04d}")
+        with ctrl_c_later():
+            process, connection = launch(job)
+            self.running[connection] = _Trial(trial, process, set(known))
+
+    def _threads(self, config: Config) -> Config:
+        """Share the cores among the workers."""
+        from gan_denoise.core.processes import cores
+
+        if self.settings.workers == 1 or config.training.threads:
+            return config
+        threads = max(cores() // self.settings.workers, 1)
+        training = config.training.model_copy(update={"threads": threads})
+        return config.model_copy(update={"training": training})
+
+    # ---- What a trial says ---------------------------------------------------------------------
+    def _hear(self, connection: Connection) -> None:
+        running = self.running[connection]
+        try:
+            word, *content = connection.recv()
+        except (EOFError, OSError):
+            word, content = "died", []
+        if word == "validation":
+            with contextlib.suppress(OSError):  # it died meanwhile, which the next one tells
+                connection.send(self._goes_on(running, *content))
+            return
+        running.process.join(STOP_SECONDS)
+        running.process.kill()  # it has said its last word
+        running.process.join()
+        connection.close()
+        del self.running[connection]
+        minutes = (time.monotonic() - running.begun) / 60
+        running.trial.set_user_attr("minutes", round(minutes, 3))
+        if word == "done":
+            self._done(running.trial, *content)
+        elif word == "stopped":
+            self._tell(running.trial, "PRUNED", reason="below the median of the others at step "
+                       f"{max(running.reported)}")
+        elif not self.stopping:  # else it goes on the next time
+            reason = content[0] if word == "failed" else death(running.process)
+            self._tell(running.trial, "FAIL", reason=reason)
+
+    def _goes_on(self, running: _Trial, step: int, values: Mapping[str, float]) -> bool:
+        """Note a validation; return whether the trial is worth its time."""
+        score = values.get(self.metric, math.nan)
+        if not math.isfinite(score):
+            return True
+        if step not in running.reported:  # else done again after a kill
+            running.reported.add(step)
+            running.trial.report(score, step)
+        self._say(running.trial, f"step {step}, {self.metric} {score:.4g}")
+        last = step >= (self.base.training.steps or math.inf)
+        looked_at = len(running.reported) > self.settings.warmup_validations and not last
+        return not (self.settings.prune and looked_at and running.trial.should_prune())
+
+    def _done(self, trial: Any, best: Mapping[str, float]) -> None:
+        if self.metric not in best:
+            self._tell(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
+            return
+        trial.set_user_attr("best", best)
+        self._tell(trial, "COMPLETE", best[self.metric])
+
+    def _tell(self, trial: Any, state: str, score: float | None = None, reason: str = "") -> None:
+        from optuna.trial import TrialState
+
+        if reason:
+            trial.set_user_attr("reason", reason)
+        self.study.tell(trial, score, TrialState[state])
+        outcome = self._report()
+        best = outcome.best and f"; the best is {outcome.best.score:.4g} of trial "\
+                                f"{outcome.best.number}"
+        self._say(trial, f"{self.metric} {score:.4g}{best}" if score is not None else
+                  f"{outcome.rows[trial.number].state}: {reason}")
+
+    def _say(self, trial: Any, text: str) -> None:
+        self.console.print(f"trial {trial.number}: {text}", highlight=False, soft_wrap=True,
+                           markup=False)
+
+    # ---- The end -------------------------------------------------------------------------------
+    def _stop(self) -> None:
+        """Pass Ctrl-C on to the runs, and wait until they have saved their states."""
+        self.stopping = True
+        for trial in self.running.values():
+            if hasattr(os, "setpgrp"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(trial.process.pid, signal.SIGINT)
+        until = time.monotonic() + STOP_SECONDS
+        while self.running and (left := until - time.monotonic()) > 0:
+            for connection in wait(list(self.running), left):
+                self._hear(connection)
+
+    def _report(self, whole: bool = False) -> Outcome:
+        """Bring the study's files up to date, the pictures now and then."""
+        outcome = self._outcome()
+        outcome.write_tables(self.command)
+        if whole or time.monotonic() - self.reported > REPORT_SECONDS:
+            outcome.write_page(importances(self.study))
+            self.reported = time.monotonic()
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        return read_outcome(self.study, self.folder, self.space, self.base, self.metric)
+
+
+# ---- The folder --------------------------------------------------------------------------------
+def _require_optuna() -> None:
+    try:
+        import optuna
+    except ImportError:
+        raise TuningError("tune needs optuna: pip install 'gan-denoise[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _check(config: Config, kind: str) -> None:
+    check_readiness(config, kind)
+    if config.data.features is not None and config.tune.metric in ("si_sdr", "pesq_wb"):
+        raise TuningError(f"tune.metric={config.tune.metric}: data.features has no waveform; take "
+                          "snr_mel, psnr_mel or mse_mel")
+    if config.tune.metric == "pesq_wb":
+        require_pesq(config, "tune.metric=pesq_wb", "tune.metric=si_sdr")
+
+
+def _check_folder(folder: Path, config: Config) -> None:
+    """Raise where the folder holds something else, or a study of other settings."""
+    if (folder / SETTINGS).is_file():
+        before, now = (_fixed(settings) for settings in (settings_of(folder), config))
+        refuse_changes("study", {key: before.get(key) for key in before | now}, now)
+    elif folder.exists() and (not folder.is_dir() or any(
+        not path.name.startswith(".") for path in folder.iterdir()
+    )):
+        raise TuningError(f"{folder}: is not empty and holds no study; give another --study")
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """Return what may not change between two sittings, each key of the space by itself."""
+    flat = {key: value for key, value in flatten(config).items() if key not in FREE}
+    space = flat.pop("tune.space")
+    return flat | {f"tune.space.{key}": spec for key, spec in space.items()}
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes from the study, until this one ends, however it does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not lock(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
+            raise TuningError(f"{folder}: another process is at this study; tune.workers=N has "
+                              "several trials done at a time")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open(folder: Path, config: Config, facts: Mapping[str, str | None]) -> Any:
+    """Return the study in a folder, begun where there is none."""
+    import optuna
+
+    write_atomically(folder / SETTINGS, lambda file: file.write(dump_config(config).encode()))
+    settings = config.tune
+    metric = settings.metric or config.training.select_by
+    study = optuna.create_study(
+        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}"), study_name=NAME,
+        direction="minimize" if metric == "mse_mel" else "maximize", load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(settings.startup_trials),
+    )
+    known = study.user_attrs
+    if known.get("material", facts["material"]) != facts["material"]:
+        raise TuningError(f"{folder}: the training material is not the one that this study was "
+                          "started with; give the same recordings, or another --study folder")
+    refuse_changes("study", known, facts)
+    for name, fact in facts.items():
+        study.set_user_attr(name, fact)
+    base = Space.read(settings.space).values_in(config)
+    if base is not None and not study.trials:
+        study.enqueue_trial(base)  # the settings as they are: what the others are measured by
+    return study
+
+
+def _sampler(settings: TuneConfig, number: int) -> Any:
+    """Return the sampler of a trial; a resumed study draws what an uninterrupted one would."""
+    from optuna.samplers import TPESampler
+
+    seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
+    return TPESampler(n_startup_trials=settings.startup_trials, seed=seed)

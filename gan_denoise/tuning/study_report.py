@@ -1,0 +1,243 @@
+"""What a study has found: its trials as a table, the best settings, pictures and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_denoise.config import dump_config
+from gan_denoise.config.schema import Config
+from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.reports.html_page import Page, new_figure
+from gan_denoise.tuning.search_space import Space, words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BEST, TABLE, PAGE = "best.yaml", "trials.csv", "study.html"
+HISTORY, IMPORTANCE = "history.png", "importance.png"
+SHOWN = 5  # best trials on the terminal
+FEWEST = 4  # complete trials of which importance says something
+COLOURS = {"complete": "#1f77b4", "stopped": "#999999"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial.
+
+    Attributes:
+        number: Its number, from 0; its run is `trials/NUMBER`.
+        state: `complete`, `stopped` early, `refused` by the settings' rules, `failed`, `running`.
+        score: Of the best state; of the last validation where it was stopped; None without one.
+        drawn: What was drawn, by the keys of the space.
+        values: All validation values of the best state, and its step.
+        minutes: Time that it took.
+        reason: Why it is not complete.
+    """
+
+    number: int
+    state: str
+    score: float | None
+    drawn: Mapping[str, Any]
+    values: Mapping[str, float] = field(default_factory=dict)
+    minutes: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The trials of a study so far, and how to show them.
+
+    Attributes:
+        folder: Of the study.
+        space: What was searched.
+        base: The settings that all trials share.
+        metric: Name of the score.
+        maximise: Whether the highest score is the best.
+        rows: The trials, by number.
+    """
+
+    folder: Path
+    space: Space
+    base: Config
+    metric: str
+    maximise: bool
+    rows: Sequence[Row]
+
+    @property
+    def ranking(self) -> list[Row]:
+        """Complete trials, the best first."""
+        complete = [row for row in self.rows if row.state == "complete"]
+        return sorted(complete, key=lambda row: -row.score if self.maximise else row.score)
+
+    @property
+    def best(self) -> Row | None:
+        """The best trial, None before one is complete."""
+        return next(iter(self.ranking), None)
+
+    def write_tables(self, command: str) -> None:
+        """Write `trials.csv`, and `best.yaml` once there is a best trial."""
+        text = io.StringIO(newline="")
+        keys = [dimension.key for dimension in self.space.dimensions]
+        measured = sorted({name for row in self.rows for name in row.values} - {self.metric})
+        table = csv.writer(text)
+        table.writerow(["trial", "state", self.metric, *keys, *measured, "minutes", "reason"])
+        for row in self.rows:
+            table.writerow([row.number, row.state, row.score,
+                            *(row.drawn.get(key) for key in keys),
+                            *(row.values.get(name) for name in measured), row.minutes, row.reason])
+        _write(self.folder / TABLE, text.getvalue().encode())
+        if self.best is not None:
+            _write(self.folder / BEST, self._best_settings(command).encode())
+
+    def write_page(self, importance: Mapping[str, float]) -> None:
+        """Write `study.html` and its pictures.
+
+        Args:
+            importance: Of each key of the space, see `importances`; empty while it is not known.
+        """
+        page = Page(f"Study {self.folder.resolve().name}")
+        finished = sum(row.state != "running" for row in self.rows)
+        page.text(f"{finished} trials, scored by {self.metric} of the best state, "
+                  f"{self._better} is better.")
+        if self.best is None:
+            page.text("No trial is complete yet.")
+        else:
+            page.heading("Best settings")
+            given = self.space.values_in(self.base) or {}
+            page.text(f"Trial {self.best.number}: {self.metric} {self.best.score:.4g}"
+                      + "".join(f"; the settings as given: {row.score:.4g}"
+                                for row in self.ranking if row.drawn == given)
+                      + f". All of its settings are in {BEST}.")
+            page.table(["setting", "best", "as given"],
+                       [[key, words(value), words(given[key]) if key in given else None]
+                        for key, value in self.best.drawn.items()])
+            page.heading("History")
+            page.figure(self._drawn(self._history(), HISTORY), "Score of each trial; the line is "
+                        "the best so far. Stopped trials stand at their last validation.")
+        if importance:
+            page.heading("Importance")
+            page.figure(self._drawn(_bars(importance), IMPORTANCE), "Share of each setting in "
+                        "the variance of the complete trials' score (fANOVA).")
+        page.heading("Trials")
+        keys = [dimension.key for dimension in self.space.dimensions]
+        page.table(["trial", self.metric, "state", *keys, "minutes", "reason"], [
+            [row.number, row.score, row.state,
+             *(words(row.drawn[key]) if key in row.drawn else None for key in keys),
+             row.minutes, row.reason] for row in self.rows
+        ])
+        page.write(self.folder / PAGE)
+
+    def render(self, console: Any) -> None:
+        """Print the best trials."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        table.add_column("trial", justify="right")
+        table.add_column(self.metric, justify="right")
+        for dimension in self.space.dimensions:
+            table.add_column(dimension.key.replace(".", ".\n"), overflow="fold", vertical="bottom")
+        for row in self.ranking[:SHOWN]:
+            drawn = (words(row.drawn[dimension.key]) for dimension in self.space.dimensions)
+            table.add_row(str(row.number), f"{row.score:.4g}", *(Text(text) for text in drawn))
+        if self.best:
+            console.print(table)
+        counts = {state: sum(row.state == state for row in self.rows)
+                  for state in ("complete", "stopped", "refused", "failed", "running")}
+        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        best = f"\nbest settings: {self.folder / BEST}" if self.best else ""
+        console.print(f"trials: {said}{best}\npage: {self.folder / PAGE}", highlight=False,
+                      soft_wrap=True, markup=False)
+
+    # ---- Parts ---------------------------------------------------------------------------------
+    @property
+    def _better(self) -> str:
+        return "higher" if self.maximise else "lower"
+
+    def _best_settings(self, command: str) -> str:
+        best = self.best
+        config = self.space.apply(self.base, best.drawn)
+        lines = [
+            f"Trial {best.number} of {self.folder}: {self.metric} {best.score:.6g} "
+            f"({self._better} is better), the best of {len(self.ranking)} complete trials.",
+            f"  {command}",
+        ]
+        return "".join(f"# {line}\n" for line in lines) + dump_config(config)
+
+    def _drawn(self, figure: Figure, name: str) -> Figure:
+        _write(self.folder / name, lambda file: figure.savefig(file, format="png", dpi=110))
+        return figure
+
+    def _history(self) -> Figure:
+        figure = new_figure(8, 3.6)
+        axes = figure.subplots()
+        for state, colour in COLOURS.items():
+            rows = [row for row in self.rows if row.state == state and row.score is not None]
+            if rows:
+                axes.scatter([row.number for row in rows], [row.score for row in rows], s=28,
+                             color=colour, marker="o" if state == "complete" else "x", label=state,
+                             zorder=3)
+        better = max if self.maximise else min
+        complete = [row for row in self.rows if row.state == "complete"]
+        numbers = [row.number for row in complete]
+        best = [better(row.score for row in complete[:end + 1]) for end in range(len(complete))]
+        last = self.rows[-1].number
+        axes.step([*numbers, last], [*best, best[-1]], where="post", color="#d62728", linewidth=1.5,
+                  label="best so far")
+        axes.set(xlabel="trial", ylabel=self.metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        return figure
+
+
+def read_outcome(study: Any, folder: Path, space: Space, base: Config, metric: str) -> Outcome:
+    """Return what an Optuna study holds."""
+    trials = study.get_trials(deepcopy=False)
+    rows = [_row(trial) for trial in trials if trial.state.name != "WAITING"]
+    return Outcome(folder, space, base, metric, study.direction.name == "MAXIMIZE", rows)
+
+
+def importances(study: Any) -> Mapping[str, float]:
+    """Return the share of each key in the variance of the score (fANOVA, Hutter et al. 2014).
+
+    Empty while there are too few trials to tell.
+    """
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    scores = [trial.value for trial in study.get_trials(deepcopy=False)
+              if trial.state.name == "COMPLETE"]
+    if len(scores) < FEWEST or len(set(scores)) == 1:
+        return {}
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+
+
+def _row(trial: Any) -> Row:
+    facts = trial.user_attrs
+    states = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running",
+              "PRUNED": "stopped" if trial.intermediate_values else "refused"}
+    return Row(trial.number, states[trial.state.name], trial.value, trial.params,
+               facts.get("best", {}), facts.get("minutes"), facts.get("reason", ""))
+
+
+def _bars(importance: Mapping[str, float]) -> Figure:
+    shares = sorted(importance.items(), key=lambda item: item[1])
+    figure = new_figure(8, 0.8 + 0.35 * len(shares))
+    axes = figure.subplots()
+    bars = axes.barh([key for key, _ in shares], [share for _, share in shares],
+                     color=COLOURS["complete"], height=0.6)
+    axes.bar_label(bars, fmt="{:.0%}", padding=4)
+    axes.set(xlabel="share of the variance", xlim=(0, 1.12 * max(importance.values())))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _write(path: Path, content: Any) -> None:
+    write = content if callable(content) else lambda file: file.write(content)
+    write_atomically(path, write)

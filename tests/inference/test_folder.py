@@ -1,0 +1,673 @@
+"""Folders: nothing is lost, nothing is done twice, whatever kills a run or lies in its way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE
+
+from gan_denoise import audio
+from gan_denoise.audio import AudioError
+from gan_denoise.audio.writer import write
+from gan_denoise.inference import folder, folder_plan, folder_report
+from gan_denoise.inference.enhancer import Enhancer, ModelError
+from gan_denoise.inference.folder_journal import NAME
+from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.worker_pool import Worker
+
+COUNT = 200  # tiny files of the runs that are killed
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model
+
+
+@pytest.fixture(scope="module")
+def enhancer(model):
+    return Enhancer.load(model, threads=2)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three recordings at several depths."""
+    root = tmp_path / "in"
+    for seed, name in enumerate(("a.wav", "sub/b.flac", "sub/deep/c d.wav")):
+        record(root / name, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A folder of tiny recordings, and one that takes a while."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(COUNT - 1):
+        record(root / f"{number % 7}" / f"{number}.wav", number, 1500 + 10 * number)
+    record(root / "long.wav", 0, 240 * RATE)  # a run takes seconds, on fast machines too
+    return root
+
+
+@pytest.fixture(scope="module")
+def reference(enhancer, many, tmp_path_factory):
+    """What undisturbed work in one process makes of it, by name."""
+    out = tmp_path_factory.mktemp("reference")
+    results = enhancer.enhance_folder([many], out, jobs=1)
+    assert {result.status for result in results} == {"done"}
+    return contents(out)
+
+
+def record(path, seed=0, samples=2000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, 0.1 * rng.standard_normal(samples), RATE)
+
+
+def files_in(folder):
+    """Names of all that is there but the journal."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                  if path.is_file() and path.name != NAME)
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def identities(folder, names):
+    return {name: ((folder / name).stat().st_ino, (folder / name).stat().st_mtime_ns)
+            for name in names}
+
+
+def statuses(results):
+    return [result.status for result in results]
+
+
+def done_in(out):
+    """Names of the targets whose last line in the journal says done."""
+    last = {}
+    if (out / NAME).exists():
+        for line in (out / NAME).read_bytes().split(b"\n")[:-1]:
+            values = json.loads(line)
+            last[values["target"]] = values["state"]
+    return {name for name, state in last.items() if state == "done"}
+
+
+def start(model, source, out, jobs=2, **options):
+    """Start a run in a process of its own."""
+    code = (
+        "import json, sys; from gan_denoise import Enhancer\n"
+        "model, source, out, options = sys.argv[1:]\n"
+        "results = Enhancer.load(model, threads=2).enhance_folder([source], out,\n"
+        "    **json.loads(options))\n"
+        "print(json.dumps([result.status for result in results]))"
+    )
+    options = json.dumps({"jobs": jobs, **options})
+    return subprocess.Popen([sys.executable, "-c", code, str(model), str(source), str(out),
+                             options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+# ---- Trees -------------------------------------------------------------------------------------
+def test_a_folder_mirrors_its_tree(enhancer, tree, tmp_path):
+    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    assert files_in(tmp_path / "out") == files_in(tree)
+    assert [result.source.name for result in results] == ["a.wav", "b.flac", "c d.wav"]
+    assert statuses(results) == ["done"] * 3
+    for name in files_in(tree):
+        before, after = audio.probe(tree / name), audio.probe(tmp_path / "out" / name)
+        assert (before.frames, before.subtype) == (after.frames, after.subtype)
+    enhancer.enhance_folder([tree], tmp_path / "flat", recursive=False)
+    assert files_in(tmp_path / "flat") == ["a.wav"]
+
+
+def test_progress_adds_up(enhancer, tree, tmp_path):
+    record(tree / "long.wav", samples=25 * RATE)
+    (tree / "bad.wav").write_text("this is no recording")
+    for jobs in (1, 2):
+        seen = []
+
+        def watch(tally, seen=seen):
+            seen.append((tally.files_done, tally.seconds_done, tally.result))
+            assert tally.seconds_denoised <= tally.seconds_done + 1e-9
+            assert tally.remaining is None or tally.remaining >= 0
+
+        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs, progress=watch)
+        total = sum(result.seconds for result in results)
+        assert seen[-1][:2] == (5, pytest.approx(total))
+        assert [seconds for _, seconds, _ in seen] == sorted(seconds for _, seconds, _ in seen)
+        assert sum(result is not None for *_, result in seen) == 5
+        inside = [seconds for _, seconds, result in seen if result is None]
+        assert max(inside) - min(inside) > 10  # it moves within the long file, too
+
+
+def test_a_callback_that_fails_is_no_failure_of_a_file(enhancer, tree, tmp_path):
+    for jobs in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            enhancer.enhance_folder([tree], tmp_path / "out", jobs=jobs,
+                                    progress=lambda tally: 1 / 0)
+    assert set(statuses(enhancer.enhance_folder([tree], tmp_path / "out"))) <= {"done", "skipped"}
+    assert files_in(tmp_path / "out") == files_in(tree)
+
+
+def test_residual_and_output_add_up_to_the_input(enhancer, tree, tmp_path):
+    out, residual = tmp_path / "out", tmp_path / "residual"
+    enhancer.enhance_folder([tree], out, residual=residual)
+    assert files_in(residual) == files_in(out) == files_in(tree)
+    for name in files_in(tree):
+        parts = [audio.read(root / name)[0] for root in (out, residual)]
+        np.testing.assert_allclose(sum(parts), audio.read(tree / name)[0], atol=2 / 32768)
+    assert statuses(enhancer.enhance_folder([tree], out, residual=residual)) == ["skipped"] * 3
+    assert statuses(enhancer.enhance_folder([tree], out)) == ["skipped"] * 3
+    (residual / "a.wav").unlink()
+    again = enhancer.enhance_folder([tree], out, residual=residual)
+    assert statuses(again) == ["done", "skipped", "skipped"]
+
+
+def test_another_format_changes_the_suffix(enhancer, tree, tmp_path):
+    soundfile.write(tree / "nine.wav", np.full((500, 9), 0.1), RATE)
+    record(tree / "W.WAV")
+    to_flac = enhancer.with_treatment(Treatment(format="flac"))
+    results = to_flac.enhance_folder([tree], tmp_path / "flac")
+    assert files_in(tmp_path / "flac") == ["W.flac", "a.flac", "sub/b.flac", "sub/deep/c d.flac"]
+    assert audio.probe(tmp_path / "flac" / "a.flac").format == "FLAC"
+    refused = [result.error for result in results if result.error]
+    assert len(refused) == 1
+    assert "nine.wav" in refused[0] or "nine.flac" in refused[0]
+    assert "--format wav" in refused[0]
+    to_wav = enhancer.with_treatment(Treatment(format="wav"))
+    to_wav.enhance_folder([tree], tmp_path / "wav")
+    assert "W.WAV" in files_in(tmp_path / "wav")  # a name that fits is kept
+
+
+def test_symlink_loops_end(enhancer, tree, tmp_path):
+    (tree / "sub" / "up").symlink_to(tree)
+    (tree / "self").symlink_to(tree / "self")
+    (tree / "same.wav").symlink_to(tree / "a.wav")
+    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    assert statuses(results) == ["done"] * 4
+    assert not (tmp_path / "out" / "same.wav").is_symlink()
+
+
+def test_names_in_any_script(enhancer, tmp_path):
+    names = ["会議 録音.wav", "Запись №1.wav", "تسجيل.wav", "Übung e\u0301.wav", "naïve 👩‍🎤.wav",
+             "a\nb.wav", "[red]x.wav", "-rf.wav", "100%s.wav", "x" * 251 + ".wav"]
+    for name in names:
+        record(tmp_path / "in" / name)
+    results = enhancer.enhance_folder([tmp_path / "in"], tmp_path / "out", jobs=2)
+    assert statuses(results) == ["done"] * len(names)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == sorted(names)
+    again = enhancer.enhance_folder([tmp_path / "in"], tmp_path / "out")
+    assert statuses(again) == ["skipped"] * len(names)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_of_undecodable_bytes_is_a_name(enhancer, tree, tmp_path):
+    os.rename(tree / "a.wav", os.fsencode(tree) + b"/a\xff.wav")
+    for jobs in (1, 2):
+        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        assert statuses(results) == ["done", "done", "done"]
+        assert (tmp_path / f"{jobs}" / os.fsdecode(b"a\xff.wav")).is_file()
+        again = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        assert statuses(again) == ["skipped"] * 3
+        for suffix in ("json", "csv"):
+            folder_report.write_report(results, tmp_path / f"report.{suffix}")
+        rows = json.loads((tmp_path / "report.json").read_bytes())
+        assert Path(rows[0]["source"]) == results[0].source
+        with open(tmp_path / "report.csv", encoding="utf-8", newline="") as file:
+            assert [row["status"] for row in csv.DictReader(file)] == statuses(results)
+
+
+# ---- What is refused ---------------------------------------------------------------------------
+def test_a_bad_file_is_reported_and_the_rest_is_done(enhancer, tree, tmp_path):
+    (tree / "aa.wav").write_text("this is no recording")
+    soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
+    os.mkfifo(tree / "pipe.wav")
+    for jobs in (1, 2):
+        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        failed = {result.source.name: result for result in results if result.error}
+        assert set(failed) == {"aa.wav", "nan.wav", "pipe.wav"}
+        assert "aa.wav" in failed["aa.wav"].error
+        assert "NaN" in failed["nan.wav"].error
+        assert failed["nan.wav"].seconds == 500 / RATE
+        assert files_in(tmp_path / f"{jobs}") == ["a.wav", "sub/b.flac", "sub/deep/c d.wav"]
+
+
+def test_any_fault_of_one_file_is_a_row(enhancer, tree, tmp_path, monkeypatch):
+    whole = Enhancer.enhance_file
+
+    def faulty(self, source, *rest):
+        if source.name == "b.flac":
+            raise RuntimeError("non-zero status code returned")
+        return whole(self, source, *rest)
+
+    monkeypatch.setattr(Enhancer, "enhance_file", faulty)
+    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    assert statuses(results) == ["done", "failed", "done"]
+    assert "b.flac: RuntimeError: non-zero status" in results[1].error
+
+
+def test_folders_that_are_input_and_output_are_refused(enhancer, tree, tmp_path):
+    before = contents(tree)
+    (tmp_path / "link").symlink_to(tree)
+    for out in (tree, tree / "sub" / "..", tmp_path / "link"):
+        with pytest.raises(AudioError, match="output folder is the input"):
+            enhancer.enhance_folder([tree], out)
+        with pytest.raises(AudioError, match="residual folder is the input"):
+            enhancer.enhance_folder([tree], tmp_path / "out", residual=out)
+    with pytest.raises(AudioError, match="give two"):
+        enhancer.enhance_folder([tree], tmp_path / "out", residual=tmp_path / "in" / ".." / "out")
+    with pytest.raises(AudioError, match="not a folder"):
+        enhancer.enhance_folder([tree], tree / "a.wav")
+    assert contents(tree) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_inputs_for_one_output_are_refused_before_any_work(enhancer, tree, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tree / "a.wav", other / "a.wav")
+    with pytest.raises(AudioError, match="would both be written"):
+        enhancer.enhance_folder([tree, other], tmp_path / "out")
+    record(tree / "a.flac")
+    with pytest.raises(AudioError, match=r"a\.flac and .*a\.wav would both be written"):
+        enhancer.with_treatment(Treatment(format="flac")).enhance_folder([tree], tmp_path / "out")
+    record(tree / "residual" / "a.wav")
+    with pytest.raises(AudioError, match="would both be written"):  # a residual over an output
+        enhancer.enhance_folder([tree], tmp_path / "out", residual=tmp_path / "out" / "residual")
+    assert not (tmp_path / "out").exists()
+    results = enhancer.enhance_folder([tree, tree / "a.wav"], tmp_path / "out")
+    assert len(results) == 5  # the same file twice is one
+
+
+def test_names_that_the_disk_may_merge(enhancer, tree, tmp_path, monkeypatch):
+    record(tree / "A.WAV", seed=9)
+    record(tree / unicodedata.normalize("NFC", "é.wav"))
+    record(tree / unicodedata.normalize("NFD", "é.wav"))
+    before = files_in(tmp_path)
+    assert len(files_in(tree)) == 6, "this disk merges them: the test needs another one"
+    results = enhancer.enhance_folder([tree], tmp_path / "out", dry_run=True)
+    assert statuses(results) == ["planned"] * 6
+    assert files_in(tmp_path) == before
+    exists = Path.exists
+    merged = {"upper": lambda path: path.with_name(path.name.lower()),
+              "accents": lambda path: path.with_name(unicodedata.normalize("NFC", path.name))}
+    for twin in merged.values():
+        with monkeypatch.context() as disk:
+            disk.setattr(Path, "exists", lambda path, twin=twin: exists(path) or exists(twin(path)))
+            with pytest.raises(AudioError, match="would both be written"):
+                enhancer.enhance_folder([tree], tmp_path / "out")
+    assert files_in(tmp_path) == before
+
+
+def test_an_output_folder_inside_the_input_is_not_read(enhancer, tree):
+    out, residual = tree / "cleaned", tree / "sub" / "removed"
+    (tree / "link").symlink_to(out)
+    enhancer.enhance_folder([tree], out, residual=residual)
+    again = enhancer.enhance_folder([tree], out, residual=residual)
+    assert statuses(again) == ["skipped"] * 3
+    assert files_in(out) == files_in(residual) == ["a.wav", "sub/b.flac", "sub/deep/c d.wav"]
+
+
+def test_an_input_inside_the_output_folder_is_no_output(enhancer, tree, tmp_path):
+    results = enhancer.enhance_folder([tree], tmp_path)
+    assert statuses(results) == ["done"] * 3
+    assert (tmp_path / "a.wav").is_file()
+
+
+def test_an_output_that_is_an_input_is_refused(enhancer, tree, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    os.link(tree / "a.wav", out / "a.wav")
+    (out / "sub").symlink_to(tree / "sub")
+    before = contents(tree)
+    for overwrite in (False, True):
+        results = enhancer.enhance_folder([tree], out, overwrite=overwrite)
+        assert statuses(results) == ["failed"] * 3
+        assert all("is the input" in result.error for result in results)
+    results = enhancer.enhance_folder([out / "a.wav"], out)
+    assert "is the input" in results[0].error
+    assert contents(tree) == before
+
+
+def test_a_file_that_was_not_written_here_is_not_replaced(enhancer, tree, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.wav").write_bytes(b"the only copy of something")
+    (out / "sub").mkdir()
+    (out / "sub" / "b.flac").symlink_to("nowhere")
+    results = enhancer.enhance_folder([tree], out)
+    assert statuses(results) == ["failed", "failed", "done"]
+    assert all("was not written by gan-denoise here; --overwrite replaces it" in result.error
+               for result in results[:2])
+    assert (out / "a.wav").read_bytes() == b"the only copy of something"
+    assert statuses(enhancer.enhance_folder([tree], out, overwrite=True)) == ["done"] * 3
+    assert audio.probe(out / "a.wav").frames == 2000
+    assert statuses(enhancer.enhance_folder([tree], out)) == ["skipped"] * 3
+
+
+def test_what_took_the_name_after_a_failure_is_not_replaced(enhancer, tree, tmp_path):
+    soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
+    assert statuses(enhancer.enhance_folder([tree], tmp_path / "out")).count("failed") == 1
+    (tmp_path / "out" / "nan.wav").write_bytes(b"made by hand")
+    record(tree / "nan.wav")
+    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    assert "was not written by gan-denoise here" in results[1].error
+    assert (tmp_path / "out" / "nan.wav").read_bytes() == b"made by hand"
+
+
+def test_nothing_to_do_is_refused(enhancer, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AudioError, match="no audio found"):
+        enhancer.enhance_folder([tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(AudioError, match="no such"):
+        enhancer.enhance_folder([tmp_path / "none"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ---- Once is enough ----------------------------------------------------------------------------
+def test_what_is_done_costs_no_network(enhancer, tree, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = enhancer.enhance_folder([tree], out)
+    before = identities(out, files_in(out))
+
+    def work(*_, **__):
+        raise AssertionError("nothing is to be done")
+
+    monkeypatch.setattr(Enhancer, "enhance_file", work)
+    monkeypatch.setattr(Worker, "__init__", work)
+    for jobs in (1, 2):
+        again = enhancer.enhance_folder([tree], out, jobs=jobs)
+        assert statuses(again) == ["skipped"] * 3
+        assert identities(out, files_in(out)) == before
+        for one, other in zip(first, again, strict=True):  # the figures of the run that did it
+            for name in ("seconds", "channels", "elapsed", "peak_in_db", "noise_floor_drop_db"):
+                assert getattr(one, name) == getattr(other, name)
+
+
+def test_what_changed_is_done_again(enhancer, tree, tmp_path):
+    out = tmp_path / "out"
+    enhancer.enhance_folder([tree], out)
+
+    def again(enhancer=enhancer, **options):
+        planned = enhancer.enhance_folder([tree], out, dry_run=True, **options)
+        results = enhancer.enhance_folder([tree], out, **options)
+        assert [result.reason for result in planned] == [result.reason for result in results]
+        return {result.source.name: result.reason for result in results if result.status == "done"}
+
+    assert again() == {}
+    record(tree / "a.wav", seed=5)
+    assert again() == {"a.wav": "the input changed"}
+    os.utime(tree / "a.wav", (0, 0))
+    assert again() == {}  # the content counts
+    (out / "a.wav").write_bytes((out / "a.wav").read_bytes()[:-1])
+    (out / "sub" / "b.flac").unlink()
+    missing = "an output is missing or has another size"
+    assert again() == {"a.wav": missing, "b.flac": missing}
+    softer = enhancer.with_treatment(Treatment(strength=0.5))
+    changed = dict.fromkeys(["a.wav", "b.flac", "c d.wav"], "model or settings changed")
+    assert again(softer) == changed
+    assert again(softer) == {}
+    assert again(softer.with_inversion("gain", max_gain_db=1.0)) == changed
+    assert set(again(overwrite=True).values()) == {"overwrite"}
+    (out / NAME).write_text("")
+    assert all("not written by gan-denoise here" in result.error
+               for result in enhancer.enhance_folder([tree], out))
+
+
+def test_a_changed_model_redoes_the_files(enhancer, model, tree, tmp_path):
+    enhancer.enhance_folder([tree], tmp_path / "out")
+    shutil.copytree(model, tmp_path / "model")
+    same = Enhancer.load(tmp_path / "model")
+    assert statuses(same.enhance_folder([tree], tmp_path / "out")) == ["skipped"] * 3
+    with open(tmp_path / "model" / "config.yaml", "a") as file:
+        file.write("# trained again\n")
+    other = Enhancer.load(tmp_path / "model")
+    for jobs in (2, 1):
+        results = other.enhance_folder([tree], tmp_path / "out", jobs=jobs)
+        assert statuses(results) == ["done" if jobs == 2 else "skipped"] * 3
+    with pytest.raises(ModelError, match="changed since it was loaded"):
+        same.enhance_folder([tree], tmp_path / "out", jobs=2)
+
+
+def test_a_dry_run_writes_nothing(enhancer, tree, tmp_path):
+    out = tmp_path / "out"
+    record(out / "a.wav")
+    before = files_in(tmp_path)
+    results = enhancer.enhance_folder([tree], out, dry_run=True)
+    assert statuses(results) == ["failed", "planned", "planned"]
+    assert [result.reason for result in results[1:]] == ["new", "new"]
+    assert files_in(tmp_path) == before
+    assert not (out / NAME).exists()
+
+
+def test_shards_are_the_whole_and_share_nothing(enhancer, many, tmp_path, reference):
+    names = []
+    for number in (1, 2, 3):
+        results = enhancer.enhance_folder([many], tmp_path, shard=(number, 3), dry_run=True)
+        names += [result.source.relative_to(many).as_posix() for result in results]
+    assert len(names) == len(set(names))
+    assert sorted(names) == sorted(reference)
+    assert enhancer.enhance_folder([many / "long.wav"], tmp_path, shard=(2, 2)) == []
+    for shard in ((0, 3), (4, 3), (1, 0)):
+        with pytest.raises(AudioError, match="shard"):
+            enhancer.enhance_folder([many], tmp_path, shard=shard)
+
+
+def test_the_first_failure_can_end_the_run(enhancer, tree, tmp_path):
+    soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
+    results = enhancer.enhance_folder([tree], tmp_path / "out", fail_fast=True)
+    assert statuses(results) == ["done", "failed"]
+    (tree / "z.wav").write_text("this is no recording")  # seen before any work
+    results = enhancer.enhance_folder([tree], tmp_path / "new", fail_fast=True)
+    assert statuses(results) == ["failed"]
+    assert not (tmp_path / "new").exists()
+
+
+# ---- Runs that are stopped ---------------------------------------------------------------------
+def test_killed_again_and_again_it_comes_to_its_end(enhancer, model, many, tmp_path, reference):
+    out = tmp_path / "out"
+    rng = random.Random(0)
+    done = {}
+    for stop in sorted(rng.sample(range(2, COUNT - 30), 3)):
+        run = start(model, many, out)
+        wait_for(lambda stop=stop: len(done_in(out)) >= stop, run)
+        time.sleep(0.01 * rng.random())
+        run.kill()
+        run.wait()
+        now = identities(out, done_in(out))
+        assert done.items() <= now.items()  # what was done was not done again
+        done = now
+    results = enhancer.enhance_folder([many], out, jobs=2)
+    assert contents(out) == reference  # whole files, no half ones, no left-overs
+    assert len(results) == COUNT
+    assert {result.status for result in results} == {"done", "skipped"}
+    assert statuses(results).count("done") <= COUNT - len(done)
+    assert done.items() <= identities(out, reference).items()
+    folder_report.write_report(results, tmp_path / "report.csv")
+    with open(tmp_path / "report.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == COUNT
+    assert all(float(row["seconds"]) > 0 and float(row["real_time_factor"]) > 0 for row in rows)
+
+
+def test_what_a_killed_process_left_is_removed(enhancer, model, many, tmp_path, reference):
+    run = start(model, many / "long.wav", tmp_path, jobs=1)
+    wait_for(lambda: list(tmp_path.glob(".*.part")), run)
+    run.kill()
+    run.wait()
+    assert len(files_in(tmp_path)) == 1
+    enhancer.enhance_folder([many / "long.wav"], tmp_path, dry_run=True)
+    assert files_in(tmp_path) != ["long.wav"]  # a dry run leaves all as it is
+    enhancer.enhance_folder([many / "long.wav"], tmp_path)
+    assert contents(tmp_path) == {"long.wav": reference["long.wav"]}
+
+
+def test_ctrl_c_leaves_whole_files_and_the_report(model, many, tmp_path, reference):
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    command = [sys.executable, "-m", "gan_denoise.cli", "denoise", str(many), "-o", str(out), "-m",
+               str(model), "-j", "2", "--threads", "2", "--report", str(report)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: len(done_in(out)) >= 5, run)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    errors = run.communicate(timeout=20)[1]
+    assert run.returncode == 130, errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    found = contents(out)
+    assert 5 <= len(found) < COUNT
+    assert found.items() <= reference.items()
+    rows = json.loads(report.read_bytes())
+    assert {row["status"] for row in rows} == {"done"}
+    assert 0 < len(rows) <= len(found)
+    done = identities(out, done_in(out))
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert contents(out) == reference
+    assert done.items() <= identities(out, reference).items()
+    assert len(json.loads(report.read_bytes())) == COUNT
+
+
+def test_ctrl_c_within_one_process(enhancer, many, tmp_path, reference):
+    def interrupt(tally):
+        if tally.files_done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(folder.Interrupted) as stopped:
+        enhancer.enhance_folder([many], tmp_path, jobs=1, progress=interrupt)
+    assert statuses(stopped.value.results) == ["done"] * 5
+    assert len(files_in(tmp_path)) == 5
+    assert contents(tmp_path).items() <= reference.items()
+
+
+def test_two_runs_at_once_share_a_folder(model, many, tmp_path, reference):
+    runs = [start(model, many, tmp_path, jobs=1) for _ in range(2)]
+    seen = [json.loads(run.communicate(timeout=60)[0]) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert {status for one in seen for status in one} <= {"done", "skipped"}
+    assert contents(tmp_path) == reference
+
+
+def test_a_file_that_kills_its_process_costs_no_other(enhancer, many, tmp_path, monkeypatch,
+                                                      reference):
+    source = tmp_path / "in"
+    shutil.copytree(many, source)
+    deadly = ["0/deadly.wav", "3/deadly too.wav"]
+    for name in deadly:
+        shutil.copy(many / "0" / "0.wav", source / name)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, resource, signal, sys\n"
+        "if 'gan_denoise.inference.folder_worker' in sys.orig_argv:\n"
+        "    import soundfile\n"
+        "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "    init, read = soundfile.SoundFile.__init__, soundfile.SoundFile.read\n"
+        "    def opens(self, file, *rest, **options):\n"
+        "        print('a library prints what it likes')\n"
+        "        if 'deadly.wav' in str(file):\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        init(self, file, *rest, **options)\n"
+        "    def reads(self, *rest, **options):\n"
+        "        if 'deadly too' in self.name:  # with its output begun\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        return read(self, *rest, **options)\n"
+        "    soundfile.SoundFile.__init__, soundfile.SoundFile.read = opens, reads\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    results = enhancer.enhance_folder([source], tmp_path / "out", jobs=2)
+    failed = {result.source.relative_to(source).as_posix(): result.error
+              for result in results if result.status != "done"}
+    assert sorted(failed) == deadly
+    assert all("the process died (signal 11) while on this file" in error
+               for error in failed.values())
+    assert contents(tmp_path / "out") == reference
+
+
+def test_a_worker_that_cannot_start_ends_the_run(enhancer, tree, tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, sys\nif 'gan_denoise.inference.folder_worker' in sys.orig_argv: os._exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(ModelError, match=r"could not start: .*exit code 3"):
+        enhancer.enhance_folder([tree], tmp_path / "out", jobs=2)
+
+
+def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
+    # A compiled module turns whatever is raised while it starts into an ImportError.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        try:\n"
+        "            if name == 'onnxruntime':\n"
+        "                os.kill(os.getpid(), signal.SIGTERM)\n"
+        "                time.sleep(5)\n"
+        "        except BaseException: raise ImportError('initialization failed') from None\n"
+        "sys.meta_path.insert(0, Finder)\n")
+    setup = {"model": str(model), "inversion": "{}", "treatment": {}, "threads": 1,
+             "chunk_seconds": 30, "out": str(tmp_path)}
+    path = os.pathsep.join([str(tmp_path), *(entry or os.getcwd() for entry in sys.path)])
+    run = subprocess.run([sys.executable, "-m", "gan_denoise.inference.folder_worker"],
+                         capture_output=True, text=True, input=json.dumps(setup),
+                         env=os.environ | {"PYTHONPATH": path})
+    assert run.returncode == -signal.SIGTERM
+    assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_workers_stop_when_the_parent_is_killed(model, many, tmp_path):
+    run = start(model, many, tmp_path / "out")
+    wait_for(lambda: len(done_in(tmp_path / "out")) >= 1, run)
+    run.kill()
+    # They hold the stderr of the run as long as they live.
+    assert run.communicate(timeout=10) == ("", "")
+    assert set(files_in(tmp_path / "out")) <= set(files_in(many))
+
+
+# ---- The report --------------------------------------------------------------------------------
+def test_the_report_has_a_row_a_file(enhancer, tree, tmp_path):
+    (tree / "bad, \"quoted\".wav").write_text("this is no recording")
+    soundfile.write(tree / "silent.wav", np.zeros((3000, 2)), 44100)
+    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    for suffix in (".json", ".CSV"):
+        folder_report.write_report(results, tmp_path / f"report{suffix}")
+    rows = json.loads((tmp_path / "report.json").read_text())
+    with open(tmp_path / "report.CSV", encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [list(row) for row in rows] == [list(folder_report.COLUMNS)] * 5
+    assert [row["source"] for row in rows] == [row["source"] for row in table] == [
+        str(result.source) for result in results]
+    assert [row["status"] for row in table] == ["done", "failed", "done", "done", "done"]
+    assert "not readable as audio" in rows[1]["error"]
+    assert rows[1]["real_time_factor"] is None
+    assert rows[2]["source"].endswith("silent.wav")
+    assert rows[2]["peak_in_db"] is None  # digital silence has no level
+    assert (rows[2]["sample_rate"], rows[2]["channels"]) == (44100, 2)
+    expected = rows[0]["seconds"] / rows[0]["elapsed"]
+    assert rows[0]["real_time_factor"] == pytest.approx(expected, rel=0.05)
+    for path in (tmp_path / "report.txt", tmp_path / "report", tree):
+        with pytest.raises(AudioError, match="report"):
+            folder_report.check_report(path)
+
+
+def test_a_plan_reads_headers_alone(enhancer, tree, tmp_path):
+    write(tree / "opus.opus", np.zeros(4800, np.float32), 48000)
+    items = folder_plan.plan([tree], tmp_path / "out", Treatment(channels="mono")).items
+    assert [item.seconds for item in items] == [0.125, 0.1, 0.125, 0.125]
+    assert all(item.refused is None and item.residual is None for item in items)

@@ -1,0 +1,140 @@
+"""The systems that this project grew from, in miniature: every stage, and none of them twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from gan_denoise.cli import studies
+from gan_denoise.config import ConfigError
+from gan_denoise.recipes import source_systems
+from gan_denoise.recipes.source_systems import Recordings, SeedError, reproduce
+
+SMALL = ("training.steps=2", "training.batch_size=2", "training.validate_every=2",
+         "generator.channels=[2, 3]", "discriminator.channels=[3, 4]", "data.valid_clips=2",
+         "losses.discriminator_warmup=1")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few clips, and 8 kHz throughout."""
+    monkeypatch.setattr(source_systems, "TEST_CLIPS", 2)
+    monkeypatch.setattr(source_systems, "TRAIN_CLIPS", 8)
+    monkeypatch.setattr(source_systems, "TEST_SECONDS", 1.0)
+    monkeypatch.setattr(source_systems, "SPEECH_SNRS", (5.0,))
+    monkeypatch.setattr(source_systems, "STFT_CLIPS", 6)
+    monkeypatch.setattr(source_systems, "ROOMS", 2)
+
+
+@pytest.fixture
+def recordings(folders):
+    voices = [folders / "speech" / f"speaker{number}" for number in range(4)]
+    return Recordings(voices[:3], [folders / "noise"], voices[3:], [folders / "noise"])
+
+
+def consoles():
+    return [Console(file=io.StringIO(), width=160) for _ in range(2)]
+
+
+def scored(folder):
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
+    results, log = consoles()
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    assert scored(tmp_path / "scores")["systems"] == ["noisy", "model", "silence",
+                                                      "best gain"]
+    by_snr = scored(tmp_path / "scores-by-snr")["by_snr"]
+    assert list(by_snr) == [f"{snr:g} dB" for snr in source_systems.TEST_SNRS]
+    for group in by_snr.values():
+        assert group["files"] == 2
+        assert group["margin"]["model"]["snr_mel"] > 0
+    assert "model" in results.file.getvalue()
+    assert (tmp_path / "scores" / "mels.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("system", "systems", "settings"), [
+    ("audio-mnist", {"model"}, ("training.crop_seconds=0.5", "generator.channels=[2,3,4]")),
+    ("hybrid", {"model"}, ("generator.latent=4",)),
+    ("ae-gan", {f"{name}, {how}" for name in ("pretrained", "fine-tuned")
+                for how in ("griffinlim", "gain")} | {"default"},
+     ("inversion.griffinlim_steps=2",)),
+    ("stft", {"cnn", "cnn, merged", "unet", "unet, merged"}, ("training.crop_seconds=1.0",)),
+])
+def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, system, systems,
+                                                settings):
+    if system == "stft":
+        pytest.importorskip("pyroomacoustics")
+    results, log = consoles()
+    out = tmp_path / system
+    reproduce(system, out, recordings, (*SMALL, *settings), results, log)
+    name = "scores-audio-level" if system == "hybrid" else "scores"
+    found = scored(out / name)
+    others = {"noisy", "silence", "best gain"}
+    assert {s for s in found["systems"] if not s.startswith("oracle")} == systems | others
+    assert found["files"] == 2
+    assert (out / name / "spectrograms.png").read_bytes().startswith(b"\x89PNG")
+    assert found["summary"]["silence"]["snr"]["mean"] == 0
+    for model in systems:
+        assert found["summary"][model]["si_sdr"]["mean"] is not None
+    if system == "stft":
+        rooms = {name: {row["rt60"] for row in json.loads((out / name / "rooms.json").read_text())}
+                 for name in ("rooms", "test-rooms")}
+        assert not rooms["rooms"] & rooms["test-rooms"]
+    if system == "hybrid":
+        for level in ("audio", "feature"):
+            mel = scored(out / f"scores-{level}-level-mel")
+            assert mel["summary"]["model"]["psnr_mel"]["mean"] > 0
+
+
+def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
+    results, log = consoles()
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    first = scored(tmp_path / "scores")
+    for stage in ("train", "export"):
+        monkeypatch.setattr(source_systems, stage, lambda *_: pytest.fail("done before"))
+    reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    assert scored(tmp_path / "scores") == first
+
+
+def test_a_folder_of_another_study_is_refused(few, tmp_path, monkeypatch):
+    results, log = consoles()
+    monkeypatch.setitem(source_systems.SYSTEMS, "spectrograms",
+                        lambda study: (study.out / "runs").mkdir(exist_ok=True))
+    for _ in range(2):
+        reproduce("spectrograms", tmp_path, Recordings(), SMALL, results, log)
+    with pytest.raises(SeedError, match="made with other settings"):
+        reproduce("spectrograms", tmp_path, Recordings(), (), results, log)
+
+
+def test_a_mistake_can_be_mended(tmp_path):
+    results, log = consoles()
+    with pytest.raises(ConfigError, match=r"training\.stepz"):
+        reproduce("spectrograms", tmp_path, Recordings(), ["training.stepz=2"], results, log)
+    with pytest.raises(ConfigError, match=r"training\.stepy"):
+        reproduce("spectrograms", tmp_path, Recordings(), ["training.stepy=2"], results, log)
+
+
+def test_a_system_without_its_recordings_says_which(tmp_path, recordings):
+    results, log = consoles()
+    with pytest.raises(SeedError, match="give --speech DIR, --noise DIR, --test-speech DIR"):
+        reproduce("hybrid", tmp_path, Recordings(), (), results, log)
+    with pytest.raises(SeedError, match="there are spectrograms, audio-mnist"):
+        reproduce("dae", tmp_path, recordings, (), results, log)
+
+
+def test_recordings_that_are_not_there_are_named_before_any_work(tmp_path, recordings):
+    results, log = consoles()
+    lost = dataclasses.replace(recordings, test_noise=[tmp_path / "lost"])
+    with pytest.raises(SeedError, match="lost: is not there"):
+        reproduce("hybrid", tmp_path / "out", lost, (), results, log)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_every_system():
+    assert all(name in studies.seeds.__annotations__["system"] for name in source_systems.SYSTEMS)
