@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from gan_denoise.cli import console as consoles
 from gan_denoise.config import dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
@@ -108,14 +109,14 @@ def train(
     """
     check_readiness(config, kind)
     run_dir = Path(run_dir)
-    console = console or console.console(stderr=True)
+    console = console or consoles.console(stderr=True)
     resuming = can_resume(run_dir, config, kind)
     if not resuming and init is not None:
         settings_of(Path(init))  # an error now, not after minutes of decoding
     set_up(config.training)
     build_generator(config)  # the same
     if material is None:
-        material = load_material(config, console.decoding(console))
+        material = load_material(config, consoles.decoding(console))
 
     def start(seed: int, resumed: bool = False) -> Trainer:
         keras.utils.set_random_seed(seed)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio.writer import lock
+from gan_denoise.cli import console as consoles
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.saved import settings_of
@@ -81,7 +82,7 @@ def tune(
         KeyboardInterrupt: After running trials have saved their states.
     """
     _require_optuna()
-    folder, console = Path(folder), console or console.console(stderr=True)
+    folder, console = Path(folder), console or consoles.console(stderr=True)
     base = config.model_copy(update={"tune": TuneConfig()})
     space = Space.read(config.tune.space)
     for line in space.check(base):
@@ -96,7 +97,7 @@ def tune(
     made_of = MATERIAL if config.data.features is None else (*MATERIAL, "mel.")
     shared = not any(key.startswith(made_of) for key in space.keys)
     if shared and material is None:
-        material = load_material(base, console.decoding(console))
+        material = load_material(base, consoles.decoding(console))
     facts = {"init": init and str(init.resolve()), "material": material and material.digest}
     with _held(folder):
         study = _open(folder, config, facts)
