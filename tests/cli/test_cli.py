@@ -217,10 +217,10 @@ def test_the_choices_are_those_of_the_treatment():
 def test_settings_that_cannot_be_are_refused_in_a_line(recordings, tmp_path, arguments, said):
     from typer.testing import CliRunner
 
-    from gan_denoise.cli import main
+    from gan_denoise.cli import app
 
     command = ["denoise", str(recordings), "-o", str(tmp_path / "out"), *map(str, arguments)]
-    done = CliRunner().invoke(main.app, command)
+    done = CliRunner().invoke(app.app, command)
     shown = done.output.strip() or f"error: {done.exception}"  # as `main` shows it
     assert shown.startswith("error: ")
     assert said in shown

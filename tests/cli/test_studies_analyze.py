@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 def analyze(folder, *arguments):
     with pytest.raises(SystemExit) as done:
-        main.main("analyze", str(folder / "scores"), "-o", str(folder / "out"), *arguments)
+        main("analyze", str(folder / "scores"), "-o", str(folder / "out"), *arguments)
     return done.value.code
 
 

@@ -45,9 +45,9 @@ class TestMixAtSnr:
 
     def test_silence_and_other_lengths_are_refused(self):
         loud, silent = _noise(0.1, 0), np.zeros(1600, "f4")
-        with pytest.raises(ValueError, match="noise is silent"):
+        with pytest.raises(MixError, match="noise is silent"):
             snr_gain(loud, silent, 0.0)
-        with pytest.raises(ValueError, match="clean is silent"):
+        with pytest.raises(MixError, match="clean is silent"):
             mix_at_snr(silent, loud, 0.0)
         with pytest.raises(ValueError, match="shape"):
             mix_at_snr(loud, loud[:-1], 0.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gan_denoise import audio, metrics, trivial
+from gan_denoise import audio, metrics
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
 from gan_denoise.data.pairs import Pair
@@ -21,7 +21,7 @@ from gan_denoise.evaluation import evaluate_waveforms as evaluate
 from gan_denoise.evaluation import oracle, pair_reader
 from gan_denoise.evaluation.evaluate_waveforms import EvaluationError
 from gan_denoise.evaluation.results import read_scores
-from gan_denoise.metrics import perceptual, signal_files, waveform
+from gan_denoise.metrics import baselines, blockwise, perceptual, signal_files, waveform
 
 RATE = 16000
 needs_pesq = pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
@@ -315,7 +315,7 @@ def test_far_above_full_scale_scores_as_at_full_scale(make_pair, without_package
 
 
 def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monkeypatch):
-    for module in (signal_files, pair_reader, metrics, trivial):
+    for module in (signal_files, pair_reader, blockwise, waveform, baselines):
         monkeypatch.setattr(module, "BLOCK", 2**14)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 64)
     for module in (evaluate, oracle):
@@ -338,7 +338,7 @@ def test_parts_are_scored_as_the_whole(make_pair, monkeypatch):
     config = Config(mel=MelConfig(n_mels=64), inversion=InversionConfig(name="gain+phase"))
     model = FakeInParts(wave=lambda x: np.float32(0.5) * x, config=config)
     whole = evaluate.evaluate([pair], model, trivial=True, jobs=1)
-    for module in (signal_files, pair_reader, metrics, trivial):
+    for module in (signal_files, pair_reader, blockwise, waveform, baselines):
         monkeypatch.setattr(module, "BLOCK", 5000)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
     monkeypatch.setattr(perceptual, "STOI_WHOLE_SECONDS", 1.0)
