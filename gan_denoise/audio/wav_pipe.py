@@ -1,6 +1,9 @@
 """WAV streams on pipes: read and written in order, with a length that may be unknown.
 
-libsndfile seeks; here nothing can. Samples are scaled and rounded as in files.
+Samples are scaled and rounded as in files. The header is parsed here and not by libsndfile, which
+opens a pipe too, but there drops the last samples of RF64, reads nothing where the size is 0 (not
+known yet) and takes samples of 24 bits in 4 bytes for 3 bytes each; soundfile does not hand on the
+speaker mask.
 """
 
 from __future__ import annotations
@@ -33,18 +36,19 @@ _PIECE = 2**20  # bytes read at once: a header can claim any size
 
 
 class PipeReader:
-    """A WAV stream read block by block from a binary file that can't seek.
+    """A WAV stream read block by block from a binary file that cannot seek.
 
     Attributes:
-        sample_rate: In Hz.
-        channels: Count of channels.
-        format: libsndfile's name of the container, `WAV`.
-        subtype: libsndfile's name of the encoding.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        format: libsndfile's name of the container, always `WAV`.
+        subtype: libsndfile's name of the encoding, for instance `PCM_16`.
         frames: Samples per channel; None where the header does not say.
-        mask: Speakers of an extensible format, as it names them; None in a plain one.
-        name: What errors call the stream.
-        done: Samples per channel that came so far.
-        cut_off: After the last block: what is missing of what the header promises.
+        speaker_mask: Bit mask of the speakers from an extensible header (`dwChannelMask`); None
+            where the header is a plain one.
+        name: Name of the stream in errors.
+        frames_read: Samples per channel read so far.
+        cut_off: What is missing of what the header promises; complete after the last block.
     """
 
     format = "WAV"
@@ -53,18 +57,18 @@ class PipeReader:
         """Read the header, up to the first sample.
 
         Args:
-            file: The stream, which stays open.
-            name: What the errors call it.
+            file: The stream; it is not closed.
+            name: Name of the stream in errors.
 
         Raises:
-            AudioError: When this is no WAV stream, or one of another encoding than PCM and float.
+            AudioError: When this is no WAV stream, or its encoding is neither PCM nor float.
         """
         self._file, self.name = file, name
-        self.done = 0
+        self.frames_read = 0
         self.cut_off = ""
         head = self._read(12)
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-            raise self._refused(_kind(head))
+            raise self._refused(_format_name(head))
         long_size, form = 0, b""
         while True:
             chunk = self._read(8)
@@ -87,41 +91,50 @@ class PipeReader:
         self.frames = None if unknown else size // self._frame_bytes
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
-        """Yield float32 `[channels, frames]`, full scale at +-1; the last block may be shorter.
+        """Yield the samples block by block.
+
+        Args:
+            frames: Samples per channel of a block.
+
+        Yields:
+            float32 `[channels, frames]`, full scale at +-1; the last block may be shorter.
 
         Raises:
-            AudioError: For NaN or infinite samples.
+            AudioError: When samples are NaN or infinite.
         """
         if frames < 1:
             raise ValueError(f"blocks of {frames} samples")
-        while self.frames is None or self.done < self.frames:
-            wanted = frames if self.frames is None else min(frames, self.frames - self.done)
+        while self.frames is None or self.frames_read < self.frames:
+            wanted = frames
+            if self.frames is not None:
+                wanted = min(frames, self.frames - self.frames_read)
             data = self._read(wanted * self._frame_bytes)
             came = len(data) // self._frame_bytes
             if came:
-                self.done += came
+                self.frames_read += came
                 yield self._decode(data[: came * self._frame_bytes])
             if came < wanted:
                 if self.frames is not None:
                     rate = self.sample_rate
-                    self.cut_off = (f"{self.done / rate:.2f} s of {self.frames / rate:.2f} s "
-                                    "came")
+                    self.cut_off = (f"{self.frames_read / rate:.2f} s of "
+                                    f"{self.frames / rate:.2f} s came")
                 return
-        self._skip(math.inf)  # tags after the audio: their writer must not find the pipe closed
+        self._skip(math.inf)  # tags after the audio: with the pipe closed their writer would fail
 
     def _parse(self, form: bytes) -> None:
+        """Read the encoding, rate and channels from the body of the `fmt ` chunk."""
         if len(form) < 16:
             raise self._refused("a WAV without a format")
         tag, self.channels, self.sample_rate, _, align, bits = struct.unpack("<HHIIHH", form[:16])
-        self.mask = None
+        self.speaker_mask = None
         if tag == _EXTENSIBLE and form[26:40] == _GUID_TAIL:
             tag = int.from_bytes(form[24:26], "little")
-            self.mask = int.from_bytes(form[20:24], "little")
+            self.speaker_mask = int.from_bytes(form[20:24], "little")
         width = (bits + 7) // 8
         if (tag, width) not in _SUBTYPES:
             raise self._refused(f"WAV of {bits} bits {_OTHER_TAGS.get(tag, f'format {tag:#x}')}")
-        usual = 0 < self.channels <= 1024 and 0 < self.sample_rate < 2**31
-        if not usual or align != width * self.channels:
+        plausible = 0 < self.channels <= 1024 and 0 < self.sample_rate < 2**31
+        if not plausible or align != width * self.channels:
             raise self._refused(
                 f"WAV of {self.channels} channels of {bits} bits in {align} bytes, at "
                 f"{self.sample_rate} Hz,"
@@ -130,6 +143,7 @@ class PipeReader:
         self.subtype = _SUBTYPES[tag, width]
 
     def _decode(self, data: bytes) -> np.ndarray:
+        """Return whole sample frames as float32 `[channels, samples]`."""
         if self._tag == _FLOAT:
             with np.errstate(over="ignore"):  # a double beyond float32 is counted as infinite
                 samples = np.frombuffer(data, f"<f{self._width}").astype(np.float32)
@@ -142,13 +156,13 @@ class PipeReader:
         broken = samples.size - int(np.isfinite(samples).sum())
         if broken:
             raise AudioError(
-                f"{self.name}: {broken} samples are NaN or infinite, before sample {self.done}; "
-                "render it again"
+                f"{self.name}: {broken} samples are NaN or infinite, before sample "
+                f"{self.frames_read}; render it again"
             )
         return np.ascontiguousarray(samples.reshape(-1, self.channels).T)
 
     def _read(self, size: int) -> bytes:
-        """Read `size` bytes, fewer only at the end: a pipe gives what it has."""
+        """Read `size` bytes, fewer only at the end; one read of a pipe may return less."""
         data = bytearray()
         while len(data) < size:
             piece = self._file.read(min(size - len(data), _PIECE))
@@ -161,10 +175,12 @@ class PipeReader:
         return bytes(data)
 
     def _skip(self, size: float) -> None:
+        """Read and discard `size` bytes, or all that is left."""
         while size > 0 and (piece := self._read(int(min(size, _PIECE)))):
             size -= len(piece)
 
     def _refused(self, what: str) -> AudioError:
+        """Return the error for a stream that is not read, naming what came in its place."""
         return AudioError(
             f"{self.name}: {what} came; only WAV (PCM or float) is read from a pipe: convert it "
             "(... | ffmpeg -i - -f wav - | ...), or give a file"
@@ -172,28 +188,28 @@ class PipeReader:
 
 
 class PipeWriter:
-    """A WAV stream written block by block to a binary file that can't seek.
+    """A WAV stream written block by block to a binary file that cannot seek.
 
-    A context manager; the file stays open. Errors of the system, BrokenPipeError among them, come
-    through.
+    A context manager; it does not close the file. OSError of the system, BrokenPipeError among
+    them, is passed on.
 
     Attributes:
-        clipped: Samples beyond full scale so far, which an integer encoding clipped.
+        clipped: Number of samples beyond full scale that an integer encoding clipped so far.
     """
 
     def __init__(
         self, file: BinaryIO, sample_rate: int, channels: int, subtype: str,
-        frames: int | None = None, mask: int | None = None,
+        frames: int | None = None, speaker_mask: int | None = None,
     ) -> None:  # fmt: skip
         """Write the header.
 
         Args:
             file: The stream.
-            sample_rate: In Hz.
-            channels: Count of channels.
-            subtype: libsndfile's name of the encoding, as `PipeReader` gives it.
-            frames: Samples per channel that will be written; None: unknown.
-            mask: Speakers, for an extensible header; None: a plain one.
+            sample_rate: Sample rate in Hz.
+            channels: Number of channels.
+            subtype: libsndfile's name of the encoding, as in `PipeReader`.
+            frames: Samples per channel that will be written; None where it is not known yet.
+            speaker_mask: Bit mask of the speakers for an extensible header; None for a plain one.
 
         Raises:
             AudioError: When a WAV stream cannot hold this.
@@ -209,29 +225,34 @@ class PipeWriter:
         self._tag, self._width = _ENCODINGS[subtype.upper()]
         self._done = 0
         align = self._width * channels
-        tag = self._tag if mask is None else _EXTENSIBLE
+        tag = self._tag if speaker_mask is None else _EXTENSIBLE
         bits = 8 * self._width
         form = struct.pack("<HHIIHH", tag, channels, sample_rate,
                            min(sample_rate * align, 2**32 - 1), align, bits)
-        if mask is not None:
-            form += struct.pack("<HHIH", 22, bits, mask, self._tag) + _GUID_TAIL
+        if speaker_mask is not None:
+            form += struct.pack("<HHIH", 22, bits, speaker_mask, self._tag) + _GUID_TAIL
         elif self._tag == _FLOAT:
             form += b"\0\0"  # the size of an extension, which sox misses otherwise
         size = riff_size = _UNKNOWN
         if frames is not None and frames * align < 2**32 - 64:
             size = frames * align
             riff_size = 4 + 8 + len(form) + 8 + size + size % 2
-        # No pad byte after an unknown size: nobody could tell it from a sample.
+        # No pad byte after an unknown size: a reader would take it for a sample.
         self._pad = b"\0" if size % 2 and size != _UNKNOWN else b""
         head = struct.pack("<4sI4s4sI", b"RIFF", riff_size, b"WAVE", b"fmt ", len(form))
-        self._put(head + form + struct.pack("<4sI", b"data", size))
+        self._write_all(head + form + struct.pack("<4sI", b"data", size))
 
     def write(self, audio: np.ndarray) -> None:
-        """Append a block, float `[channels, samples]` or, for one channel, `[samples]`.
+        """Append a block.
+
+        Args:
+            audio: float32 or float64 `[channels, samples]` or, for one channel, `[samples]`, full
+                scale at +-1.
 
         Raises:
-            AudioError: For NaN or infinite samples.
-            ValueError: For another count of channels, integer samples, or more than `frames`.
+            AudioError: When samples are NaN or infinite.
+            ValueError: For another number of channels, integer samples, or more samples than
+                `frames` in all.
         """
         block = np.atleast_2d(np.asarray(audio))
         if block.ndim != 2 or len(block) != self._channels:
@@ -245,11 +266,11 @@ class PipeWriter:
         if self._frames is not None and done > self._frames:
             raise ValueError(f"{done} samples for a header of {self._frames}")
         last = done == self._frames and block.size > 0
-        self._put(self._encode(block.T) + (self._pad if last else b""))
+        self._write_all(self._encode(block.T) + (self._pad if last else b""))
         self._done = done
 
     def close(self) -> None:
-        """Check that the stream is as long as its header says; all of it is written already.
+        """Check that as much was written as the header says; nothing is buffered.
 
         Raises:
             ValueError: When it is shorter.
@@ -270,6 +291,7 @@ class PipeWriter:
             self.close()
 
     def _encode(self, block: np.ndarray) -> bytes:
+        """Return `[samples, channels]` as bytes of the encoding, clipped where it is integer."""
         if self._tag == _FLOAT:
             return block.astype(f"<f{self._width}").tobytes()
         beyond = int((np.abs(block) > 1.0).sum())
@@ -281,24 +303,24 @@ class PipeWriter:
         data = whole.reshape(-1, 1).view(np.uint8)[:, -self._width :]
         return (data ^ 0x80 if self._width == 1 else data).tobytes()
 
-    def _put(self, data: bytes) -> None:
-        """Write all of it: `python -u` makes standard output raw, and a raw file may write less."""
+    def _write_all(self, data: bytes) -> None:
+        """Write all bytes: a raw file (standard output under `python -u`) may take only some."""
         left = memoryview(data)
         while left:
             written = self._file.write(left)
             if written is None:  # a pipe set to not block, full for now
                 time.sleep(0.01)
             left = left[written or 0 :]
-        self._file.flush()  # the next program may be playing
+        self._file.flush()  # the next program may play them at once
 
 
-def _kind(head: bytes) -> str:
-    """Name what a stream is by its first bytes."""
+def _format_name(head: bytes) -> str:
+    """Name the format of a stream by its first bytes."""
     if not head:
         return "nothing"
-    for sign, kind in _OTHER_FILES.items():
-        if head.startswith(sign):
-            return kind
+    for magic, name in _OTHER_FILES.items():
+        if head.startswith(magic):
+            return name
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
         return "MP3 or AAC"
     if head[4:8] == b"ftyp":

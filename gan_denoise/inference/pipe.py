@@ -43,14 +43,14 @@ def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> Pipe
     channels = 1 if mono else reader.channels
     stream = enhancer.stream(reader.sample_rate, reader.channels)
     writer = PipeWriter(target, reader.sample_rate, channels, reader.subtype, reader.frames,
-                        mask=None if mono and reader.channels > 1 else reader.mask)
+                        speaker_mask=None if mono and reader.channels > 1 else reader.speaker_mask)
     try:
         for block in reader.blocks(reader.sample_rate):
             writer.write(stream.push(block))
         writer.write(stream.finish())
     except TooLoud as error:
         raise AudioError(f"{reader.name}: {error}") from error
-    if not reader.done:
+    if not reader.frames_read:
         raise AudioError(f"{reader.name}: a header came and no samples; see what the program "
                          "before the pipe says")
     if not reader.cut_off:
