@@ -33,8 +33,8 @@ from gan_denoise.cli.options import (
 from gan_denoise.config.artifacts import CARD_TEXT
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import load_tensorflow
-from gan_denoise.core.standard_streams import OUTPUT, Output, lasting, reason
-from gan_denoise.core.text import escaped
+from gan_denoise.core.standard_streams import OUTPUT, TolerantStream, reason, tolerant_streams
+from gan_denoise.core.text import escape_text
 from gan_denoise.core.user_folders import settle_libraries
 
 app = typer.Typer(
@@ -321,7 +321,7 @@ def _options(
 
 def main(*arguments: str) -> None:
     """Run the command line; `arguments` come before those that the user gave."""
-    with lasting() as output:
+    with tolerant_streams() as output:
         code = _run([*arguments, *sys.argv[1:]], output)
         output.flush()
         if output.error is not None:
@@ -332,7 +332,7 @@ def main(*arguments: str) -> None:
     sys.exit(code)
 
 
-def _run(arguments: list[str], output: Output) -> int:
+def _run(arguments: list[str], output: TolerantStream) -> int:
     """Run a verb; return its exit code."""
     settle_libraries()
     try:
@@ -346,7 +346,7 @@ def _run(arguments: list[str], output: Output) -> int:
         return FAILED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "message"):  # of usage, from Typer
-            error.message = escaped(str(error.message))
+            error.message = escape_text(str(error.message))
             error.show()
             return getattr(error, "exit_code", USAGE)
         if not isinstance(error, (OSError, GanDenoiseError)):

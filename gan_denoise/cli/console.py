@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gan_denoise.core.text import escaped
+from gan_denoise.core.text import escape_text
 
 
 def console(stderr: bool = False) -> Any:
@@ -31,14 +31,14 @@ def _escaping_console() -> type:
             return (getattr(self.file, "encoding", None) or "utf-8").lower()
 
         def render_str(self, text: str, **options: Any) -> Any:  # before a table measures it
-            return super().render_str(escaped(text, self.encoding), **options)
+            return super().render_str(escape_text(text, self.encoding), **options)
 
         def render(self, renderable: Any, options: Any = None) -> Iterator[Any]:
             for segment in super().render(renderable, options):
                 if segment.control:  # of the console's own making
                     yield segment
                 else:
-                    yield Segment(escaped(segment.text, self.encoding), segment.style)
+                    yield Segment(escape_text(segment.text, self.encoding), segment.style)
 
     return EscapingConsole
 
@@ -46,7 +46,7 @@ def _escaping_console() -> type:
 def say(text: str, stderr: bool = False) -> None:
     """Print text, escaped line by line."""
     stream = sys.stderr if stderr else sys.stdout
-    print(escaped(text, getattr(stream, "encoding", None)), file=stream, flush=True)
+    print(escape_text(text, getattr(stream, "encoding", None)), file=stream, flush=True)
 
 
 def decoding(console: Any) -> Callable[[int, int], None]:

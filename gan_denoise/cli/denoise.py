@@ -11,7 +11,7 @@ import typer
 
 from gan_denoise.cli.denoise_output import AudioBar, intention, remarks, summary
 from gan_denoise.cli.options import FAILED, InversionName, ModelName, refused
-from gan_denoise.core.text import shown
+from gan_denoise.core.text import escape_line
 
 
 class Preset(StrEnum):
@@ -200,9 +200,9 @@ def denoise(
     if report is not None:
         folder_report.write_report(results, report)
     for result in results if dry_run else ():
-        typer.echo(shown(intention(result)))
+        typer.echo(escape_line(intention(result)))
     for line in (*remarks(results, bar.passed_over), summary(results, bar.speed, out)):
-        typer.echo(shown(line))
+        typer.echo(escape_line(line))
     if any(result.status == "failed" or result.cut_off for result in results):
         raise typer.Exit(FAILED)
 

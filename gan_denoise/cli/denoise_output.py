@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise.cli.console import console
-from gan_denoise.core.text import shown
+from gan_denoise.core.text import escape_line
 
 if TYPE_CHECKING:
     from gan_denoise.inference.folder import Tally
@@ -109,7 +109,7 @@ class AudioBar:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
-        self._console.print(shown(line), markup=False, emoji=False, highlight=False,
+        self._console.print(escape_line(line), markup=False, emoji=False, highlight=False,
                             soft_wrap=True)
 
 

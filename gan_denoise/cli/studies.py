@@ -19,7 +19,7 @@ from gan_denoise.cli.options import (
     require_utf8,
 )
 from gan_denoise.core.native_libraries import load_tensorflow
-from gan_denoise.core.text import shown
+from gan_denoise.core.text import escape_line
 
 
 def register(app: typer.Typer) -> None:
@@ -87,10 +87,10 @@ def explore(
     with FileBar("files") as bar:
         surveyed = survey(folders, jobs, bar)
     for failure in surveyed.failures:
-        say(f"failed: {shown(failure)}", stderr=True)
+        say(f"failed: {escape_line(failure)}", stderr=True)
     for recording in surveyed.recordings:
         if told := described(recording.info):
-            say(shown(f"{recording.info.path}: {told}"), stderr=True)
+            say(escape_line(f"{recording.info.path}: {told}"), stderr=True)
     make_page(surveyed, samples, seed).write(out)
     if csv is not None:
         save_csv(surveyed, csv)
@@ -208,7 +208,7 @@ def tune(
     source = init if init is None or init.is_dir() else find_model(str(init))
     values = (load_config(config, settings or ()) if source is None
               else finetune_config(config, settings or (), source))
-    command = shown(shlex.join(["gan-denoise", *sys.argv[1:]]))
+    command = escape_line(shlex.join(["gan-denoise", *sys.argv[1:]]))
     outcome = search(values, study, source, console(stderr=True), command)
     outcome.render(console())
     if outcome.best is None:

@@ -1,6 +1,6 @@
-"""The standard streams of a command: closed, full, or left by who read them.
+"""Standard streams that may be closed, full, or left by their reader.
 
-What a command says is lost then, not what it does: it goes on, and its exit code tells.
+The output of a command is lost then, not its work: it goes on, and its exit code tells.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import Any
 INPUT, OUTPUT, ERRORS = 0, 1, 2  # file descriptors
 
 
-class Output:
-    """A text stream that goes on where it cannot be written; `error` is why, else None.
+class TolerantStream:
+    """A text stream that drops what cannot be written, instead of raising.
 
     Args:
-        stream: All else that is asked of it is asked of this one.
+        stream: The stream to write to; it also answers for every other attribute.
+
+    Attributes:
+        error: Why writing failed; None while it has not.
     """
 
     def __init__(self, stream: Any):
@@ -55,11 +58,11 @@ class Output:
 
 
 @contextlib.contextmanager
-def lasting() -> Iterator[Output]:
-    """Let a command go on whatever becomes of its standard streams; gives its standard output."""
+def tolerant_streams() -> Iterator[TolerantStream]:
+    """Replace stdout and stderr by tolerant streams while it is entered; gives stdout."""
     _open_closed()
     output, errors = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Output(output), Output(errors)
+    sys.stdout, sys.stderr = TolerantStream(output), TolerantStream(errors)
     try:
         yield sys.stdout
     finally:

@@ -75,7 +75,7 @@ class Report:
         from rich.text import Text
 
         for summary in self.summary:
-            title = Text(names.shown(summary.path))
+            title = Text(names.escape_line(summary.path))
             table = Table(title=title, show_header=False, title_justify="left")
             table.add_row("files", f"{summary.files} ({summary.kind}), {summary.hours:.2f} h")
             table.add_row("speakers", str(summary.speakers or "not shown by names or folders"))
@@ -93,7 +93,7 @@ class Report:
             console.print(Text(severity, style=colours[severity]), f"{kind}: {len(findings)}")
             for finding in findings[:shown]:
                 line = f"  {finding.file}: {finding.reason}; {finding.way_out}"
-                console.print(Text(names.shown(line)), soft_wrap=True)
+                console.print(Text(names.escape_line(line)), soft_wrap=True)
             if len(findings) > shown:
                 console.print(f"  ... and {len(findings) - shown} more")
         if not self.findings:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.core.text import escaped
+from gan_denoise.core.text import escape_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,7 @@ def _show_names(figure: Figure) -> None:
     from matplotlib.ticker import FuncFormatter
 
     def literal(text: str) -> str:
-        return escaped(text).replace("$", r"\$")
+        return escape_text(text).replace("$", r"\$")
 
     for text in figure.findobj(Text):
         text.set_text(literal(text.get_text()))

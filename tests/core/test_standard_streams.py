@@ -13,7 +13,7 @@ from conftest import RATE
 
 from gan_denoise import Enhancer
 from gan_denoise.audio.writer import write
-from gan_denoise.core.standard_streams import Output, lasting, reason
+from gan_denoise.core.standard_streams import TolerantStream, reason, tolerant_streams
 from gan_denoise.data import synthetic_audio
 
 LOST = ("error: standard output: {}; what was done is kept, what was to be printed is lost\n")
@@ -122,7 +122,7 @@ class Failing(io.StringIO):
 
 def test_what_cannot_be_written_is_lost_and_remembered():
     stream = Failing()
-    output = Output(stream)
+    output = TolerantStream(stream)
     output.write("first")
     assert output.error is None
     print("second", file=output, flush=True)
@@ -137,7 +137,7 @@ def test_the_streams_are_given_back(monkeypatch):
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    with lasting() as output:
+    with tolerant_streams() as output:
         print("a")
         print("b", file=sys.stderr)
     assert (sys.stdout, sys.stderr) == (out, err)
@@ -147,8 +147,8 @@ def test_the_streams_are_given_back(monkeypatch):
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Else what a library prints to descriptor 2 goes into the next file that is opened."""
-    code = ("import os\nfrom gan_denoise.core.standard_streams import lasting\n"
-            f"with lasting():\n    kept = open({str(tmp_path / 'kept')!r}, 'wb')\n"
+    code = ("import os\nfrom gan_denoise.core.standard_streams import tolerant_streams\n"
+            f"with tolerant_streams():\n    kept = open({str(tmp_path / 'kept')!r}, 'wb')\n"
             "    for number in (0, 1, 2):\n"
             "        try: os.write(number, b'noise')\n        except OSError: pass\n"
             "    assert kept.fileno() > 2\n")

@@ -91,7 +91,7 @@ def test_what_the_encoding_lacks_is_escaped():
     console.print("録音 ±")
     stream.flush()
     assert stream.buffer.getvalue() == b"\\u9332\\u97f3 \\xb1\n"
-    assert text.escaped("a\nb\u2028c") == "a\nb\\u2028c"
+    assert text.escape_text("a\nb\u2028c") == "a\nb\\u2028c"
 
 
 @pytest.mark.parametrize("arguments", [
