@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -47,3 +48,59 @@ def check_writable(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise OutputError(f"{path}: cannot be written, as {folder} cannot", "give another place")
+
+
+@contextlib.contextmanager
+def new_folder(
+    out: Path, replace: Callable[[Path], bool] = lambda out: False
+) -> Iterator[Path]:
+    """Give an empty temporary folder, which becomes `out` when the `with` block has ended well.
+
+    It lies beside `out`, on the same disk. After an exception in the block it is removed, and what
+    was at `out` is as before.
+
+    Args:
+        out: Folder to make; missing parents are made.
+        replace: Whether what is at `out` may be replaced; asked before the block and, as another
+            process may have written there meanwhile, after it. An empty folder always may.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        OutputError: When there is something at `out` that must not be replaced.
+        OSError: When the disk is full or the parent folder cannot be written.
+    """
+    _refuse(out, replace)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        build = Path(temporary, "new")  # not `temporary` itself: only this user may enter that
+        build.mkdir()
+        yield build
+        if _refuse(out, replace):
+            with contextlib.suppress(FileNotFoundError):  # another process took it away
+                os.rename(out, Path(temporary, "old"))
+        try:
+            if out.is_dir():
+                out.rmdir()  # Windows renames to no folder that exists
+            os.rename(build, out)
+        except OSError:
+            check_new_folder(out)  # another process was first
+            raise
+
+
+def check_new_folder(out: Path) -> None:
+    """Refuse a folder that `new_folder` could not make as there is something, before any work.
+
+    Raises:
+        OutputError: When it is a file, or a folder that is not empty.
+    """
+    _refuse(out, lambda out: False)
+
+
+def _refuse(out: Path, replace: Callable[[Path], bool]) -> bool:
+    """Return whether `out` holds something; raise where that must not be replaced."""
+    taken = out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir())))
+    if taken and not replace(out):
+        raise OutputError(f"{out}: is there already", "give another folder or remove it")
+    return taken

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,8 @@ import numpy as np
 
 from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
 from gan_denoise.audio.samples import cancels, energy
+from gan_denoise.core.atomic_files import new_folder
+from gan_denoise.core.errors import OutputError
 from gan_denoise.core.user_folders import cache_folder
 from gan_denoise.data.file_labels import speakers_of
 
@@ -219,38 +220,22 @@ def _load_index(target: Path) -> dict[str, Any] | None:
 
 def _build(files: list[tuple[int, str, Path]], sample_rate: int, target: Path,
            progress: Callable[[int, int], None] | None) -> dict[str, Any]:
-    """Decode into a temporary folder beside `target` and rename it; return the index."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Decode into `target`, in place of a damaged folder; return the index."""
     _remove_stale(target)
-    build = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-    try:
+    # A whole folder is there already where another process was first: it holds the same.
+    with (contextlib.suppress(OutputError),
+          new_folder(target, replace=lambda target: _load_index(target) is None) as build):
         _decode_all(files, sample_rate, build, progress)
-        return _publish(build, target)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
-
-
-def _publish(build: Path, target: Path) -> dict[str, Any]:
-    """Give a finished build its name; where another process was first, take what it built."""
-    if target.exists() and _load_index(target) is None:  # damaged: out of the way
-        grave = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-        with contextlib.suppress(FileNotFoundError):  # another process took it away
-            os.rename(target, grave / "damaged")
-        shutil.rmtree(grave)
-    try:
-        os.rename(build, target)
-    except OSError:
-        if not target.exists():
-            raise
+        build.chmod(0o700)  # recordings may be private
     index = _load_index(target)
     if index is None:
-        raise AudioError(f"{target}: the decoded audio is damaged; remove this folder")
+        raise AudioError(f"{target}: the decoded audio is damaged", "remove this folder")
     return index
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what killed builds left."""
-    for left in target.parent.glob(f"{target.name}.*"):
+    """Remove what killed builds left, with a dot before the name or, of older versions, without."""
+    for left in target.parent.glob(f"*{target.name}.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)

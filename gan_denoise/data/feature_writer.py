@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from gan_denoise import audio
 from gan_denoise.config import dump_config, with_settings
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config, DataConfig
+from gan_denoise.core.atomic_files import check_new_folder, new_folder
 from gan_denoise.data.dataset_layouts import read_layout
 from gan_denoise.data.feature_folder import FORMAT, INDEX, SPLITS, Clip, FeatureError
 from gan_denoise.data.file_labels import speakers_of
@@ -45,20 +45,17 @@ def write_features(
         The settings to train with, as in `config.yaml`.
 
     Raises:
-        FeatureError: When `out` holds something, `data` names nothing, two recordings have one
-            name, or all are silent.
+        OutputError: When `out` holds something.
+        FeatureError: When `data` names nothing, two recordings have one name, or all are silent.
         ConfigError: When the settings ask for what features do not have.
         AudioError, PairError: When the recordings cannot be used.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FeatureError(f"{out}: is there already; give another folder or remove it")
+    check_new_folder(out)
     pairs = _split(_recordings(config.data), config.data.valid_fraction)
     settings = _to_train_with(config, out.resolve())
     mel = Mel(config.audio, config.mel)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        build = Path(temporary) / "features"
+    with new_folder(out) as build:
         clips: list[Clip] = []
         ranges = _Ranges(config.mel.bands)
         for done, pair in enumerate(pairs, start=1):
@@ -74,9 +71,6 @@ def write_features(
                  "mel": settings.mel.model_dump(mode="json"), "clips": [asdict(c) for c in clips]}
         (build / INDEX).write_text(json.dumps(index, indent=0), encoding="utf-8")
         (build / SETTINGS).write_text(dump_config(settings), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.rename(build, out)
     return settings
 
 

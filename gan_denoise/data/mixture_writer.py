@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from gan_denoise.audio import peak
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core.atomic_files import check_new_folder, new_folder, write_atomically
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus, build_corpus
@@ -30,25 +30,6 @@ FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 _Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
 WIDEST_SNR = 100.0  # dB; beyond, one of the two is lost in 16 bits whatever the gain
 QUIETEST_NOISE = 10 ** (-78 / 20)  # RMS; below, rounding to 16 bits would change the SNR
-
-
-def mix_at_snr(
-    clean: np.ndarray, noise: np.ndarray, snr_db: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Add noise at an SNR; where the sum would clip, one common gain lowers noisy and clean.
-
-    Args:
-        clean: float32 [samples] in [-1, 1].
-        noise: float32 [samples], at any level.
-        snr_db: Ratio of whole-clip energies in dB.
-
-    Returns:
-        (noisy, clean, gain): float32 [samples] each, and the common gain, <= 1.
-
-    Raises:
-        MixError: When either is silent, or their lengths differ.
-    """
-    return _add(clean, clean, noise, snr_db)
 
 
 def write_pairs(
@@ -91,90 +72,152 @@ def write_pairs(
 
     Raises:
         AudioError: When a folder cannot be used, or the disk is full.
-        FileExistsError: When `out` holds pairs already.
+        OutputError: When `out` holds pairs already, or the manifest cannot be written.
         MixError: For an SNR or a length that cannot be, or where a mixture would be of silence.
     """
     out = Path(out)
-    for side in (out / "noisy", out / "clean"):
-        if side.exists() and (not side.is_dir() or any(side.iterdir())):
-            raise FileExistsError(f"{side}: is there already; give another folder or remove it")
-    if not snrs or not all(abs(snr_db) <= WIDEST_SNR for snr_db in snrs):
-        raise MixError(f"SNRs are within +-{WIDEST_SNR:g} dB, for instance -5,0,5; not "
-                       f"{', '.join(f'{snr_db:g}' for snr_db in snrs) or 'none'}")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise MixError(f"a mixture cannot last {seconds:g} s; give a length above 0, or none")
-    recipe, data = data, data or DataConfig(loop_noise=1.0, resample_noise=0.0)
+    noisy_folder, clean_folder = out / "noisy", out / "clean"
+    check_new_folder(noisy_folder)
+    check_new_folder(clean_folder)
+    _check(snrs, seconds)
     given = (speech_folders, noise_folders, *([rir_folders] if rir_folders else []))
     corpora = [build_corpus(folders, sample_rate, cache) for folders in given]
     for note in (note for corpus in corpora for note in corpus.notes):
         if notice is not None:
             notice(note)
-    speech, noise = SpeechCrops(corpora[0], data), NoiseCrops(corpora[1], data)
-    draw = _one_of(noise) if recipe is None else _by_recipe(noise, speech, recipe)
-    rir = corpora[2] if rir_folders else None
-    utterances = np.arange(len(speech.corpus))
+    material = _material(corpora, data, seconds)
+    utterances = np.arange(len(corpora[0]))
     total = len(utterances) if count is None else count
     if total < len(utterances):
         utterances = random_stream(seed, 0, 0).permutation(utterances)[:total]
-    out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix=".mix-", dir=out) as build:
+    with new_folder(noisy_folder) as noisy_build, new_folder(clean_folder) as clean_build:
         for number in range(total):
             index = int(utterances[number % len(utterances)])
             rng = random_stream(seed, 1, number)
-            noisy, clean, row = _pair(index, float(snrs[number % len(snrs)]), rng, speech, noise,
-                                      draw, rir, data, seconds)
-            row = {"file": _unique(speech.corpus.names[index], used), **row}
-            write(Path(build, "noisy", row["file"]), noisy, sample_rate, subtype="PCM_16")
-            write(Path(build, "clean", row["file"]), clean, sample_rate, subtype="PCM_16")
+            noisy, clean, row = material.mixture(index, float(snrs[number % len(snrs)]), rng)
+            row = {"file": _unique(corpora[0].names[index], used), **row}
+            write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
+            write(clean_build / row["file"], clean, sample_rate, subtype="PCM_16")
             rows.append(row)
             if progress is not None:
                 progress(number + 1, total)
-        Path(build, "manifest.json").write_text(json.dumps(rows, indent=1, allow_nan=False),
-                                                encoding="utf-8")
-        for name in ("noisy", "clean", "manifest.json"):  # the manifest last: it says all is there
-            os.replace(Path(build, name), out / name)
+        manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
+    # The manifest last: it says that all is there.
+    write_atomically(out / "manifest.json", lambda file: file.write(manifest))
     return rows
 
 
-def _pair(index: int, snr_db: float, rng: np.random.Generator, speech: SpeechCrops,
-          noise: NoiseCrops, draw: _Draw, rir: Corpus | None, data: DataConfig,
-          seconds: float | None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return (noisy, clean, row of the manifest) of one utterance."""
-    corpus = speech.corpus
-    if seconds is None:
-        clean = corpus.clip(index)
-    else:
-        clean = speech.crop(index, rng, round(seconds * corpus.sample_rate))
-    heard, room = clean, None
-    if rir is not None and rng.random() < data.reverberate:
-        room = int(rng.integers(len(rir)))
-        early = round(data.early_ms / 1000 * corpus.sample_rate)
-        heard, clean = reverberate(clean, rir.clip(room), early)
-    added, parts = draw(rng, speech.voices[index], len(clean))
-    try:
-        noisy, clean, gain = _add(heard, clean, added, snr_db, QUIETEST_NOISE)
-    except MixError as error:
-        raise MixError(
-            f"{corpus.names[index]}: {error}; leave it out, or mix longer parts") from error
-    files = [noise.corpus.names[part] for part in parts if not isinstance(part, str)]
-    kinds = [part if isinstance(part, str) else
-             noise.corpus.kinds[part][1] or Path(noise.corpus.names[part]).stem for part in parts]
-    row = {
-        "speech": corpus.names[index], "speaker": corpus.groups[index],
-        "noise": " + ".join(kinds), "noise_file": " + ".join(files),
-        "rir": None if room is None else rir.names[room], "snr_db": snr_db,
-        "seconds": round(len(clean) / corpus.sample_rate, 4), "gain": round(gain, 6),
-    }
-    return noisy, clean, row
+def mix_at_snr(
+    speech: np.ndarray, clean: np.ndarray, noise: np.ndarray, snr_db: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Add noise at an SNR, then give noisy and clean one gain, so that 16 bits hold both.
+
+    The gain keeps the louder of the two below full scale, and raises noise of an RMS below -78 dB,
+    whose SNR rounding would change.
+
+    Args:
+        speech: What the noise is added to, float32 [samples]: `clean`, or `clean` in a room.
+        clean: Target, which the SNR refers to, float32 [samples].
+        noise: float32 [samples], at any level.
+        snr_db: Ratio of the energies of `clean` and the added noise in dB.
+
+    Returns:
+        (noisy, clean, gain): float32 [samples] each, and their common gain.
+
+    Raises:
+        MixError: When `clean` or `noise` is silent.
+    """
+    scaled = noise * np.float32(snr_gain(clean, noise, snr_db))
+    noisy = speech + scaled
+    lift = max(1.0, QUIETEST_NOISE / math.sqrt(energy(scaled) / len(scaled)))
+    gain = min(lift, FULL_SCALE / max(peak(noisy), peak(clean)))
+    return noisy * np.float32(gain), clean * np.float32(gain), gain
+
+
+# ---- Drawing mixtures --------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Material:
+    """What mixtures are drawn from, and how.
+
+    Attributes:
+        speech: Clean utterances.
+        noise: Recorded noises.
+        rir: Room impulse responses, None for no rooms.
+        draw: Draws the noise of a mixture.
+        data: Recipe of pauses and rooms.
+        seconds: Length of a mixture; None: that of its utterance.
+    """
+
+    speech: SpeechCrops
+    noise: NoiseCrops
+    rir: Corpus | None
+    draw: _Draw
+    data: DataConfig
+    seconds: float | None
+
+    def mixture(
+        self, index: int, snr_db: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Return (noisy, clean, row of the manifest) of one utterance."""
+        corpus, rir = self.speech.corpus, self.rir
+        if self.seconds is None:
+            clean = corpus.clip(index)
+        else:
+            clean = self.speech.crop(index, rng, round(self.seconds * corpus.sample_rate))
+        speech, room = clean, None
+        if rir is not None and rng.random() < self.data.reverberate:
+            room = int(rng.integers(len(rir)))
+            early = round(self.data.early_ms / 1000 * corpus.sample_rate)
+            speech, clean = reverberate(clean, rir.clip(room), early)
+        noise, parts = self.draw(rng, self.speech.voices[index], len(clean))
+        try:
+            noisy, clean, gain = mix_at_snr(speech, clean, noise, snr_db)
+        except MixError as error:
+            raise MixError(f"{corpus.names[index]}: {error}",
+                           "leave it out, or mix longer parts") from error
+        kinds, files = self._names(parts)
+        return noisy, clean, {
+            "speech": corpus.names[index], "speaker": corpus.groups[index],
+            "noise": " + ".join(kinds), "noise_file": " + ".join(files),
+            "rir": None if room is None else rir.names[room], "snr_db": snr_db,
+            "seconds": round(len(clean) / corpus.sample_rate, 4), "gain": round(gain, 6),
+        }
+
+    def _names(self, parts: Sequence[int | str]) -> tuple[list[str], list[str]]:
+        """Return the kinds of the parts of a noise, and the files of the recorded ones."""
+        corpus = self.noise.corpus
+        files = [corpus.names[part] for part in parts if not isinstance(part, str)]
+        kinds = [part if isinstance(part, str) else
+                 corpus.kinds[part][1] or Path(corpus.names[part]).stem for part in parts]
+        return kinds, files
+
+
+def _check(snrs: Sequence[float], seconds: float | None) -> None:
+    if not snrs or not all(abs(snr_db) <= WIDEST_SNR for snr_db in snrs):
+        raise MixError(f"SNRs are within +-{WIDEST_SNR:g} dB, for instance -5,0,5; not "
+                       f"{', '.join(f'{snr_db:g}' for snr_db in snrs) or 'none'}")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise MixError(f"a mixture cannot last {seconds:g} s", "give a length above 0, or none")
+
+
+def _material(
+    corpora: Sequence[Corpus], recipe: DataConfig | None, seconds: float | None
+) -> _Material:
+    """Prepare speech, noise and, where there are any, impulse responses for drawing."""
+    data = recipe or DataConfig(loop_noise=1.0, resample_noise=0.0)
+    speech, noise = SpeechCrops(corpora[0], data), NoiseCrops(corpora[1], data)
+    draw = _one_of(noise) if recipe is None else _by_recipe(noise, speech, data)
+    return _Material(speech, noise, corpora[2] if len(corpora) > 2 else None, draw, data, seconds)
 
 
 def _one_of(noise: NoiseCrops) -> _Draw:
     def draw(rng: np.random.Generator, voice: int, samples: int) -> tuple[np.ndarray, list]:
         drawn = noise.draw(rng, samples)
         if drawn is None:
-            raise MixError(f"only silence in {TRIES} draws of noise; leave silent recordings out")
+            raise MixError(f"only silence in {TRIES} draws of noise",
+                           "leave silent recordings out")
         return drawn[0], [drawn[1]]
 
     return draw
@@ -196,15 +239,3 @@ def _unique(name: str, used: set[str]) -> str:
         file = f"{stem}_{number}.wav"
     used.add(file.lower())
     return file
-
-
-def _add(heard: np.ndarray, clean: np.ndarray, noise: np.ndarray, snr_db: float,
-         quietest: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return (noisy, clean, common gain): unclipped, and the noise's RMS not below `quietest`."""
-    if clean.shape != noise.shape:
-        raise MixError(f"clean has the shape {clean.shape}, noise {noise.shape}")
-    scaled = noise * np.float32(snr_gain(clean, noise, snr_db))
-    noisy = heard + scaled
-    lift = max(1.0, quietest / math.sqrt(energy(scaled) / len(scaled)))
-    gain = min(lift, FULL_SCALE / max(peak(noisy), peak(clean)))
-    return noisy * np.float32(gain), clean * np.float32(gain), gain

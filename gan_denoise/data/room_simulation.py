@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio.writer import write
+from gan_denoise.core.atomic_files import new_folder
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
 
@@ -53,16 +52,11 @@ def write_rooms(
         The rows of `rooms.json`: file, size, voice and microphone in metres, rt60 in seconds.
 
     Raises:
-        FileExistsError: When `out` holds something.
+        OutputError: When `out` holds something.
         RoomError: When no room has such a reverberation time, or pyroomacoustics is missing.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out}: is there already; give another folder or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        build = Path(temporary) / "rooms"
+    with new_folder(Path(out)) as build:
         for number in range(count):
             response, row = room(random_stream(seed, 0, number), sample_rate, rt60)
             row = {"file": f"room_{number:04d}.wav", **row}
@@ -71,9 +65,6 @@ def write_rooms(
             if progress is not None:
                 progress(number + 1, count)
         (build / "rooms.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.rename(build, out)
     return rows
 
 

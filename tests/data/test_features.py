@@ -12,6 +12,7 @@ from conftest import RATE, tiny_config
 from gan_denoise import audio
 from gan_denoise.audio.writer import write
 from gan_denoise.config import ConfigError, load_config
+from gan_denoise.core.errors import OutputError
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import load_material
 from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
@@ -177,7 +178,7 @@ def test_a_rest_of_a_recording_is_filled_up_with_silence(tmp_path):
 
 def test_what_is_there_is_not_written_over(written, folders):
     _, out = written
-    with pytest.raises(FeatureError, match="is there already"):
+    with pytest.raises(OutputError, match="is there already"):
         write_features(config_of(folders), out)
 
 

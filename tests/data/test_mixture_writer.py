@@ -1,4 +1,4 @@
-"""mixdown: the SNR as asked for, in arrays and in files; nothing clips, nothing half-written."""
+"""Mixtures: the SNR as asked for, in arrays and in files; nothing clips, nothing half-written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import soundfile
 
 from gan_denoise.audio import read_mono
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core.errors import OutputError
 from gan_denoise.data.mixing import MixError, snr_gain
 from gan_denoise.data.mixture_writer import mix_at_snr, write_pairs
 
@@ -31,7 +32,7 @@ class TestMixAtSnr:
     @pytest.mark.parametrize("snr_db", [-15.0, 0.0, 12.5, 40.0])
     def test_exact_even_where_one_gain_prevents_clipping(self, snr_db):
         clean, added = _noise(1.0, 0, 0.9), _noise(1.0, 1, 0.9)
-        noisy, scaled, gain = mix_at_snr(clean, added, snr_db)
+        noisy, scaled, gain = mix_at_snr(clean, clean, added, snr_db)
         assert _snr(scaled, noisy) == pytest.approx(snr_db, abs=0.01)
         assert max(np.abs(noisy).max(), np.abs(scaled).max()) <= 1.0
         np.testing.assert_allclose(scaled, clean * np.float32(gain))
@@ -39,18 +40,26 @@ class TestMixAtSnr:
 
     def test_quiet_sum_keeps_its_level(self):
         clean = _noise(0.5, 0, 0.1)
-        _, same, gain = mix_at_snr(clean, _noise(0.5, 1, 0.1), 0.0)
+        _, same, gain = mix_at_snr(clean, clean, _noise(0.5, 1, 0.1), 0.0)
         assert gain == 1.0
         np.testing.assert_array_equal(same, clean)
+
+    def test_noise_that_sixteen_bits_would_round_away_is_raised(self):
+        clean = _noise(0.5, 0, 0.1)
+        noisy, scaled, gain = mix_at_snr(clean, clean, _noise(0.5, 1), 70.0)
+        assert gain > 1.0
+        kept = np.rint(noisy * 32768) - np.rint(scaled * 32768)
+        assert 20 * np.log10(np.std(kept / 32768)) == pytest.approx(-78, abs=1.5)
+        assert _snr(scaled, noisy) == pytest.approx(70.0, abs=0.01)
 
     def test_silence_and_other_lengths_are_refused(self):
         loud, silent = _noise(0.1, 0), np.zeros(1600, "f4")
         with pytest.raises(MixError, match="noise is silent"):
             snr_gain(loud, silent, 0.0)
         with pytest.raises(MixError, match="clean is silent"):
-            mix_at_snr(silent, loud, 0.0)
+            mix_at_snr(silent, silent, loud, 0.0)
         with pytest.raises(ValueError, match="shape"):
-            mix_at_snr(loud, loud[:-1], 0.0)
+            mix_at_snr(loud, loud, loud[:-1], 0.0)
 
 
 @pytest.fixture
@@ -141,7 +150,7 @@ class TestWritePairs:
             self._write(folders, out, progress=stop)
         assert not list(out.iterdir())
         self._write(folders, out)
-        with pytest.raises(FileExistsError, match="noisy"):
+        with pytest.raises(OutputError, match="noisy"):
             self._write(folders, out)
 
     @pytest.mark.parametrize(("wrong", "reason"), [

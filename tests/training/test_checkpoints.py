@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 import numpy as np
 import pytest
@@ -12,11 +11,6 @@ from conftest import tiny_config
 
 from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
-from gan_denoise.config.saved import finetune_config, settings_of
-from gan_denoise.core.atomic_files import (
-    check_writable,
-    write_atomically,
-)
 from gan_denoise.core.errors import OutputError
 from gan_denoise.training.checkpoints import (
     CheckpointError,
@@ -150,44 +144,6 @@ def test_another_file_in_its_place_is_refused(tmp_path):
         read_progress(tmp_path / LATEST)
 
 
-# ---- Atomic writing ----------------------------------------------------------------------------
-def test_a_written_file_is_whole_and_readable_by_others(tmp_path):
-    path = tmp_path / "deep" / "er" / "file"
-    write_atomically(path, lambda file: file.write(b"first"))
-    write_atomically(path, lambda file: file.write(b"second"))
-    assert path.read_bytes() == b"second"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert os.listdir(path.parent) == ["file"]
-
-
-def test_a_full_disk_leaves_what_was_there_and_nothing_else(saved):
-    before = saved.read_bytes()
-
-    def fails_half_way(file):
-        file.write(b"half of it")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(OutputError) as refused:
-        write_atomically(saved, fails_half_way)
-    assert str(saved) in str(refused.value)
-    assert "No space left" in str(refused.value)
-    assert saved.read_bytes() == before
-    assert os.listdir(saved.parent) == [LATEST]
-
-
-def test_what_cannot_be_written_is_told_before_and_after(tmp_path):
-    (tmp_path / "file").touch()
-    for path, reason in ((tmp_path / "file" / "page", "cannot be written"),
-                         (tmp_path / "file" / "deep" / "page", "cannot be written"),
-                         (tmp_path, "is a folder")):
-        with pytest.raises(OutputError, match=rf"{path}: {reason}.*; give"):
-            check_writable(path)
-    with pytest.raises(OutputError, match=f"{tmp_path / 'file' / 'page'}: cannot be written"):
-        write_atomically(tmp_path / "file" / "page", lambda file: file.write(b""))
-    check_writable(tmp_path / "new" / "folder" / "page")
-    assert os.listdir(tmp_path) == ["file"]
-
-
 def test_a_state_on_a_full_disk_leaves_the_old_one(saved, monkeypatch):
     def fails(file, **arrays):
         file.write(b"half of it")
@@ -201,16 +157,6 @@ def test_a_state_on_a_full_disk_leaves_the_old_one(saved, monkeypatch):
     variables = some_variables(seed=1)
     load_state(saved, variables)
     assert bytes_of(variables) == bytes_of(some_variables())
-
-
-def test_any_other_error_leaves_nothing_behind_either(tmp_path):
-    def fails(file):
-        file.write(b"half of it")
-        raise KeyError("a mistake")
-
-    with pytest.raises(KeyError):
-        write_atomically(tmp_path / "file", fails)
-    assert not os.listdir(tmp_path)
 
 
 def test_a_value_that_is_no_number_is_never_written(tmp_path):
@@ -255,43 +201,6 @@ def test_a_run_of_the_other_kind_or_with_other_settings_is_refused(tmp_path):
         can_resume(tmp_path / "run", tiny_config(), "finetune")
     with pytest.raises(ConfigError, match=r"training\.seed"):
         can_resume(tmp_path / "run", tiny_config(training={"seed": 5}), "pretrain")
-
-
-def test_settings_are_read_from_runs_and_models_alone(tmp_path):
-    with pytest.raises(ConfigError, match="neither a run nor a model"):
-        settings_of(tmp_path)
-    (tmp_path / SETTINGS).write_text("training:\n  stepz: 1\n")
-    with pytest.raises(ConfigError, match=r"training\.stepz"):
-        settings_of(tmp_path)
-    write_run(tmp_path, tiny_config())
-    assert settings_of(tmp_path) == tiny_config()
-
-
-def test_fine_tuning_keeps_the_network_and_where_unnamed_the_recordings(tmp_path):
-    theirs = tiny_config(data={"speech": "voices", "noise": "noises", "snr_mean": 1.0})
-    write_run(tmp_path / "run", theirs)
-    config = finetune_config("debug", ["training.steps=9"], tmp_path / "run")
-    assert (config.audio, config.mel, config.generator, config.data) == (
-        theirs.audio, theirs.mel, theirs.generator, theirs.data)
-    assert config.training.steps == 9
-    own = finetune_config("debug", ["data.clean=mine"], tmp_path / "run")
-    assert own.data.clean == "mine"
-    assert own.data.speech == ()
-    with pytest.raises(ConfigError, match=r"generator\.width"):
-        finetune_config("debug", ["generator.width=3"], tmp_path / "run")
-
-
-def test_fine_tuning_takes_the_features_that_are_named_and_refuses_what_does_not_fit(tmp_path):
-    features = {"data": {"features": "synthetic"}, "training": {"select_by": "snr_mel"}}
-    write_run(tmp_path / "run", tiny_config(**features))
-    config = finetune_config("debug", ["data.features=mine", "training.select_by=snr_mel"],
-                             tmp_path / "run")
-    assert config.data.features == "mine"
-    with pytest.raises(ConfigError, match=r"debug: .*no waveform, which training"):
-        finetune_config("debug", ["training.select_by=si_sdr"], tmp_path / "run")
-    write_run(tmp_path / "fixed", tiny_config(generator={"frames": 65}))
-    with pytest.raises(ConfigError, match=r"debug: training\.crop_seconds: a crop has"):
-        finetune_config("debug", ["training.crop_seconds=1"], tmp_path / "fixed")
 
 
 def test_the_names_of_states_are_part_of_the_format():
