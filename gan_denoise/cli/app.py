@@ -183,7 +183,8 @@ def evaluate(
     """Measure models on paired recordings, beside the noisy input and the oracle."""
     from gan_denoise.data.pairs import match_folders
     from gan_denoise.evaluation.evaluate_waveforms import evaluate as measure
-    from gan_denoise.evaluation.evaluate_waveforms import render, save
+    from gan_denoise.evaluation.results import save
+    from gan_denoise.evaluation.table import render
     from gan_denoise.inference.enhancer import DEFAULT_MODEL, Enhancer
 
     if (features is None) == (noisy is None) or (noisy is None) != (clean is None):

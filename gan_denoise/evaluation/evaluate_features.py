@@ -1,12 +1,12 @@
-"""Models x features -> a row a clip, beside the noisy features and the trivial systems.
+"""The evaluation of models on clips of features, for material that has no waveform.
 
-For material without a waveform: of the metrics those of the mel alone. In a mel with MFCC behind
-it the mel part is scored.
+Only the metrics of the mel apply. Where the features are a mel with MFCC appended, the mel is
+scored. Models are compared with the noisy features and the trivial systems.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,16 +18,16 @@ from gan_denoise.core.rng import random_stream
 from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
 from gan_denoise.data.feature_noise import add_noise, draw_snr
 from gan_denoise.data.synthetic_spectrograms import spectrogram
-from gan_denoise.evaluation.results import Evaluation, Row
-from gan_denoise.metrics import Refused
+from gan_denoise.evaluation.results import Evaluation, FileScores
+from gan_denoise.evaluation.scoring import score_or_refusal, split_refused
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, SILENCE, trivial_estimates
 
 TEST_SEED = 30_000  # test clips are the same whatever was trained on
-METRICS = ("psnr_mel", "mse_mel", "snr_mel")
+MEL_METRICS = ("psnr_mel", "mse_mel", "snr_mel")
 
 
 class Estimator(Protocol):
-    """What an `Enhancer` or a `Model` does with features."""
+    """A model of features, as `Enhancer` and `Model` are."""
 
     config: Config
 
@@ -37,14 +37,14 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Example:
-    """Features of a clip.
+    """The features of a clip.
 
     Attributes:
-        name: Unique among those of an evaluation.
+        name: A name that no other clip of the evaluation has.
         noisy: float32 `[frames, bands]`.
-        clean: Of the same shape.
-        snr_db: Of the mixture in dB, where it is known.
-        speaker: Where it is known.
+        clean: float32 `[frames, bands]`.
+        snr_db: SNR of the mixture in dB; None where it is unknown.
+        speaker: Name of the speaker; None where it is unknown.
     """
 
     name: str
@@ -54,84 +54,111 @@ class Example:
     speaker: str | None = None
 
 
-def stored_examples(folder: FeatureFolder, split: str = "test") -> Iterator[Example]:
-    """Give the clips of a split; noise that is added to the features has the recipe's SNRs.
+def stored_examples(folder: FeatureFolder, split: str = "test") -> Sequence[Example]:
+    """Return the clips of a split; each is read from disk when it is taken.
+
+    Where the folder holds clean features only, noise is added at SNRs drawn as in training; it is
+    the same noise each time.
 
     Raises:
         FeatureError: When the split is empty.
     """
     if not folder.clips[split]:
         raise FeatureError(f"{folder.root}: holds no clip of {split}")
-    for number, clip in enumerate(folder.clips[split]):
-        noisy, clean = folder.read(clip)
+    return _StoredExamples(folder, split)
+
+
+class _StoredExamples(Sequence[Example]):
+    def __init__(self, folder: FeatureFolder, split: str):
+        self._folder, self._clips = folder, folder.clips[split]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, number: int) -> Example:
+        clip = self._clips[number]
+        noisy, clean = self._folder.read(clip)
         snr_db = clip.snr_db
         if noisy is None:
-            rng = random_stream(TEST_SEED, 0, number)
-            snr_db = draw_snr(folder.config.data, rng)
+            rng = random_stream(TEST_SEED, 0, range(len(self))[number])
+            snr_db = draw_snr(self._folder.config.data, rng)
             noisy = add_noise(clean, snr_db, rng)
-        yield Example(clip.file, noisy, clean, snr_db, clip.speaker)
+        return Example(clip.file, noisy, clean, snr_db, clip.speaker)
 
 
-def made_up_examples(config: Config, count: int, snrs: tuple[float, ...]) -> Iterator[Example]:
-    """Give made-up spectrograms in a training crop's shape, SNRs in dB taken in turn."""
+def synthetic_examples(config: Config, count: int, snrs: tuple[float, ...]) -> list[Example]:
+    """Return synthetic spectrograms in the shape of a training crop.
+
+    Args:
+        config: Settings of the crop.
+        count: Number of clips.
+        snrs: SNRs in dB, taken in turn.
+    """
+    examples = []
     for number in range(count):
         rng = random_stream(TEST_SEED, 0, number)
         clean = spectrogram(rng, *config.crop_shape)
         snr_db = float(snrs[number % len(snrs)])
-        yield Example(f"{number:05d}", add_noise(clean, snr_db, rng), clean, snr_db)
+        examples.append(Example(f"{number:05d}", add_noise(clean, snr_db, rng), clean, snr_db))
+    return examples
 
 
 def evaluate_features(
-    examples: Iterator[Example],
+    examples: Sequence[Example],
     models: Mapping[str, Estimator],
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score models on features, beside the noisy ones and the trivial systems.
 
     Args:
-        examples: Clips.
-        models: By the name to show; of one transform.
-        progress: Called with the number of clips done.
+        examples: The clips.
+        models: `{name to show: model}`, all with the same transform.
+        progress: Called with (clips done, clips in all) after each clip.
 
     Raises:
-        FeatureError: When models have different transforms, or one returns another shape or what is
-            not finite.
+        FeatureError: When there is no clip, when models have different transforms, or when one
+            returns another shape or values that are not finite.
     """
-    first, config = next((name, model.config) for name, model in models.items())
-    for name, model in models.items():
-        if (model.config.audio, model.config.mel) != (config.audio, config.mel):
-            raise FeatureError(f"{name}: has another transform than {first}; evaluate each by "
-                               "itself")
+    config = _shared_config(models)
     rate = config.audio.sample_rate
     rows = []
     for done, example in enumerate(examples, start=1):
-        estimates = {NOISY: example.noisy}
-        for name, model in models.items():
-            estimates[name] = estimate = model.estimate(example.noisy)
-            if estimate.shape != example.noisy.shape or not np.isfinite(estimate).all():
-                raise FeatureError(f"{example.name}: {name} made {estimate.shape} of "
-                                   f"{example.noisy.shape}, or values that are not finite")
-        bands = np.s_[:, : config.mel.n_mels]
-        estimates |= trivial_estimates(example.clean[bands], example.noisy[bands])
         seconds = len(example.clean) * config.mel.hop_length / rate
-        for system, estimate in estimates.items():
-            found = {name: _score(name, example.clean[bands], estimate[bands]) for name in METRICS}
-            rows.append(Row(
-                example.name, system, example.snr_db, seconds, rate,
-                scores={k: v for k, v in found.items() if not isinstance(v, Refused)},
-                refused={k: str(v) for k, v in found.items() if isinstance(v, Refused)},
-                speaker=example.speaker,
-            ))
+        for system, estimate01 in _estimates(example, models, config.mel.n_mels).items():
+            clean01 = example.clean[:, : config.mel.n_mels]
+            found = {name: score_or_refusal(getattr(metrics, name), clean01, estimate01)
+                     for name in MEL_METRICS}
+            rows.append(FileScores(example.name, system, example.snr_db, seconds, rate,
+                                   *split_refused(found), speaker=example.speaker))
         if progress is not None:
-            progress(done)
+            progress(done, len(examples))
     if not rows:
         raise FeatureError("no clip to evaluate")
     notices = ("features without a waveform: scores of the mel alone",)
     return Evaluation((NOISY, *models, SILENCE, BEST_GAIN), tuple(rows), notices)
 
 
-def _score(name: str, clean: np.ndarray, estimate: np.ndarray) -> float | Refused:
-    try:
-        return getattr(metrics, name)(clean, estimate)
-    except Refused as refusal:
-        return refusal
+def _shared_config(models: Mapping[str, Estimator]) -> Config:
+    """Return the settings of the first model, whose transform the others must have."""
+    first, config = next((name, model.config) for name, model in models.items())
+    for name, model in models.items():
+        if (model.config.audio, model.config.mel) != (config.audio, config.mel):
+            raise FeatureError(f"{name}: has another transform than {first}",
+                               "evaluate each by itself")
+    return config
+
+
+def _estimates(
+    example: Example, models: Mapping[str, Estimator], n_mels: int
+) -> dict[str, np.ndarray]:
+    """Return `{system: mel}`, each `[frames, n_mels]`, of all systems."""
+    bands = np.s_[:, :n_mels]
+    noisy, clean = example.noisy[bands], example.clean[bands]
+    estimates = {NOISY: noisy}
+    for name, model in models.items():
+        estimate = model.estimate(example.noisy)
+        if estimate.shape != example.noisy.shape or not np.isfinite(estimate).all():
+            raise FeatureError(f"{example.name}: {name} made {estimate.shape} of "
+                               f"{example.noisy.shape}, or values that are not finite")
+        estimates[name] = estimate[bands]
+    return estimates | trivial_estimates(clean, noisy)

@@ -1,7 +1,8 @@
-"""A noisy file and its clean one -> two signals of one rate and length, or the reason why not.
+"""Reads a noisy file and its clean file as two signals of one rate and length.
 
-What an editor, a codec or a download did to one side is put right where that can be done without a
-guess, and is said; lengths are counted, never believed of a header.
+Differences that an editor, a codec or a download made to one file (padding, another rate, inverted
+channels) are corrected where that takes no guess, and are kept for the report. Lengths are counted
+in decoded samples, not taken from headers.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.inference.streaming import LOUDEST
 from gan_denoise.metrics.signal_files import BLOCK, Signal, blocks, resampled, store
 
-# Two lengths that differ by no more than both of these are one length, and an encoder's padding:
+# Lengths that differ by no more than both of these differ by an encoder's padding:
 LENGTH_SECONDS = 0.5  # AAC at 8 kHz pads by 0.4 s, MP3 by 0.1 s
 LENGTH_SHARE = 0.1  # of the shorter one
-# Which side is noisier:
+# The test of which file is the noisier one:
 FRAME_SECONDS = 0.05
 LESS_DB = 3.0  # below its partner's part a frame lacks power
 ALIKE = 0.03  # squared correlation; 1 / (1 + SNR) of a pair, here -15 dB
 LESS_SHARE = 0.1  # of the frames, by which the two readings must differ
 
 
-class MaterialError(GanDenoiseError):
-    """A pair cannot be compared: one line with the files, the reason and the way out."""
+class PairMismatchError(GanDenoiseError):
+    """The two files of a pair cannot be compared; the reason names both."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """What one file of a pair holds.
+class DecodedFile:
+    """Figures of one file of a pair, counted while it was decoded.
 
     Attributes:
-        sample_rate: Of the file in Hz.
-        samples: Of each channel, as counted.
-        energies: Sum of squares of each channel.
-        mean_energy: Of the mean of the channels.
-        cut_off: What is missing at the end of the file; empty where nothing is.
+        sample_rate: Rate of the file in Hz.
+        samples: Samples of each channel.
+        energies: Sum of squares of each channel, `[channels]`.
+        mean_energy: Sum of squares of the mean of the channels.
+        cut_off: A sentence on the samples missing at the end; empty where none are.
     """
 
     sample_rate: int
@@ -58,81 +59,83 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Material:
-    """A pair to score.
+class SignalPair:
+    """A noisy and a clean signal of one rate and length.
 
     Attributes:
         noisy: The noisy signal.
-        clean: The clean one, of the same length.
-        sample_rate: Of both in Hz: the lower of the files' rates.
-        sides: Of the noisy and of the clean file.
-        cut: Samples at the end of the longer one that the other has no counterpart of.
-        channel: Number of the one that is taken of both, because the mean of all cancels in one of
-            them; None: the mean.
-        gain: Of both; 1 but for recordings far above full scale.
-        clean_is_noisier: Whether the clean one is the noisy one plus noise.
+        clean: The clean signal, of the same length.
+        sample_rate: Rate of both in Hz, the lower of the files' rates.
+        files: Figures of the noisy and of the clean file.
+        trimmed: Samples left out at the end of the longer file.
+        channel: Index of the channel that is taken of both files, where the mean of the channels
+            cancels in one of them; None: the mean is taken.
+        gain: Gain that both were given; 1 but for recordings far above full scale.
+        clean_is_noisier: Whether the clean signal looks like the noisy one plus noise.
     """
 
     noisy: Signal
     clean: Signal
     sample_rate: int
-    sides: tuple[Side, Side]
-    cut: int
+    files: tuple[DecodedFile, DecodedFile]
+    trimmed: int
     channel: int | None
     gain: float
     clean_is_noisier: bool
 
 
-def read_pair(noisy: Path, clean: Path, folder: Path) -> Material:
-    """Decode a pair into a folder.
+def read_pair(noisy: Path, clean: Path, folder: Path) -> SignalPair:
+    """Decode a pair into files of raw samples.
 
-    Several channels are taken as their mean. Where the mean of either side cancels, the loudest
-    channel of the clean file is taken, of both. Where the rates differ, the higher one is resampled
-    to the lower. Where one is a little longer (`LENGTH_SECONDS`, `LENGTH_SHARE`), the beginnings
-    are compared. Both share one gain where one is far above full scale.
+    Several channels are averaged. Where the channels of one file cancel in their mean, the loudest
+    channel of the clean file is taken from both. Where the rates differ, the higher one is
+    resampled to the lower. Where one file is a little longer (`LENGTH_SECONDS`, `LENGTH_SHARE`),
+    its end is left out. Both get one gain where one of them is far above full scale.
 
     Args:
         noisy: The noisy file.
         clean: The clean file.
-        folder: For the signals; memory does not grow with their length.
+        folder: Receives the signals' files; memory does not grow with their length.
 
     Raises:
         AudioError: When a file cannot be read.
-        MaterialError: When the lengths differ by more than a little.
+        PairMismatchError: When the lengths differ by more than a little.
         SignalError: When the folder is full.
     """
-    files = (noisy, clean)
+    recordings = (noisy, clean)
     paths = [folder / f"{name}.f32" for name in ("noisy", "clean")]
-    read = [_decode(*both) for both in zip(files, paths, strict=True)]
-    sides = tuple(side for side, _ in read)
+    read = [_decode(*both) for both in zip(recordings, paths, strict=True)]
+    files = tuple(file for file, _ in read)
     channel = None
-    if any(side.cancels for side in sides):
-        deciding = max(reversed(sides), key=lambda side: len(side.energies) > 1)
+    if any(file.cancels for file in files):
+        deciding = max(reversed(files), key=lambda file: len(file.energies) > 1)
         channel = int(np.argmax(deciding.energies))
-        read = [_decode(*both, channel) for both in zip(files, paths, strict=True)]
-    rate = min(side.sample_rate for side in sides)
+        read = [_decode(*both, channel) for both in zip(recordings, paths, strict=True)]
+    rate = min(file.sample_rate for file in files)
     signals = []
-    for (side, signal), path in zip(read, paths, strict=True):
-        if side.sample_rate != rate:
-            signal = store(path.with_suffix(f".{rate}"), resampled(signal, side.sample_rate, rate))
+    for (file, signal), path in zip(read, paths, strict=True):
+        if file.sample_rate != rate:
+            signal = store(path.with_suffix(f".{rate}"), resampled(signal, file.sample_rate, rate))
             path.unlink()
         signals.append(signal)
     shorter, longer = sorted(map(len, signals))
     if longer - shorter > min(LENGTH_SECONDS * rate, LENGTH_SHARE * shorter):
-        told = " and ".join(
-            f"{side.samples} samples at {side.sample_rate} Hz"
-            + (f" (cut off: {side.cut_off})" if side.cut_off else "") for side in sides)
-        raise MaterialError(f"{noisy} and {clean} do not match: {told} differ by "
-                            f"{(longer - shorter) / rate:.2f} s; cut both to the same part")
+        lengths = " and ".join(
+            f"{file.samples} samples at {file.sample_rate} Hz"
+            + (f" (cut off: {file.cut_off})" if file.cut_off else "") for file in files)
+        raise PairMismatchError(
+            f"{noisy} and {clean} do not match: {lengths} differ by "
+            f"{(longer - shorter) / rate:.2f} s", "cut both to the same part")
     loudest = max(audio.peak(block) for signal in signals for block in blocks(signal))
     gain = 1.0 if loudest <= LOUDEST else 2.0 ** -math.ceil(math.log2(loudest))
     signals = [signal.first(shorter).at_gain(gain) for signal in signals]
-    return Material(*signals, rate, sides, longer - shorter, channel, gain,
-                    _is_noisier(*signals[::-1], rate))
+    return SignalPair(*signals, rate, files, longer - shorter, channel, gain,
+                      _is_noisier(*signals[::-1], rate))
 
 
-def _decode(file: Path, path: Path, channel: int | None = None) -> tuple[Side, Signal]:
-    """Write a file's channels as their mean, or one of them, and say what it holds."""
+def _decode(file: Path, path: Path, channel: int | None = None
+            ) -> tuple[DecodedFile, Signal]:
+    """Write the mean of a file's channels, or one of them, to `path`; return its figures too."""
     energies, mean_energy = np.zeros(1), 0.0
 
     def parts() -> Iterator[np.ndarray]:
@@ -146,8 +149,8 @@ def _decode(file: Path, path: Path, channel: int | None = None) -> tuple[Side, S
 
     with audio.Reader(file) as reader:
         signal = store(path, parts())
-    return Side(reader.info.sample_rate, len(signal), tuple(energies.tolist()), mean_energy,
-                reader.cut_off), signal
+    return DecodedFile(reader.info.sample_rate, len(signal), tuple(energies.tolist()),
+                       mean_energy, reader.cut_off), signal
 
 
 def _is_noisier(one: Signal | np.ndarray, other: Signal | np.ndarray, sample_rate: int) -> bool:

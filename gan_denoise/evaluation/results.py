@@ -1,14 +1,12 @@
-"""The table of an evaluation: means over what every system scored, CSV, strict JSON, terminal.
+"""The result of an evaluation: the scores of each file and system, their means, CSV and JSON.
 
-A mean is over the files that no compared system refused; how many these are is part of the result.
-Where the noisy input is the clean clip already, its SNR is infinite and would be the mean: such a
-file stays in the rows and out of the means of the metrics that are infinite for it.
+A mean is over the files that no compared system refused; their number is part of the result. Where
+the noisy file equals the clean one, its SNR is infinite: such a file stays in the rows, and is left
+out of the means of the metrics that are infinite for it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -22,35 +20,36 @@ from scipy.special import stdtrit
 
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.tables import write_csv
 from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY, SILENCE
 
-CONFIDENCE = 0.95  # of the margins
+CONFIDENCE = 0.95  # level of the margins
 RESAMPLER = "soxr HQ"
 FORMAT_VERSION = 1  # of scores.json
-_SNR_VALUES = 8  # more distinct SNRs than this are binned ...
-_SNR_BIN = 5.0  # ... by so many dB
+_SNR_VALUES = 8  # more distinct SNRs than this are put in bins
+_SNR_BIN = 5.0  # dB, width of a bin
 _EXACT, _ORTHOGONAL = "infinite: equal to the clean", "minus infinite"  # notes of scores.json
 
 
 class ScoresError(GanDenoiseError):
-    """A file holds no scores of an evaluation: one line with the reason and the way out."""
+    """A file holds no scores of an evaluation."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """The scores of one file and system.
+class FileScores:
+    """The scores of one system on one file.
 
     Attributes:
-        name: Of the pair.
+        name: Name of the pair.
         system: `noisy`, a model's name, a trivial system, or `oracle`.
-        snr_db: Of the mixture in dB, where it is known.
+        snr_db: SNR of the mixture in dB; None where it is unknown.
         seconds: Length of the clip.
-        sample_rate: Of the files in Hz; SNR, SI-SDR and LSD are taken at this rate.
+        sample_rate: Rate of the files in Hz; SNR, SI-SDR and LSD are taken at this rate.
         scores: `{metric: value}`, infinite where the estimate is exact.
         refused: `{metric: reason}` of metrics that could not score this clip.
-        lag: Delay behind the clean in seconds; None where it cannot be told.
-        speaker: Where the pair tells.
+        lag: Delay behind the clean signal in seconds; None where there is no clear alignment.
+        speaker: Name of the speaker; None where it is unknown.
     """
 
     name: str
@@ -66,18 +65,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows, and the means over them.
+    """The scores of all files and systems, and the means over files.
 
     Attributes:
-        systems: In the order to show: noisy, the models, the oracle.
-        rows: One a file and system, file by file.
+        systems: Names in the order to show: noisy, the models, trivial systems, the oracle.
+        rows: The scores, one for each file and system, file by file.
         notices: Lines that a reader must know: resampling, refusals, delays, missing packages.
-        versions: Of the packages that took part; None where one is not installed.
+        versions: `{package: version}`; None where the package is not installed.
         refused_pairs: `{name: reason}` of pairs that could not be compared; they have no rows.
     """
 
     systems: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FileScores, ...]
     notices: tuple[str, ...] = ()
     versions: dict[str, str | None] = field(default_factory=dict)
     refused_pairs: dict[str, str] = field(default_factory=dict)
@@ -94,10 +93,10 @@ class Evaluation:
         return [name for name in METRICS if name in seen]
 
     def common(self, metric: str, names: Iterable[str] | None = None) -> list[str]:
-        """Return the files that count in this metric's means (of `names`, or of all).
+        """Return the files over which this metric's means are taken, from `names` or from all.
 
-        Those that it scored for every system, and whose noisy input has no infinite score. Silence
-        is refused by most metrics, and that takes no file from the others.
+        These are the files that it scored for every system and whose noisy input has no infinite
+        score. The system `silence` does not count here: most metrics refuse it.
         """
         tables = [self._scores[system] for system in self.systems if system != SILENCE]
         names = self.names if names is None else names
@@ -118,20 +117,22 @@ class Evaluation:
         """Return the median over `common(metric, names)`; None where there is no such file."""
         return _average(self.values(system, metric, names), np.median)
 
-    def improvement(
-        self, system: str, metric: str, names: Iterable[str] | None = None
-    ) -> float | None:
-        """Return the system's mean less the noisy input's; of LSD and MSE, less is better."""
+    def change(self, system: str, metric: str, names: Iterable[str] | None = None) -> float | None:
+        """Return the system's mean minus the noisy input's, in the unit of the metric.
+
+        Its sign says which is higher, not which is better: a negative change of LSD or MSE is an
+        improvement (`Metric.higher_is_better`).
+        """
         pair = self.mean(system, metric, names), self.mean(NOISY, metric, names)
         return None if None in pair else pair[0] - pair[1]
 
     def margin(
         self, system: str, metric: str, names: Iterable[str] | None = None
     ) -> float | None:
-        """Return half of the 95 % confidence interval of the improvement.
+        """Return half the width of the 95 % confidence interval of `change`.
 
-        Student's t over the files' changes: of files like these, by speakers like these. None for
-        fewer than two files, or where a change is infinite.
+        By Student's t over the files' changes, so for files and speakers like these. None for fewer
+        than two files, or where a change is infinite.
         """
         scores, noisy = (self.values(s, metric, names) for s in (system, NOISY))
         if len(scores) != len(noisy) or len(scores) < 2:
@@ -162,7 +163,9 @@ class Evaluation:
 
 
 def save(evaluation: Evaluation, out: Path) -> None:
-    """Write `scores.csv` (a row a file and system) and `scores.json` (strict) into a folder.
+    """Write `scores.csv` (a row for each file and system) and `scores.json` into a folder.
+
+    The JSON is strict: it has no NaN and no Infinity.
 
     Raises:
         OutputError: When they cannot be written.
@@ -170,28 +173,23 @@ def save(evaluation: Evaluation, out: Path) -> None:
     text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
     content = f"{text}\n".encode("utf-8", "backslashreplace")
     write_atomically(out / "scores.json", lambda file: file.write(content))
-    table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    columns = evaluation.columns
-    writer.writerow(["name", "system", "speaker", "snr_db", "seconds", "sample_rate", *columns,
-                     "lag_ms", "refused"])
-    for row in evaluation.rows:
-        lag = "" if row.lag is None else round(1000 * row.lag, 3)
-        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())
-        writer.writerow(
-            [row.name, row.system, row.speaker or "", "" if row.snr_db is None else row.snr_db,
-             round(row.seconds, 4), row.sample_rate,
-             *(row.scores.get(metric, "") for metric in columns), lag, reasons]
-        )
-    rows = table.getvalue().encode("utf-8", "backslashreplace")
-    write_atomically(out / "scores.csv", lambda file: file.write(rows))
+    columns = ["name", "system", "speaker", "snr_db", "seconds", "sample_rate",
+               *evaluation.columns, "lag_ms", "refused"]
+    rows = (
+        [row.name, row.system, row.speaker, row.snr_db, round(row.seconds, 4), row.sample_rate,
+         *(row.scores.get(metric) for metric in evaluation.columns),
+         None if row.lag is None else round(1000 * row.lag, 3),
+         "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())]
+        for row in evaluation.rows
+    )
+    write_csv(out / "scores.csv", columns, rows)
 
 
 def read_scores(path: str | Path) -> Evaluation:
     """Read an evaluation back from its `scores.json`, or from the folder that holds it.
 
     Raises:
-        ScoresError: When it cannot be read, is no such file, or of another version.
+        ScoresError: When it cannot be read, is another kind of file, or has another version.
     """
     path = Path(path)
     if path.is_dir():
@@ -200,14 +198,14 @@ def read_scores(path: str | Path) -> Evaluation:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format_version"]
         if version != FORMAT_VERSION:
-            raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}; evaluate "
-                              "again")
-        evaluation = Evaluation(tuple(content["systems"]), tuple(map(_row, content["rows"])),
-                                tuple(content["notices"]), content["versions"],
-                                content.get("refused_pairs", {}))
+            raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}",
+                              "evaluate again")
+        rows = tuple(_row_from_json(row) for row in content["rows"])
+        evaluation = Evaluation(tuple(content["systems"]), rows, tuple(content["notices"]),
+                                content["versions"], content.get("refused_pairs", {}))
     except OSError as error:
-        raise ScoresError(f"{path}: cannot be read ({error.strerror}); give the folder of "
-                          "gan-denoise evaluate --out DIR") from error
+        raise ScoresError(f"{path}: cannot be read ({error.strerror})",
+                          "give the folder of gan-denoise evaluate --out DIR") from error
     except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
         raise ScoresError(
             f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
@@ -216,9 +214,11 @@ def read_scores(path: str | Path) -> Evaluation:
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return everything as JSON values; an infinite score is null, with a note beside it."""
-    columns = evaluation.columns
-    groups = evaluation.by_snr()
+    """Return everything as JSON values; an infinite score is null, with a note beside it.
+
+    The keys are those of `scores.json`; "improvement" is `Evaluation.change`, whose sign is not
+    turned for metrics where lower is better.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "systems": list(evaluation.systems),
@@ -227,85 +227,86 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "resampler": RESAMPLER,
         "notices": list(evaluation.notices),
         "refused_pairs": evaluation.refused_pairs,
-        "metrics": {
-            name: {
-                "unit": METRICS[name].unit,
-                "higher_is_better": METRICS[name].higher_is_better,
-                "definition": METRICS[name].definition,
-                "files_in_mean": len(evaluation.common(name)),
-                "files_refused": {
-                    system: sum(
-                        name in row.refused for row in evaluation.rows if row.system == system
-                    )
-                    for system in evaluation.systems
-                },
-            }
-            for name in columns
-        },
+        "metrics": {name: _metric_to_json(evaluation, name) for name in evaluation.columns},
         "summary": {
-            system: {
-                name: {
-                    "mean": _number(evaluation.mean(system, name)),
-                    "median": _number(evaluation.median(system, name)),
-                    "improvement": _number(evaluation.improvement(system, name)),
-                    "margin": _number(evaluation.margin(system, name)),
-                }
-                | _note(evaluation.mean(system, name))
-                for name in columns
-            }
+            system: {name: _means_to_json(evaluation, system, name) for name in evaluation.columns}
             for system in evaluation.systems
         },
         "by_snr": {
             label: {
                 "files": len(names),
-                "mean": {
-                    system: {
-                        metric: _number(evaluation.mean(system, metric, names))
-                        for metric in columns
-                    }
-                    for system in evaluation.systems
-                },
-                "margin": {
-                    system: {
-                        metric: _number(evaluation.margin(system, metric, names))
-                        for metric in columns
-                    }
-                    for system in evaluation.systems
-                },
+                "mean": _table_to_json(evaluation, evaluation.mean, names),
+                "margin": _table_to_json(evaluation, evaluation.margin, names),
             }
-            for label, names in groups.items()
+            for label, names in evaluation.by_snr().items()
         },
-        "rows": [
-            {
-                "name": row.name,
-                "system": row.system,
-                "speaker": row.speaker,
-                "snr_db": row.snr_db,
-                "seconds": row.seconds,
-                "sample_rate": row.sample_rate,
-                "scores": {metric: _number(value) for metric, value in row.scores.items()},
-                "notes": {
-                    metric: _note(value)["note"]
-                    for metric, value in row.scores.items()
-                    if not math.isfinite(value)
-                },
-                "refused": row.refused,
-                "lag_ms": None if row.lag is None else 1000 * row.lag,
-            }
-            for row in evaluation.rows
-        ],
+        "rows": [_row_to_json(row) for row in evaluation.rows],
+    }
+
+
+def _metric_to_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    return {
+        "unit": METRICS[name].unit,
+        "higher_is_better": METRICS[name].higher_is_better,
+        "definition": METRICS[name].definition,
+        "files_in_mean": len(evaluation.common(name)),
+        "files_refused": {
+            system: sum(name in row.refused for row in evaluation.rows if row.system == system)
+            for system in evaluation.systems
+        },
+    }
+
+
+def _means_to_json(evaluation: Evaluation, system: str, metric: str) -> dict[str, Any]:
+    mean = evaluation.mean(system, metric)
+    return {
+        "mean": _number(mean),
+        "median": _number(evaluation.median(system, metric)),
+        "improvement": _number(evaluation.change(system, metric)),
+        "margin": _number(evaluation.margin(system, metric)),
+    } | _note(mean)
+
+
+def _table_to_json(
+    evaluation: Evaluation,
+    figure: Callable[[str, str, Iterable[str] | None], float | None],
+    names: Iterable[str],
+) -> dict[str, dict[str, float | None]]:
+    """Return a figure of some files as `{system: {metric: value}}`."""
+    return {
+        system: {metric: _number(figure(system, metric, names)) for metric in evaluation.columns}
+        for system in evaluation.systems
+    }
+
+
+def _row_to_json(row: FileScores) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "system": row.system,
+        "speaker": row.speaker,
+        "snr_db": row.snr_db,
+        "seconds": row.seconds,
+        "sample_rate": row.sample_rate,
+        "scores": {metric: _number(value) for metric, value in row.scores.items()},
+        "notes": {
+            metric: _note(value)["note"]
+            for metric, value in row.scores.items()
+            if not math.isfinite(value)
+        },
+        "refused": row.refused,
+        "lag_ms": None if row.lag is None else 1000 * row.lag,
     }
 
 
 def _average(values: np.ndarray, average: Callable[[np.ndarray], Any]) -> float | None:
-    """Average; None for no values, or for +inf among -inf."""
+    """Return the average; None for no values, or where +inf and -inf are among them."""
     if not len(values) or (np.any(values == np.inf) and np.any(values == -np.inf)):
         return None
     return float(average(values))
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no infinity and no NaN."""
+    """Return a finite number, else None: JSON has no infinity and no NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -315,11 +316,11 @@ def _note(value: float | None) -> dict[str, str]:
     return {"note": _EXACT if value > 0 else _ORTHOGONAL}
 
 
-def _row(content: dict[str, Any]) -> Row:
-    """A row of `to_json`; where it has no number, the note beside it tells which infinity."""
+def _row_from_json(content: dict[str, Any]) -> FileScores:
+    """Return a row of `to_json`; where a score is null, its note says which infinity it is."""
     infinite = {_EXACT: math.inf, _ORTHOGONAL: -math.inf}
     lag = content["lag_ms"]
-    return Row(
+    return FileScores(
         content["name"], content["system"], content["snr_db"], content["seconds"],
         content["sample_rate"],
         {metric: infinite[content["notes"][metric]] if value is None else value

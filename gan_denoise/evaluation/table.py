@@ -1,4 +1,4 @@
-"""The table of an evaluation on a terminal."""
+"""The scores of an evaluation as tables on a terminal: means, changes, medians, means by SNR."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
     """Print the header, a table of means, changes and medians, and the means by SNR.
 
     Args:
-        evaluation: What to show.
-        console: Where to print; a table that is too wide for it comes in parts.
-        brief: Print the means of the main metrics and their changes only.
+        evaluation: The scores to show.
+        console: Console to print to; a table wider than it is printed in parts.
+        brief: Whether to print the means and changes of the main metrics only.
     """
     from rich.text import Text
 
@@ -49,7 +49,7 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
 
 def _print(console: Console, columns: Sequence[str], table: Callable[[Sequence[str]], Table]
            ) -> None:
-    """Print a table of some columns, in parts alike where the console is too narrow for it."""
+    """Print a table of some columns, in parts of equal width where the console is too narrow."""
     from rich.measure import Measurement
 
     unbounded = console.options.update_width(10_000)
@@ -76,7 +76,7 @@ def _averages(evaluation: Evaluation, columns: Sequence[str], brief: bool) -> Ta
             table.add_row(Text(system), *(cell(system, metric) for metric in columns))
 
     def change(system: str, metric: str) -> Text:
-        return _change(evaluation.improvement(system, metric), metric,
+        return _change(evaluation.change(system, metric), metric,
                        evaluation.mean(NOISY, metric))
 
     def margin(system: str, metric: str) -> Text:
@@ -129,7 +129,7 @@ def _cell(value: float | None, metric: str, sign: str = "") -> Text:
 
 
 def _change(value: float | None, metric: str, noisy: float | None) -> Text:
-    """A change in green or red."""
+    """Return a change in green where it is an improvement, else in red."""
     cell = _share(_cell(value, metric, sign="+"), value, metric, noisy, sign="+")
     if value:
         cell.stylize("green" if (value > 0) == METRICS[metric].higher_is_better else "red")
@@ -138,7 +138,7 @@ def _change(value: float | None, metric: str, noisy: float | None) -> Text:
 
 def _share(cell: Text, value: float | None, metric: str, noisy: float | None, sign: str = ""
            ) -> Text:
-    """Of a change of an MSE show percent, which say more than its digits."""
+    """Return a change of an MSE as percent of the noisy input's; the cell itself for others."""
     if value and METRICS[metric].unit == "" and noisy:
         cell.plain = f"{100 * value / noisy:{sign}.0f} %"
     return cell

@@ -13,8 +13,9 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.data.pairs import match_folders
-from gan_denoise.evaluation.evaluate_waveforms import evaluate, render
+from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.results import Evaluation
+from gan_denoise.evaluation.table import render
 from gan_denoise.exporting.exporter import export
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.metrics import METRICS, install_hint

@@ -27,11 +27,12 @@ from gan_denoise.data.room_simulation import write_rooms
 from gan_denoise.evaluation.evaluate_features import (
     Example,
     evaluate_features,
-    made_up_examples,
     stored_examples,
+    synthetic_examples,
 )
-from gan_denoise.evaluation.evaluate_waveforms import evaluate, render, save
+from gan_denoise.evaluation.evaluate_waveforms import evaluate, save
 from gan_denoise.evaluation.results import Evaluation
+from gan_denoise.evaluation.table import render
 from gan_denoise.exporting.exporter import export
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.reports.spectrograms import mel_picture, spectrogram_figure
@@ -146,7 +147,7 @@ class Study:
         self, examples: Sequence[Example], models: Mapping[str, Enhancer], name: str = "scores"
     ) -> None:
         """Evaluate models on features, and draw the first of them: noisy, denoised, clean."""
-        self.report(evaluate_features(iter(examples), models), name)
+        self.report(evaluate_features(examples, models), name)
         enhancer = next(iter(models.values()))
         drawn = examples[:SHOWN]
         rows = [[clip.noisy for clip in drawn],
@@ -166,7 +167,7 @@ def spectrograms(study: Study) -> None:
     config = study.config("seeds/spectrograms")
     models = {"model": study.model(config, "autoencoder")}
     for name, snrs in (("scores", (TEST_SNR,) * 5), ("scores-by-snr", TEST_SNRS)):
-        examples = list(made_up_examples(config, TEST_CLIPS * len(snrs), snrs))
+        examples = synthetic_examples(config, TEST_CLIPS * len(snrs), snrs)
         study.score_features(examples, models, name)
 
 

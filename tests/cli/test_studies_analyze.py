@@ -12,7 +12,7 @@ import pytest
 
 from gan_denoise.cli import main
 from gan_denoise.evaluation import results
-from gan_denoise.evaluation.results import Evaluation, Row
+from gan_denoise.evaluation.results import Evaluation, FileScores
 
 pytest.importorskip("matplotlib")
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
             if number == 3:
                 del model["stoi"]
             for system, found in (("noisy", noisy), ("<hush>", model)):
-                rows.append(Row(f"{speaker}_{file}", system, 5.0, 1.0, 16000, found))
+                rows.append(FileScores(f"{speaker}_{file}", system, 5.0, 1.0, 16000, found))
     results.save(Evaluation(("noisy", "<hush>"), tuple(rows)), tmp_path / "scores")
     return tmp_path
 

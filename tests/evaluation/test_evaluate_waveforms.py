@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -14,13 +15,15 @@ from rich.console import Console
 from gan_denoise import audio, metrics
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.core.processes import ProcessDied
 from gan_denoise.data.pairs import Pair
 from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.evaluation import evaluate_waveforms as evaluate
-from gan_denoise.evaluation import oracle, pair_reader
+from gan_denoise.evaluation import oracle, pair_reader, scoring
 from gan_denoise.evaluation.evaluate_waveforms import EvaluationError
 from gan_denoise.evaluation.results import read_scores
+from gan_denoise.evaluation.table import render
 from gan_denoise.metrics import baselines, blockwise, perceptual, signal_files, waveform
 
 RATE = 16000
@@ -84,8 +87,8 @@ def make_pair(tmp_path):
         energy = np.sum(clean.astype(np.float64) ** 2) or 1.0
         noise *= np.sqrt(energy / np.sum(noise**2) / 10 ** (snr_db / 10))
         paths = {side: tmp_path / side / f"{name}.wav" for side in ("noisy", "clean")}
-        for side, signal in (("noisy", clean + noise), ("clean", clean)):
-            write(paths[side], np.float32(signal), rate, subtype="FLOAT")
+        for side, samples in (("noisy", clean + noise), ("clean", clean)):
+            write(paths[side], np.float32(samples), rate, subtype="FLOAT")
         return Pair(name, paths["noisy"], paths["clean"], snr_db=snr_db)
 
     return make
@@ -114,7 +117,7 @@ def test_an_identity_model_scores_as_the_noisy_input(make_pair):
     assert result.columns == ["pesq_wb", "stoi", "estoi", "si_sdr", "snr", "lsd", *MEL]
     assert result.notices == ()
     for metric in result.columns:
-        assert result.improvement("same", metric) == pytest.approx(0, abs=1e-9), metric
+        assert result.change("same", metric) == pytest.approx(0, abs=1e-9), metric
         assert len(result.common(metric)) == 2
     for row in result.rows:
         assert row.lag == 0
@@ -127,9 +130,9 @@ def test_the_oracle_is_the_clean_mel_through_the_inversion(make_pair):
     assert result.mean("oracle", "psnr_mel") == result.mean("oracle", "snr_mel") == math.inf
     assert result.mean("oracle", "mse_mel") == 0
     for metric in ("pesq_wb", "stoi", "estoi", "si_sdr", "snr", "psnr_mel_wave"):
-        assert result.improvement("oracle", metric) > 0, metric
+        assert result.change("oracle", metric) > 0, metric
     for metric in ("lsd", "mse_mel", "mse_mel_wave"):
-        assert result.improvement("oracle", metric) < 0, metric
+        assert result.change("oracle", metric) < 0, metric
 
 
 def test_the_known_snr_comes_back(make_pair, without_packages):
@@ -195,7 +198,7 @@ def test_a_pair_that_cannot_be_compared_is_refused_and_the_rest_is_scored(
     assert stored["refused_pairs"] == result.refused_pairs
     assert read_scores(tmp_path / "out").refused_pairs == result.refused_pairs
     console = Console(width=200, record=True)
-    evaluate.render(result, console)
+    render(result, console)
     assert "1 file, 0.0 min at 16,000 Hz; 3 pairs refused" in console.export_text()
 
 
@@ -318,7 +321,7 @@ def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monk
     for module in (signal_files, pair_reader, blockwise, waveform, baselines):
         monkeypatch.setattr(module, "BLOCK", 2**14)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 64)
-    for module in (evaluate, oracle):
+    for module in (scoring, oracle):
         monkeypatch.setattr(module, "PART_SECONDS", 1.0)
     model = FakeInParts(wave=lambda x: np.float32(0.5) * x)
     peaks = []
@@ -343,7 +346,7 @@ def test_parts_are_scored_as_the_whole(make_pair, monkeypatch):
     monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
     monkeypatch.setattr(perceptual, "STOI_WHOLE_SECONDS", 1.0)
     monkeypatch.setattr(perceptual, "STOI_BLOCK", 3000)
-    for module in (evaluate, oracle):
+    for module in (scoring, oracle):
         monkeypatch.setattr(module, "PART_SECONDS", 1.0)
     in_parts = evaluate.evaluate([pair], model, trivial=True, jobs=1)
     for one, other in zip(whole.rows, in_parts.rows, strict=True):
@@ -427,7 +430,7 @@ def test_8_khz_material_takes_narrow_band_pesq(make_pair):
     result = evaluate.evaluate([make_pair("a", rate=8000)], Fake(), jobs=1)
     assert result.columns[:3] == ["pesq_nb", "stoi", "estoi"]
     assert any("pesq_nb, not comparable" in notice for notice in result.notices)
-    assert result.improvement("oracle", "si_sdr") > 0  # through the model's rate and back
+    assert result.change("oracle", "si_sdr") > 0  # through the model's rate and back
     assert result.mean("noisy", "snr") == pytest.approx(5, abs=1e-3)
 
 
@@ -501,12 +504,14 @@ def test_processes_score_as_this_one_does(make_pair):
         assert other.scores == pytest.approx(one.scores)
 
 
+class Deadly:
+    """Ends the process that receives it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
 def test_a_dead_process_is_an_error_with_the_way_out(make_pair, monkeypatch):
-    monkeypatch.setattr(evaluate, "_scored", _broken)
-    with pytest.raises(EvaluationError, match="jobs=1"):
-        evaluate.evaluate([make_pair("a")], jobs=2)
-
-
-def _broken(tasks, jobs):
-    raise evaluate.BrokenProcessPool("a child process terminated abruptly")
-    yield
+    monkeypatch.setattr(metrics, "available", lambda: {"pystoi": True, Deadly(): True})
+    with pytest.raises(ProcessDied, match=r"while scoring \(exit code 3\); jobs=1"):
+        evaluate.evaluate([make_pair("a"), make_pair("b")], jobs=2)

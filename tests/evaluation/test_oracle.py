@@ -5,7 +5,7 @@ from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
 from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.inversion import invert
 from gan_denoise.dsp.mel import Mel
-from gan_denoise.evaluation import oracle
+from gan_denoise.evaluation import mel_parts, oracle
 from gan_denoise.inference.model import Model
 
 RATE = 16000
@@ -59,7 +59,7 @@ def test_frames_by_themselves_equal_the_whole(mel, pair, length):
     signal = pair[1][:length]
     whole = mel.mel01(signal)
     for first in range(0, len(whole), 7):
-        found = oracle.mel_frames(mel, signal, first, min(first + 7, len(whole)))
+        found = mel_parts.mel_frames(mel, signal, first, min(first + 7, len(whole)))
         np.testing.assert_allclose(found, whole[first : first + 7], atol=1e-6)
 
 
@@ -69,9 +69,9 @@ def test_the_shipped_network_in_parts_equals_the_whole(pair):
     whole = model.estimate(model.mel.mel01(noisy))
     size = 40 * model.time_stride
     found = [
-        oracle.network_frames(model.mel, model.estimate, model.receptive_field, model.time_stride,
-                              noisy, *part)
-        for part in oracle.parts(len(whole), size)
+        mel_parts.network_frames(model.mel, model.estimate, model.receptive_field,
+                                 model.time_stride, noisy, *part)
+        for part in mel_parts.part_ranges(len(whole), size)
     ]
     assert len(found) > 3
     np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-4)
@@ -82,4 +82,4 @@ def test_the_shipped_network_in_parts_equals_the_whole(pair):
     (320, [(0, 100), (100, 200), (200, 320)]),
 ])
 def test_a_short_rest_goes_with_the_part_before(total, expected):
-    assert oracle.parts(total, 100) == expected
+    assert mel_parts.part_ranges(total, 100) == expected

@@ -5,7 +5,7 @@ from gan_denoise import audio, metrics
 from gan_denoise.audio.writer import write
 from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.evaluation import pair_reader
-from gan_denoise.evaluation.pair_reader import MaterialError, read_pair
+from gan_denoise.evaluation.pair_reader import PairMismatchError, read_pair
 
 RATE = 16000
 
@@ -39,8 +39,8 @@ def test_a_pair_is_read_as_read_mono_reads_it(read, clean, noise, tmp_path, monk
     found = read(np.stack([clean, 0.1 * noise]), clean)
     np.testing.assert_array_equal(found.noisy[:], audio.read_mono(tmp_path / "noisy.wav", RATE))
     np.testing.assert_array_equal(found.clean[:], clean)
-    assert [len(side.energies) for side in found.sides] == [2, 1]
-    assert (found.sample_rate, found.cut, found.channel, found.gain) == (RATE, 0, None, 1.0)
+    assert [len(side.energies) for side in found.files] == [2, 1]
+    assert (found.sample_rate, found.trimmed, found.channel, found.gain) == (RATE, 0, None, 1.0)
 
 
 @pytest.mark.parametrize(("seconds", "more", "kept"), [
@@ -52,11 +52,11 @@ def test_a_little_is_cut_and_more_is_refused(read, clean, seconds, more, kept):
     clean = clean[: round(seconds * RATE)]
     noisy = np.pad(clean, (0, more)) if more > 0 else clean[:more]
     if not kept:
-        with pytest.raises(MaterialError, match=r"do not match: \d+ samples at .*cut both"):
+        with pytest.raises(PairMismatchError, match=r"do not match: \d+ samples at .*cut both"):
             read(noisy, clean)
         return
     found = read(noisy, clean)
-    assert found.cut == abs(more)
+    assert found.trimmed == abs(more)
     assert len(found.noisy) == len(found.clean) == min(len(noisy), len(clean))
 
 
@@ -72,10 +72,11 @@ def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes_and_told(read, clean, 
     whole = paths[0].read_bytes()
     paths[0].write_bytes(whole[: -4 * 2000])
     found = read_pair(*paths, tmp_path)
-    assert (len(found.noisy), found.cut) == (len(clean) - 2000, 2000)
-    assert [bool(side.cut_off) for side in found.sides] == [True, False]
+    assert (len(found.noisy), found.trimmed) == (len(clean) - 2000, 2000)
+    assert [bool(side.cut_off) for side in found.files] == [True, False]
     paths[0].write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MaterialError, match=r"do not match: .* samples at 16000 Hz \(cut off: "):
+    cut_off = r"do not match: .* samples at 16000 Hz \(cut off: "
+    with pytest.raises(PairMismatchError, match=cut_off):
         read_pair(*paths, tmp_path)
 
 
@@ -84,7 +85,7 @@ def test_two_rates_meet_at_the_lower(read, clean):
         pair = [audio.resample(clean, RATE, rate) for rate in rates]
         found = read(*pair, rates)
         assert found.sample_rate == RATE
-        assert [side.sample_rate for side in found.sides] == list(rates)
+        assert [side.sample_rate for side in found.files] == list(rates)
         assert metrics.snr(found.clean, found.noisy) > 20  # there and back takes the band's edge
 
 

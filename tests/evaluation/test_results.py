@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gan_denoise.core.errors import OutputError
 from gan_denoise.evaluation import results
-from gan_denoise.evaluation.results import Evaluation, Row
+from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.evaluation.table import render
 from gan_denoise.metrics import METRICS
 
@@ -21,7 +21,7 @@ def table(values, snr_db=None, **more):
             numbers = {k: v for k, v in found.items() if not isinstance(v, str)}
             refused = {k: v for k, v in found.items() if isinstance(v, str)}
             snr = (snr_db or {}).get(name)
-            rows.append(Row(name, system, snr, 2.0, 16000, numbers, refused, 0.0))
+            rows.append(FileScores(name, system, snr, 2.0, 16000, numbers, refused, 0.0))
     return Evaluation(tuple(values), tuple(rows), **more)
 
 
@@ -39,7 +39,7 @@ def test_means_are_over_files_that_no_system_refused(refusing):
     assert refusing.common("snr") == ["a", "c"]
     assert refusing.mean("noisy", "snr") == 4.5
     assert refusing.median("model", "snr") == 7.5
-    assert refusing.improvement("model", "snr") == 3.0
+    assert refusing.change("model", "snr") == 3.0
     assert refusing.mean("noisy", "snr", ["b", "c"]) == 8.0
     assert refusing.mean("noisy", "snr", ["b"]) is None
     assert refusing.mean("noisy", "stoi") is None
@@ -54,7 +54,7 @@ def test_silence_takes_no_file_from_the_others():
         }
     )
     assert result.common("stoi") == ["a", "b"]
-    assert result.improvement("silence", "snr") == -2.0
+    assert result.change("silence", "snr") == -2.0
     assert result.mean("silence", "stoi") is None
     assert result.margin("silence", "stoi") is None
 
@@ -80,7 +80,7 @@ def test_a_noisy_input_that_is_clean_already_does_not_make_the_mean_infinite():
         }
     )
     assert result.common("snr") == ["b"]
-    assert result.improvement("model", "snr") == 1.0
+    assert result.change("model", "snr") == 1.0
     assert result.common("stoi") == ["same", "b"]
 
 
@@ -92,7 +92,7 @@ def test_infinite_scores_stay_infinite_and_never_become_nan():
             "oracle": {"a": {"snr": math.inf, "lsd": 0.0}, "b": {"snr": 9.0, "lsd": 0.0}},
         }
     )
-    assert result.mean("oracle", "snr") == result.improvement("oracle", "snr") == math.inf
+    assert result.mean("oracle", "snr") == result.change("oracle", "snr") == math.inf
     assert result.mean("model", "snr") is None
     text = json.dumps(results.to_json(result), allow_nan=False)
     assert "Infinity" not in text
@@ -178,10 +178,12 @@ def test_the_table_of_the_noisy_input_alone():
 
 
 def test_scores_come_back_from_their_file(refusing, tmp_path):
-    rows = (Row("a", "noisy", -8.0, 2.0, 8000, {"snr": -8.0, "lsd": 3.0}, lag=0.001, speaker="01"),
-            Row("a", "model", -8.0, 2.0, 8000, {"snr": math.inf, "lsd": 0.0}, speaker="01"),
-            Row("a", "oracle", -8.0, 2.0, 8000, {"lsd": -0.0}, {"snr": "silent"}, speaker="01"),
-            Row("b", "noisy", None, 1.0, 8000, {"snr": -math.inf}))
+    rows = (FileScores("a", "noisy", -8.0, 2.0, 8000, {"snr": -8.0, "lsd": 3.0}, lag=0.001,
+                       speaker="01"),
+            FileScores("a", "model", -8.0, 2.0, 8000, {"snr": math.inf, "lsd": 0.0}, speaker="01"),
+            FileScores("a", "oracle", -8.0, 2.0, 8000, {"lsd": -0.0}, {"snr": "silent"},
+                       speaker="01"),
+            FileScores("b", "noisy", None, 1.0, 8000, {"snr": -math.inf}))
     evaluation = Evaluation(("noisy", "model", "oracle"), rows, ("a line",), {"pesq": None})
     results.save(evaluation, tmp_path)
     assert results.read_scores(tmp_path) == evaluation

@@ -18,7 +18,7 @@ from gan_denoise.cli import app
 from gan_denoise.cli import console as consoles
 from gan_denoise.core import text
 from gan_denoise.data import synthetic_audio
-from gan_denoise.evaluation.results import Evaluation, Row, read_scores, save
+from gan_denoise.evaluation.results import Evaluation, FileScores, read_scores, save
 from gan_denoise.evaluation.speakers.attributes import describe
 from gan_denoise.evaluation.speakers.comparison import analyze
 from gan_denoise.evaluation.speakers.report import write_analysis
@@ -121,7 +121,7 @@ def test_a_folder_that_tensorflow_cannot_name_is_refused_before_any_work(
 
 # ---- Files -------------------------------------------------------------------------------------
 def evaluation_of(*names):
-    rows = tuple(Row(name, system, 5.0, 1.0, RATE, {"si_sdr": value + number}, speaker=name)
+    rows = tuple(FileScores(name, system, 5.0, 1.0, RATE, {"si_sdr": value + number}, speaker=name)
                  for number, name in enumerate(names)
                  for system, value in (("noisy", 1.0), ("model", 3.0)))
     return Evaluation(("noisy", "model"), rows, notices=(f"of {names[0]}",))

@@ -13,7 +13,7 @@ from gan_denoise import config
 from gan_denoise.cli import main
 from gan_denoise.config.artifacts import LATEST
 from gan_denoise.config.saved import settings_of
-from gan_denoise.evaluation.results import Evaluation, Row
+from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.recipes import demo
@@ -65,7 +65,7 @@ def evaluation(**changes):
     """Scores of two files; the fine-tuned model's lie above the noisy ones' by `changes`."""
     noisy = {"si_sdr": 5.0, "pesq_wb": 1.2, "stoi": 0.85}
     tuned = {metric: score + changes.get(metric, 0.1) for metric, score in noisy.items()}
-    rows = tuple(Row(name, system, 5.0, 4.0, 16000, scores=scores, refused={}, lag=None)
+    rows = tuple(FileScores(name, system, 5.0, 4.0, 16000, scores=scores, refused={}, lag=None)
                  for name in "ab" for system, scores in ((NOISY, noisy), (demo.TUNED, tuned)))
     return Evaluation((NOISY, demo.TUNED), rows)
 

@@ -13,7 +13,7 @@ from gan_denoise.data.corpus import build_corpus
 from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.data.pairs import match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
-from gan_denoise.evaluation.results import Evaluation, Row
+from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.evaluation.speakers.attributes import (
     SpeakerError,
     describe,
@@ -164,8 +164,8 @@ def test_bad_attribute_patterns(pattern, reason):
 
 
 def test_speakers_in_file_names():
-    rows = (Row("000_fcaw_rain", "noisy", None, 1.0, 8000),
-            Row("x", "noisy", None, 1.0, 8000, speaker="kept"))
+    rows = (FileScores("000_fcaw_rain", "noisy", None, 1.0, 8000),
+            FileScores("x", "noisy", None, 1.0, 8000, speaker="kept"))
     scored = Evaluation(("noisy",), rows)
     for pattern in (r"^\d+_([a-z]+)", r"^(\d+)_(?P<speaker>[a-z]+)"):
         named = name_speakers(scored, pattern)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gan_denoise.evaluation.results import Evaluation, Row
+from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.evaluation.speakers.attributes import Speakers
 from gan_denoise.evaluation.speakers.comparison import AnalysisError, analyze
 from gan_denoise.evaluation.speakers.summary import conclusions
@@ -22,7 +22,8 @@ def scored(improvements, metric="stoi", noisy=0.5, snrs=None, system="model"):
         for number, change in enumerate(changes):
             place = (f"{speaker}/{number}", (snrs or {}).get(speaker), 1.0, 16000)
             for name, score in (("noisy", noisy), (system, noisy + change)):
-                rows.append(Row(place[0], name, *place[1:], {metric: score}, speaker=speaker))
+                rows.append(
+                    FileScores(place[0], name, *place[1:], {metric: score}, speaker=speaker))
     return Evaluation(("noisy", system), tuple(rows))
 
 
@@ -91,7 +92,8 @@ def test_few_analyses_of_nothing_find_something():
 def test_the_speaker_is_the_unit_and_not_the_file():
     few, speakers = grouped(a=[0.1, 0.5, 0.3, 0.2], b=[0.4, 0.6, 0.9, 0.3])
     many = Evaluation(few.systems, tuple(
-        Row(f"{row.name}/{copy}", row.system, None, 1.0, 16000, row.scores, speaker=row.speaker)
+        FileScores(f"{row.name}/{copy}", row.system, None, 1.0, 16000, row.scores,
+                   speaker=row.speaker)
         for row in few.rows for copy in range(10)))
     one, ten = (analyze(evaluation, speakers) for evaluation in (few, many))
     assert ten.comparisons[0].p == one.comparisons[0].p
@@ -171,7 +173,7 @@ def test_infinite_improvements_are_left_out_and_counted():
 def test_other_noise_for_other_speakers_is_said():
     evaluation, speakers = grouped(a=spread(4), b=spread(4))
     snrs = {name: 5.0 if name.startswith("a") else 2.0 for name in speakers.attributes}
-    rows = tuple(Row(row.name, row.system, snrs[row.speaker], 1.0, 16000, row.scores,
+    rows = tuple(FileScores(row.name, row.system, snrs[row.speaker], 1.0, 16000, row.scores,
                      speaker=row.speaker) for row in evaluation.rows)
     analysis = analyze(Evaluation(evaluation.systems, rows), speakers)
     assert ("kind: the groups were not given the same noise: the mean SNR of the input is 2.0 dB "
@@ -194,7 +196,7 @@ def test_all_comparisons_are_corrected_together():
 
 
 def test_system_and_metrics_are_chosen():
-    rows = [Row(f"{speaker}", system, None, 1.0, 16000,
+    rows = [FileScores(f"{speaker}", system, None, 1.0, 16000,
                 {"si_sdr": score, "stoi": score / 10, "lsd": 1.0}, speaker=speaker)
             for speaker in "abc"
             for system, score in (("noisy", 1.0), ("x", 2.0), ("y", 4.0), ("oracle", 9.0))]
