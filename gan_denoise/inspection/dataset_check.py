@@ -19,7 +19,13 @@ from gan_denoise.audio import AudioError, find_audio
 from gan_denoise.data.dataset_layouts import LayoutError, read_layout
 from gan_denoise.data.file_labels import is_noise, speakers_of, split_of
 from gan_denoise.data.pairs import MANIFEST_SUFFIXES, Pair, PairError
-from gan_denoise.inspection.file_checks import Measured, about_file, about_pair, measure, snr_db_of
+from gan_denoise.inspection.file_checks import (
+    FileMeasures,
+    file_findings,
+    measure_file,
+    pair_findings,
+    pair_snr_db,
+)
 from gan_denoise.inspection.findings import Finding, Report, Summary
 
 LAG_SAMPLE = 200  # pairs whose lag is measured when not deep
@@ -71,7 +77,7 @@ def examine(
     findings: list[Finding] = []
     datasets = [_open(number, Path(path), findings) for number, path in enumerate(paths)]
     works = [work for _, items, pairs in datasets for work in _works(items, pairs, deep)]
-    stats: dict[Path, Measured] = {}
+    stats: dict[Path, FileMeasures] = {}
     ratios: dict[int, list[float]] = {}
     with ThreadPoolExecutor(max_workers=max(jobs, 1)) as pool:
         results = pool.map(lambda work: _work(work, deep), works)
@@ -132,21 +138,21 @@ def _works(items: Sequence[_Item], pairs: Sequence[Pair], deep: bool) -> Iterato
         yield _Work((items[2 * index], items[2 * index + 1]), pair, lag=index % stride == 0)
 
 
-def _work(work: _Work, deep: bool) -> tuple[dict[Path, Measured], float | None, list[Finding]]:
+def _work(work: _Work, deep: bool) -> tuple[dict[Path, FileMeasures], float | None, list[Finding]]:
     findings: list[Finding] = []
     stats = {}
     for item in work.items:
         try:
-            stats[item.path] = measure(item.path, deep)
+            stats[item.path] = measure_file(item.path, deep)
         except AudioError as error:
             findings.append(_from_error("unreadable", item.path, error))
         else:
-            findings += about_file(stats[item.path])
+            findings += file_findings(stats[item.path])
     snr_db = None
     if work.pair is not None and len(stats) == 2:
         noisy, clean = stats[work.pair.noisy], stats[work.pair.clean]
-        snr_db = snr_db_of(noisy, clean)
-        findings += about_pair(work.pair, noisy, clean, snr_db, work.lag)
+        snr_db = pair_snr_db(noisy, clean)
+        findings += pair_findings(work.pair, noisy, clean, snr_db, work.lag)
     slim = {path: dataclasses.replace(s, head=s.head[:0].copy()) for path, s in stats.items()}
     return slim, snr_db, findings
 
@@ -161,7 +167,7 @@ def _summarise(
     root: Path,
     kind: Literal["audio", "pairs"],
     items: Sequence[_Item],
-    stats: dict[Path, Measured],
+    stats: dict[Path, FileMeasures],
     ratios: Sequence[float],
 ) -> Summary:
     heard = [(item, stats[item.path].info) for item in items if item.path in stats]
@@ -208,7 +214,7 @@ def _about_rates(summary: Summary, sample_rate: int) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _about_content(items: Sequence[_Item], stats: dict[Path, Measured]) -> Iterator[Finding]:
+def _about_content(items: Sequence[_Item], stats: dict[Path, FileMeasures]) -> Iterator[Finding]:
     """The same audio twice: a leak between places, a mere copy within one."""
     groups: dict[str, dict[Path, _Item]] = {}
     for item in items:

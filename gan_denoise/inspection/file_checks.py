@@ -1,4 +1,7 @@
-"""Faults of one file or one pair, heard in its decoded samples: levels, clipping, delay, SNR."""
+"""Checks of the decoded samples of one file or pair: level, clipping, offset, delay, SNR.
+
+Each check yields a `Finding` where something is wrong.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from gan_denoise.audio import AudioInfo, Reader, peak_dbfs, to_mono
 from gan_denoise.audio.samples import cancels, energy
 from gan_denoise.data.pairs import Pair
 from gan_denoise.inspection.findings import Finding
+from gan_denoise.metrics.correlation import cross_correlation
+from gan_denoise.metrics.registry import Refused
 
 BLOCK_SECONDS = 60.0  # decoded at once, and of each file when not deep
 CORRELATE_SECONDS = 20.0  # of a pair, for the lag between noisy and clean
@@ -28,22 +33,39 @@ SNR_TOLERANCE_DB = 3.0  # to the manifest, whose SNR may be of the active speech
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One file as decoded, and its levels; full scale is 1."""
+class FileMeasures:
+    """Measurements of one file; full scale is 1.
+
+    Attributes:
+        info: Format and length; the length is counted where the whole file was decoded.
+        peak: Highest magnitude of all channels.
+        rms: Root mean square over all channels.
+        dc: Largest magnitude of a channel's mean.
+        flat: Number of samples in flat tops at full scale.
+        cancels: Whether the channels cancel each other in their mean.
+        content: Hash of the decoded samples and their count.
+        whole: Whether all of the file was decoded.
+        head: Mean of the channels of the first block, float32 `[samples]`; empty once the pair has
+            been checked.
+    """
 
     info: AudioInfo
     peak: float
     rms: float
     dc: float
-    flat: int  # samples in flat tops
-    cancels: bool  # the channels cancel each other in their mean
-    content: str  # hash of what was decoded
-    whole: bool  # all of the file was decoded
-    head: np.ndarray  # [samples], mean of channels, the first block; emptied outside of pairs
+    flat: int
+    cancels: bool
+    content: str
+    whole: bool
+    head: np.ndarray
 
 
-def measure(path: Path, deep: bool) -> Measured:
-    """Decode a file: its first block, or with `deep` all of it.
+def measure_file(path: Path, deep: bool) -> FileMeasures:
+    """Decode and measure a file.
+
+    Args:
+        path: The file.
+        deep: Whether to decode all of it, or only its first block of `BLOCK_SECONDS`.
 
     Raises:
         AudioError: When it cannot be read.
@@ -75,7 +97,7 @@ def measure(path: Path, deep: bool) -> Measured:
             decoded += audio.shape[1]
     frames = decoded if whole else info.frames
     info = dataclasses.replace(info, frames=frames, note=reader.note, cut_off=reader.cut_off)
-    return Measured(
+    return FileMeasures(
         info=info,
         peak=peak,
         rms=math.sqrt(power / (decoded * info.channels)),
@@ -88,8 +110,13 @@ def measure(path: Path, deep: bool) -> Measured:
     )
 
 
-def about_file(stats: Measured) -> Iterator[Finding]:
+def file_findings(measures: FileMeasures) -> Iterator[Finding]:
     """Yield what is wrong with a file."""
+    yield from _level_findings(measures)
+    yield from _format_findings(measures)
+
+
+def _level_findings(stats: FileMeasures) -> Iterator[Finding]:
     info, file = stats.info, str(stats.info.path)
     if stats.peak == 0.0 or peak_dbfs(np.array(stats.peak)) < SILENT_DBFS:
         part = "" if stats.whole else f" in the first {BLOCK_SECONDS:.0f} s"
@@ -118,6 +145,10 @@ def about_file(stats: Measured) -> Iterator[Finding]:
             "note", "short", file, f"{info.seconds:.3f} s long",
             "nothing to do where many files are joined; else leave it out",
         )  # fmt: skip
+
+
+def _format_findings(stats: FileMeasures) -> Iterator[Finding]:
+    info, file = stats.info, str(stats.info.path)
     if info.subtype in ("PCM_U8", "PCM_S8", "ULAW", "ALAW") or info.format == "MP3":
         yield Finding(
             "note", "coarse format", file, f"{info.format} {info.subtype}: has coding noise",
@@ -139,8 +170,12 @@ def about_file(stats: Measured) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def snr_db_of(noisy: Measured, clean: Measured) -> float | None:
-    """Return the SNR of the first block in dB; None where it has no meaning, infinite if equal."""
+def pair_snr_db(noisy: FileMeasures, clean: FileMeasures) -> float | None:
+    """Return the SNR of a pair's first block in dB.
+
+    Returns:
+        None where the rates differ or the clean file is silent; infinity where the files are equal.
+    """
     if noisy.info.sample_rate != clean.info.sample_rate:
         return None
     length = min(len(noisy.head), len(clean.head))
@@ -152,17 +187,17 @@ def snr_db_of(noisy: Measured, clean: Measured) -> float | None:
     return 10.0 * math.log10(signal / disturbance) if disturbance else math.inf
 
 
-def about_pair(
-    pair: Pair, noisy: Measured, clean: Measured, snr_db: float | None, lag: bool
+def pair_findings(
+    pair: Pair, noisy: FileMeasures, clean: FileMeasures, snr_db: float | None, lag: bool
 ) -> Iterator[Finding]:
     """Yield what is wrong between the two files of a pair.
 
     Args:
         pair: The pair.
-        noisy: Its noisy file.
-        clean: Its clean file.
-        snr_db: As `snr_db_of` returned it.
-        lag: Whether to look for a delay between the two, which takes an FFT.
+        noisy: Measurements of its noisy file.
+        clean: Measurements of its clean file.
+        snr_db: `pair_snr_db` of the two.
+        lag: Whether to look for a delay between the two, which takes most of the time.
     """
     file = str(pair.noisy)
     rate = noisy.info.sample_rate
@@ -186,23 +221,24 @@ def about_pair(
         )  # fmt: skip
         return
     if lag and snr_db is not None:
-        yield from _about_alignment(file, rate, noisy.head, clean.head)
-    told = pair.snr_db
+        yield from _alignment_findings(file, rate, noisy.head, clean.head)
+    stated = pair.snr_db
     if (
-        told is not None and snr_db is not None and noisy.whole and clean.whole and not difference
-        and abs(told - snr_db) > SNR_TOLERANCE_DB
+        stated is not None and snr_db is not None and noisy.whole and clean.whole and not difference
+        and abs(stated - snr_db) > SNR_TOLERANCE_DB
     ):  # fmt: skip
         yield Finding(
-            "warning", "snr", file, f"SNR {snr_db:.1f} dB, the name or manifest says {told:.1f} dB",
+            "warning", "snr", file,
+            f"SNR {snr_db:.1f} dB, the name or manifest says {stated:.1f} dB",
             "scores by SNR would mislead: correct the manifest, or check the pair",
         )  # fmt: skip
 
 
-def _about_alignment(
+def _alignment_findings(
     file: str, rate: int, noisy: np.ndarray, clean: np.ndarray
 ) -> Iterator[Finding]:
     samples = round(CORRELATE_SECONDS * rate)
-    lag, best, at_zero, sharpness = cross_correlate(noisy[:samples], clean[:samples], rate)
+    lag, best, at_zero, sharpness = align(noisy[:samples], clean[:samples], rate)
     # On real speech wrong partners stay below 0.19 and 9, right ones at -6 dB above 0.4 and 9.7.
     if abs(best) < 0.2 and sharpness < 8.0:
         yield Finding(
@@ -222,28 +258,30 @@ def _about_alignment(
         )  # fmt: skip
 
 
-class Correlation(NamedTuple):
-    """The peak of a cross-correlation within half a second; all zero for silence."""
+class Alignment(NamedTuple):
+    """The best alignment of two signals within half a second; all zero where one is constant.
 
-    lag: int  # samples; positive: noisy is late
-    best: float  # at that lag, in [-1, 1]
-    at_zero: float  # at lag 0
-    sharpness: float  # |best| over the root mean square of all lags
+    Attributes:
+        lag: Delay of the noisy signal behind the clean one in samples.
+        correlation: Normalised correlation at that delay, -1 to 1.
+        at_zero: Correlation without a delay.
+        sharpness: Magnitude of `correlation` over the root mean square of those at all delays.
+    """
+
+    lag: int
+    correlation: float
+    at_zero: float
+    sharpness: float
 
 
-def cross_correlate(noisy: np.ndarray, clean: np.ndarray, rate: int) -> Correlation:
-    """Find the delay of `noisy` against `clean`, both `[samples]` at `rate` Hz."""
-    reach = max(min(round(MAX_LAG_SECONDS * rate), len(noisy), len(clean)) - 1, 0)
-    norm = float(np.linalg.norm(noisy) * np.linalg.norm(clean))
-    if norm == 0.0:
-        return Correlation(0, 0.0, 0.0, 0.0)
-    size = 1 << (max(len(noisy), len(clean)) + reach).bit_length()  # no wrap within reach
-    spectrum = np.fft.rfft(noisy, size) * np.conj(np.fft.rfft(clean, size))
-    circular = np.fft.irfft(spectrum, size) / norm
-    near = np.concatenate([circular[size - reach :], circular[: reach + 1]])  # lags -reach..reach
-    index = int(np.argmax(np.abs(near)))
-    best = float(near[index])
-    if best == 0.0:
-        return Correlation(0, 0.0, 0.0, 0.0)
-    sharpness = abs(best) / math.sqrt(float(np.mean(near**2)))
-    return Correlation(index - reach, best, float(near[reach]), sharpness)
+def align(noisy: np.ndarray, clean: np.ndarray, sample_rate: int) -> Alignment:
+    """Find the delay at which two signals `[samples]` correlate best, at their rate in Hz."""
+    reach = max(min(round(MAX_LAG_SECONDS * sample_rate), len(noisy), len(clean)) - 1, 0)
+    try:
+        correlation = cross_correlation(clean, noisy, reach)  # [2 * reach + 1]
+    except Refused:
+        return Alignment(0, 0.0, 0.0, 0.0)
+    index = int(np.argmax(np.abs(correlation)))
+    best = float(correlation[index])
+    sharpness = abs(best) / math.sqrt(float(np.mean(correlation**2))) if best else 0.0
+    return Alignment(index - reach, best, float(correlation[reach]), sharpness)

@@ -1,9 +1,9 @@
-"""Scores of one clip: `(clean, estimate) -> float`, the variant in the name; clean first, always.
+"""Metrics of one clip: functions `(clean, estimate) -> float`; the name says the variant.
 
 Each takes arrays, or signals in files (`Signal`), and computes block by block: a recording of any
-length is scored in constant memory, and as if it were whole. A metric that cannot score a clip
-raises `Refused` with the reason and never returns a stand-in number, so nothing but scores is ever
-averaged. `pesq` and `pystoi` are imported on use.
+length is scored in constant memory. A metric that cannot score a clip raises `Refused` with the
+reason and never returns a stand-in number, so only scores are averaged. `pesq` and `pystoi` are
+imported on use.
 """
 
 from gan_denoise.metrics.baselines import (

@@ -1,6 +1,7 @@
-"""Baselines: what a model must beat before its score means anything.
+"""The systems that models are compared with, and the trivial ones among them.
 
-At an SNR of -8 dB silence has an SNR of 0 dB: an improvement of 8 dB by saying nothing.
+A model must beat silence and the best constant gain: at an input SNR of -8 dB, silence has an SNR
+of 0 dB, an improvement of 8 dB.
 """
 
 from __future__ import annotations
@@ -16,27 +17,28 @@ SILENCE, BEST_GAIN = "silence", "best gain"  # the trivial systems
 
 
 def trivial_estimates(clean: np.ndarray, noisy: np.ndarray) -> dict[str, np.ndarray]:
-    """Return silence, and the noisy signal at the constant gain that is best for its SNR.
-
-    That gain, `<clean, noisy> / <noisy, noisy>`, only who knows the clean can tell.
+    """Return silence, and the noisy signal at the constant gain with the best SNR.
 
     Args:
         clean: Waveform or features, of any shape.
-        noisy: Of the same shape.
+        noisy: The noisy counterpart, of the same shape.
 
     Returns:
-        `{system: estimate}`, of noisy's shape and type.
+        `{system: estimate}`, each of the shape and type of `noisy`.
     """
     gain = noisy.dtype.type(best_gain(clean, noisy))
     return {SILENCE: np.zeros_like(noisy), BEST_GAIN: gain * noisy}
 
 
 def best_gain(clean: Any, noisy: Any) -> float:
-    """Return that gain; 0 where the noisy signal is silent.
+    """Return the gain `<clean, noisy> / <noisy, noisy>`, which gives the noisy signal the best SNR.
 
     Args:
-        clean: Arrays of any shape, or a `Signal`, of which a block is held at a time.
-        noisy: Of the same shape.
+        clean: An array of any shape, or a `Signal`, which is read block by block.
+        noisy: The noisy counterpart, of the same shape.
+
+    Returns:
+        The gain; 0 where the noisy signal is silent.
     """
     product = energy = 0.0
     for start in range(0, len(noisy), BLOCK):

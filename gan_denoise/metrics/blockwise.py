@@ -1,4 +1,4 @@
-"""Two signals read side by side, block by block, and what is added up over them."""
+"""Pairs of signals read block by block, and sums over them that metrics are made of."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gan_denoise.metrics.signal_files import BLOCK, Signal
 
 
 class ErrorSums:
-    """What MSE, PSNR and SNR are made of, added up part by part.
+    """The sums that MSE, PSNR and SNR are computed from, added up part by part.
 
     Attributes:
-        count: Values compared.
-        energy: Sum of the clean ones' squares.
+        count: Number of values compared.
+        energy: Sum of the squared clean values.
         error: Sum of the squared differences.
     """
 
@@ -33,7 +33,7 @@ class ErrorSums:
         return sums
 
     def add(self, clean: np.ndarray, estimate: np.ndarray) -> None:
-        """Take the next values of both, of equal shape."""
+        """Add the next values of both, of equal shape."""
         clean = np.asarray(clean, np.float64)
         self.count += clean.size
         self.energy += float(np.sum(clean**2))
@@ -46,23 +46,28 @@ class ErrorSums:
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio in dB, peak 1; inf where they are equal."""
-        return decibel(1.0, self.mse)
+        """Peak signal-to-noise ratio in dB for a peak of 1; inf where both are equal."""
+        return ratio_db(1.0, self.mse)
 
     @property
     def snr(self) -> float:
-        """Ratio of the energies of clean and error in dB; inf where they are equal.
+        """Ratio of the energies of clean and error in dB; inf where both are equal.
 
         Raises:
-            Refused: The clean one is zero throughout.
+            Refused: The clean values are all zero.
         """
         if not self.energy:
             raise Refused("clean is silent")
-        return decibel(self.energy, self.error)
+        return ratio_db(self.energy, self.error)
 
 
 def as_pair(clean: Any, estimate: Any) -> tuple[Any, Any]:
-    """Return both as arrays or signals of one shape."""
+    """Return both as arrays or signals.
+
+    Raises:
+        ValueError: When their shapes differ.
+        Refused: When they are empty.
+    """
     clean, estimate = (x if isinstance(x, Signal) else np.asarray(x) for x in (clean, estimate))
     if clean.shape != estimate.shape:
         raise ValueError(f"clean is {clean.shape}, estimate is {estimate.shape}")
@@ -72,11 +77,16 @@ def as_pair(clean: Any, estimate: Any) -> tuple[Any, Any]:
 
 
 def float64(signal: Any, place: slice) -> np.ndarray:
+    """Return a slice of an array or a `Signal` as float64."""
     return np.asarray(signal[place], np.float64)
 
 
 def paired_blocks(clean: Any, estimate: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield both as finite float64, block by block."""
+    """Yield both as float64, block by block.
+
+    Raises:
+        ValueError: For values that are not finite.
+    """
     for start in range(0, len(clean), BLOCK):
         pair = [float64(signal, slice(start, start + BLOCK)) for signal in (clean, estimate)]
         for block, name in zip(pair, ("clean", "estimate"), strict=True):
@@ -86,7 +96,7 @@ def paired_blocks(clean: Any, estimate: Any) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def equal_parts(samples: int, count: int) -> Iterator[slice]:
-    """Yield places of parts whose lengths differ by one sample at most, the longer ones first."""
+    """Yield slices of parts whose lengths differ by one sample at most, the longer ones first."""
     length, longer = divmod(samples, count)
     for number in range(count):
         start = number * length + min(number, longer)
@@ -94,7 +104,12 @@ def equal_parts(samples: int, count: int) -> Iterator[slice]:
 
 
 def require_sound(clean: Any, estimate: Any) -> float:
-    """Return the clean clip's peak, where both are finite and it is not silent."""
+    """Return the clean clip's peak.
+
+    Raises:
+        Refused: When the clean clip is silent.
+        ValueError: When either clip has values that are not finite.
+    """
     peak = max(float(np.max(np.abs(block))) for block, _ in paired_blocks(clean, estimate))
     if not peak:
         raise Refused("clean is silent")
@@ -102,7 +117,16 @@ def require_sound(clean: Any, estimate: Any) -> float:
 
 
 class UnitSignal:
-    """A signal without its mean, at energy 1, read by blocks."""
+    """A signal with its mean removed and scaled to energy 1, read block by block.
+
+    Args:
+        signal: `[samples]`, an array or a `Signal`.
+        name: Name of the signal in errors.
+
+    Raises:
+        Refused: When it is constant.
+        ValueError: For samples that are not finite.
+    """
 
     def __init__(self, signal: Any, name: str):
         self._signal, self._name = signal, name
@@ -121,7 +145,7 @@ class UnitSignal:
             yield self.block(start, start + BLOCK)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Return `[start, stop)`, zeros before the beginning; what is behind the end is left out.
+        """Return the samples `[start, stop)`, zeros before the beginning; it ends with the signal.
 
         Raises:
             ValueError: For samples that are not finite.
@@ -134,14 +158,17 @@ class UnitSignal:
 
 
 def unit_blocks(units: tuple[UnitSignal, UnitSignal]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the blocks of two signals of one length side by side."""
     return zip(*units, strict=True)
 
 
 def peak_of(block: np.ndarray) -> float:
+    """Return the largest magnitude of a block."""
     return float(np.max(np.abs(block)))
 
 
-def decibel(signal: float, error: float) -> float:
+def ratio_db(signal: float, error: float) -> float:
+    """Return a ratio of energies in dB; inf for no error, -inf for no signal."""
     if error == 0:
         return math.inf
     return 10 * math.log10(signal / error) if signal > 0 else -math.inf

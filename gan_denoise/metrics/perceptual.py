@@ -1,4 +1,7 @@
-"""PESQ and STOI: what listeners would say, by `pesq` and `pystoi`, of clips of any length."""
+"""PESQ and STOI, perceptual metrics of quality and intelligibility, for clips of any length.
+
+They are computed by the packages `pesq` and `pystoi`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def pesq_wb(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
 
     A clip longer than 20 s is scored in equal parts of at most 20 s and the mean of the parts is
     returned, parts without speech left out: the reference code has room for 50 utterances, and
-    writes behind its arrays (a crash, or a wrong score) when it finds more.
+    writes beyond its arrays (a crash, or a wrong score) when it finds more.
 
     Args:
         clean: `[samples]`.

@@ -1,4 +1,4 @@
-"""All metrics: their names, units and definitions, and which packages they need."""
+"""The table of all metrics: name, unit, definition, and the package that it needs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from gan_denoise.core.errors import GanDenoiseError
 
 
 class Refused(GanDenoiseError):
-    """A metric cannot score this clip; the message says why."""
+    """A metric cannot score this clip."""
 
 
 class MissingMetric(GanDenoiseError, ImportError):
-    """The package of a metric is not installed; the message says how to get it."""
+    """The package of a metric is not installed."""
 
 
 class Metric(NamedTuple):
-    """What a column means."""
+    """A metric, as results show it.
+
+    Attributes:
+        label: Short name for tables.
+        unit: `dB`, `MOS-LQO` or `0..1`; empty for a mean squared error.
+        higher_is_better: Whether a higher score is better.
+        definition: Source and variant.
+        package: Package outside of the core dependencies that computes it; None where none does.
+    """
 
     label: str
     unit: str
     higher_is_better: bool
     definition: str
-    package: str | None = None  # outside the core dependencies
+    package: str | None = None
 
 
 _MEL = "mel01 in [0, 1] of the generator"
@@ -58,13 +66,18 @@ def available() -> dict[str, bool]:
 
 
 def install_hint(package: str) -> str:
-    """Return one line that says which columns a missing package takes away and how to get it."""
+    """Return one line that says which metrics lack a missing package and how to install it."""
     names = ", ".join(name for name, metric in METRICS.items() if metric.package == package)
     builds = " (it is built from source and needs a C compiler)" if package == "pesq" else ""
     return f"no {names}: {package} is not installed{builds}; pip install {package}"
 
 
 def require(package: str) -> ModuleType:
+    """Import the package of a metric.
+
+    Raises:
+        MissingMetric: When it is not installed.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:

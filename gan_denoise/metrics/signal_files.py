@@ -1,7 +1,7 @@
-"""One-channel signals in files: what an evaluation holds of recordings of any length.
+"""Signals of one channel in files, so that a recording of any length is scored in little memory.
 
-A signal is read by slices, so memory holds a block of it at a time. Arrays are taken everywhere a
-signal is: what is computed block by block has one way for both.
+A signal is read in slices, of which memory holds one at a time. Functions that take a signal take
+an array as well.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ BLOCK = 2**18  # samples read at once: 16 s at 16 kHz, whole files of the usual 
 
 
 class SignalError(GanDenoiseError):
-    """A signal cannot be kept: one line with the reason and the way out."""
+    """A signal cannot be stored."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Samples in a file; a slice reads them.
+    """A signal `[samples]` in a file; a slice of it is read as an array.
 
     Attributes:
-        path: Raw float32 samples.
-        samples: How many of them count; the file may hold more.
-        gain: Of what is read.
+        path: File of raw float32 samples.
+        samples: Length of the signal; the file may hold more.
+        gain: Factor that is applied to what is read.
     """
 
     path: Path
@@ -38,29 +38,29 @@ class Signal:
 
     @property
     def shape(self) -> tuple[int]:
-        """As of an array, `(samples,)`."""
+        """The shape of the signal as an array, `(samples,)`."""
         return (self.samples,)
 
     def __len__(self) -> int:
         return self.samples
 
     def __getitem__(self, place: slice) -> np.ndarray:
-        """Return a slice without step, float32 `[samples]`."""
+        """Return the samples of a slice without step, float32 `[samples]`."""
         start, stop, _ = place.indices(self.samples)
         block = np.fromfile(self.path, np.float32, max(stop - start, 0), offset=4 * start)
         return block if self.gain == 1.0 else np.float32(self.gain) * block
 
     def first(self, samples: int) -> Signal:
-        """Return the beginning of it."""
+        """Return the first samples as a signal."""
         return replace(self, samples=min(samples, self.samples))
 
     def at_gain(self, gain: float) -> Signal:
-        """Return it times a gain."""
+        """Return the signal times a gain."""
         return replace(self, gain=self.gain * gain)
 
 
 def store(path: Path, parts: Iterable[np.ndarray]) -> Signal:
-    """Write parts `[samples]` one behind the other, as float32.
+    """Write parts `[samples]` one after another, as float32.
 
     Raises:
         SignalError: When they do not fit on the disk.
@@ -83,7 +83,7 @@ def store(path: Path, parts: Iterable[np.ndarray]) -> Signal:
 
 
 def blocks(signal: Signal | np.ndarray, size: int = 0) -> Iterator[np.ndarray]:
-    """Yield a signal in blocks `[size]`; 0: of `BLOCK` samples."""
+    """Yield a signal in blocks of `size` samples, or of `BLOCK` where that is 0."""
     size = size or BLOCK
     for start in range(0, len(signal), size):
         yield signal[start : start + size]
@@ -92,13 +92,13 @@ def blocks(signal: Signal | np.ndarray, size: int = 0) -> Iterator[np.ndarray]:
 def resampled(
     signal: Signal | np.ndarray, rate_in: int, rate_out: int, length: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield what `audio.resample` gives of the whole, block by block.
+    """Resample block by block; together the blocks equal `audio.resample` of the whole.
 
     Args:
         signal: `[samples]`.
-        rate_in: Its rate in Hz.
-        rate_out: Wanted rate in Hz.
-        length: Exact samples to yield in all; None: samples * rate_out / rate_in, rounded.
+        rate_in: Rate of the signal in Hz.
+        rate_out: Rate of the result in Hz.
+        length: Length of the result in samples; None: samples * rate_out / rate_in, rounded.
 
     Yields:
         float32 `[samples]`.

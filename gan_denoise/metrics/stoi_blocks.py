@@ -1,7 +1,7 @@
-"""STOI and ESTOI of a long recording: what `pystoi` gives of the whole, in constant memory.
+"""STOI and ESTOI of long recordings in constant memory; the scores equal those of `pystoi`.
 
-The same steps made of pystoi's own parts (resampler, transform, band matrix, constants), over
-blocks: its function keeps every segment of 0.4 s at once, and needs a gigabyte for ten minutes.
+The steps are those of `pystoi`, with its own resampler, transform, band matrix and constants, over
+blocks. `pystoi` itself keeps every segment of 0.4 s at once: a gigabyte for ten minutes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ def stoi_in_blocks(
 
     Args:
         clean: `[samples]`, an array or a `Signal`.
-        estimate: Of the same length.
-        sample_rate: Hz.
-        extended: ESTOI.
-        gain: Of both, so that the loudest sample is 1: pystoi adds constants to the faintest.
-        size: Samples at 10 kHz of a block, about.
+        estimate: `[samples]`, of the same length.
+        sample_rate: Rate of both in Hz.
+        extended: Whether to return ESTOI.
+        gain: Factor for both that brings the loudest sample to 1: pystoi adds constants to the
+            faintest.
+        size: Approximate length of a block in samples at 10 kHz.
 
     Returns:
         The score; None where there are fewer than 30 frames of speech.

@@ -11,14 +11,14 @@ from gan_denoise.metrics.blockwise import (
     ErrorSums,
     UnitSignal,
     as_pair,
-    decibel,
     float64,
     paired_blocks,
+    ratio_db,
     require_sound,
     unit_blocks,
 )
+from gan_denoise.metrics.correlation import cross_correlation
 from gan_denoise.metrics.registry import Refused
-from gan_denoise.metrics.signal_files import BLOCK
 
 LSD_SECONDS = (0.032, 0.008)  # window and hop
 LSD_RANGE_DB = 60.0  # below the clean clip's mean power in a bin, both spectra are floored
@@ -62,7 +62,7 @@ def si_sdr(clean: np.ndarray, estimate: np.ndarray) -> float:
     cosine = math.fsum(float(c @ e) for c, e in unit_blocks(units))
     residual = math.fsum(float(np.sum((e - cosine * c) ** 2)) for c, e in unit_blocks(units))
     rounding = (8 * np.finfo(np.float64).eps) ** 2
-    return decibel(cosine**2, residual if residual > rounding else 0.0)
+    return ratio_db(cosine**2, residual if residual > rounding else 0.0)
 
 
 def lsd(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
@@ -95,20 +95,20 @@ def lsd(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     total = 0.0
     for first in range(0, frames, LSD_BLOCK):
         inside = slice(first * hop, (min(first + LSD_BLOCK, frames) - 1) * hop + size)
-        decibel = []
+        levels = []
         for signal in (clean, estimate):
             view = np.lib.stride_tricks.sliding_window_view(float64(signal, inside), size)[::hop]
             power = np.abs(fft.rfft(view * window, axis=-1)) ** 2
-            decibel.append(10 * np.log10(np.maximum(power, floor)))  # [frames, bins]
-        total += float(np.sum(np.sqrt(np.mean((decibel[0] - decibel[1]) ** 2, axis=-1))))
+            levels.append(10 * np.log10(np.maximum(power, floor)))  # [frames, bins]
+        total += float(np.sum(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=-1))))
     return total / frames
 
 
 def lag(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
-    """Return the delay of the estimate behind the clean clip, in seconds, to a sample.
+    """Return the delay of the estimate behind the clean clip in seconds, to the nearest sample.
 
-    The place of the largest absolute cross-correlation within 0.1 s. SNR, SI-SDR and LSD compare
-    sample by sample and are meaningless where this is not 0.
+    It is the delay of the largest absolute cross-correlation within 0.1 s. SNR, SI-SDR and LSD
+    compare sample by sample and are meaningless where this is not 0.
 
     Args:
         clean: `[samples]`.
@@ -119,17 +119,9 @@ def lag(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
         Refused: One of them is silent, or they correlate too little to tell (a lost phase).
     """
     clean, estimate = as_pair(clean, estimate)
-    units = UnitSignal(clean, "clean"), UnitSignal(estimate, "estimate")
     reach = min(round(LAG_SECONDS * sample_rate), len(clean) - 1)
-    block = min(BLOCK, len(clean))
-    size = fft.next_fast_len(block + 2 * reach, real=True)  # no wrap-around within reach
-    around = np.zeros(2 * reach + 1)  # correlation at delays from -reach to reach
-    for start in range(0, len(clean), block):
-        near = units[1].block(start - reach, start + block + reach)
-        here = fft.rfft(units[0].block(start, start + block), size)
-        around += fft.irfft(fft.rfft(near, size) * np.conj(here), size)[: len(around)]
-    around = np.abs(around)
-    peak = int(np.argmax(around))
-    if around[peak] < LAG_CLEAR:
-        raise Refused(f"no clear alignment: correlation {around[peak]:.2f} at most")
+    correlation = np.abs(cross_correlation(clean, estimate, reach))
+    peak = int(np.argmax(correlation))
+    if correlation[peak] < LAG_CLEAR:
+        raise Refused(f"no clear alignment: correlation {correlation[peak]:.2f} at most")
     return (peak - reach) / sample_rate

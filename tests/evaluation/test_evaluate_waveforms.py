@@ -14,7 +14,8 @@ from rich.console import Console
 
 from gan_denoise import audio, metrics
 from gan_denoise.audio.writer import write
-from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.config.kinds import GainPhaseInversion
+from gan_denoise.config.schema import AudioConfig, Config, MelConfig
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.data.pairs import Pair
 from gan_denoise.data.synthetic_audio import voice
@@ -24,7 +25,14 @@ from gan_denoise.evaluation import oracle, pair_reader, scoring
 from gan_denoise.evaluation.evaluate_waveforms import EvaluationError
 from gan_denoise.evaluation.results import read_scores
 from gan_denoise.evaluation.table import render
-from gan_denoise.metrics import baselines, blockwise, perceptual, signal_files, waveform
+from gan_denoise.metrics import (
+    baselines,
+    blockwise,
+    correlation,
+    perceptual,
+    signal_files,
+    waveform,
+)
 
 RATE = 16000
 needs_pesq = pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
@@ -318,7 +326,7 @@ def test_far_above_full_scale_scores_as_at_full_scale(make_pair, without_package
 
 
 def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monkeypatch):
-    for module in (signal_files, pair_reader, blockwise, waveform, baselines):
+    for module in (signal_files, pair_reader, blockwise, correlation, baselines):
         monkeypatch.setattr(module, "BLOCK", 2**14)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 64)
     for module in (scoring, oracle):
@@ -338,10 +346,10 @@ def test_memory_does_not_grow_with_a_recording(make_pair, without_packages, monk
 def test_parts_are_scored_as_the_whole(make_pair, monkeypatch):
     clean = np.concatenate([voice(v, 1.0, v, RATE) for v in range(4)])
     pair = make_pair("a", clean=clean)
-    config = Config(mel=MelConfig(n_mels=64), inversion=InversionConfig(name="gain+phase"))
+    config = Config(mel=MelConfig(n_mels=64), inversion=GainPhaseInversion())
     model = FakeInParts(wave=lambda x: np.float32(0.5) * x, config=config)
     whole = evaluate.evaluate([pair], model, trivial=True, jobs=1)
-    for module in (signal_files, pair_reader, blockwise, waveform, baselines):
+    for module in (signal_files, pair_reader, blockwise, correlation, baselines):
         monkeypatch.setattr(module, "BLOCK", 5000)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
     monkeypatch.setattr(perceptual, "STOI_WHOLE_SECONDS", 1.0)
@@ -483,7 +491,7 @@ def test_models_share_an_oracle_unless_their_inversion_or_mel_differs(make_pair,
     pair = make_pair("a")
     same = evaluate.evaluate([pair], {"x": Fake(), "y": Fake()}, jobs=1)
     assert same.systems == ("noisy", "x", "y", "oracle")
-    steps = Config(mel=MelConfig(n_mels=64), inversion=InversionConfig(name="gain+phase"))
+    steps = Config(mel=MelConfig(n_mels=64), inversion=GainPhaseInversion())
     other = evaluate.evaluate([pair], {"x": Fake(), "y": Fake(config=steps)}, jobs=1)
     assert other.systems == ("noisy", "x", "y", "oracle", "oracle of y")
     assert other.mean("oracle", "si_sdr") != other.mean("oracle of y", "si_sdr")

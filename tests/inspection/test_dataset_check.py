@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
@@ -180,13 +178,21 @@ def test_orphans_are_an_error_and_the_files_are_examined_anyway(tmp_path: Path) 
 def test_a_known_lag_comes_back(lag: int, snr_db: float) -> None:
     clean = voice(5)
     noisy = np.roll(mixed(clean, snr_db), lag)
-    measured, best, *_ = file_checks.cross_correlate(noisy, clean, RATE)
+    measured, best, *_ = file_checks.align(noisy, clean, RATE)
     assert measured == lag
     assert best == pytest.approx(1 / np.sqrt(1 + 10 ** (-snr_db / 10)), abs=0.1)
 
 
+def test_an_offset_makes_no_correlation() -> None:
+    """Both files of an unrelated pair have the offset of the same sound card."""
+    noise = np.random.default_rng(0).standard_normal(RATE)
+    found = file_checks.align(0.5 + 0.01 * noise, 0.5 + 0.01 * voice(5)[:RATE], RATE)
+    assert abs(found.correlation) < 0.2
+    assert found.sharpness < 8
+
+
 def test_silence_correlates_with_nothing() -> None:
-    assert file_checks.cross_correlate(np.zeros(100), voice(0), RATE) == (0, 0.0, 0.0, 0.0)
+    assert file_checks.align(np.zeros(100), voice(0), RATE) == (0, 0.0, 0.0, 0.0)
 
 
 # ---- Leaks ----
@@ -243,7 +249,7 @@ def test_kinds_of_noise_are_no_speakers(tmp_path: Path) -> None:
 # ---- Report and usage ----
 
 
-def test_json_is_strict_and_the_page_is_readable(tmp_path: Path) -> None:
+def test_json_is_strict(tmp_path: Path) -> None:
     make_pairs(tmp_path, 5)
     for index in range(5):
         clean = soundfile.read(tmp_path / "clean" / f"{index}.wav", dtype="float32")[0]
@@ -256,10 +262,6 @@ def test_json_is_strict_and_the_page_is_readable(tmp_path: Path) -> None:
     content = json.loads(report.to_json(), parse_constant=refuse)
     assert len(content["findings"]) == report.count("warning") == 5
     assert content["summary"][0]["snr_db"] == {"identical": 5}
-    page = io.StringIO()
-    report.render(Console(file=page, width=100))
-    assert "warning identical: 5" in page.getvalue()
-    assert "... and 2 more" in page.getvalue()
 
 
 def test_progress_and_threads_change_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gan_denoise import metrics
 from gan_denoise.data.synthetic_audio import voice
-from gan_denoise.metrics import MissingMetric, Refused, blockwise, waveform
+from gan_denoise.metrics import MissingMetric, Refused, blockwise, correlation, waveform
 from gan_denoise.metrics.signal_files import store
 
 RATE = 16000
@@ -208,7 +208,7 @@ def test_blocks_of_files_score_as_the_whole(clean, name, monkeypatch, tmp_path):
     pair = [np.tile(np.float32(signal), 8)[:-77] for signal in (clean, noisy)]  # 24 s
     whole = score(name, *pair)
     monkeypatch.setattr(blockwise, "BLOCK", 5000)
-    monkeypatch.setattr(waveform, "BLOCK", 5000)
+    monkeypatch.setattr(correlation, "BLOCK", 5000)
     monkeypatch.setattr(waveform, "LSD_BLOCK", 33)
     files = [store(tmp_path / side, [x]) for side, x in zip("cn", pair, strict=True)]
     assert score(name, *files) == pytest.approx(whole, rel=1e-9)
