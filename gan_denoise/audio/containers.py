@@ -1,24 +1,32 @@
 """Containers and encodings that recordings are written in, and what each of them can hold.
 
-A container is named as libsndfile names it (`WAV`), or as FFmpeg does, in capitals, where
-libsndfile does not write it (`MATROSKA`); so is an encoding. MP3 is written by FFmpeg.
+Three kinds of name are used throughout:
+
+- A *container* is the layout of a file: `WAV`, `OGG`, `MATROSKA`. soundfile's word is `format`.
+- An *encoding* is how its samples are stored: `PCM_16`, `OPUS`, `AAC`. soundfile's word is
+  `subtype`.
+- A *format name* is what a user asks for with `--format`: `wav`, `opus`, `m4a`. It stands for a
+  container with its usual encoding. `keep` stands for those of the input.
+
+Containers and encodings are named as in libsndfile, and where libsndfile does not write them as in
+FFmpeg, in capitals. libsndfile writes all that it can but MP3; FFmpeg writes the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import math
 from pathlib import Path
 
 import soundfile
 
+from gan_denoise.audio.errors import AudioError
 from gan_denoise.audio.ffmpeg import MediaError
-from gan_denoise.audio.media_writer import check_encoder, encoder_of
-from gan_denoise.audio.reader import AudioError, AudioInfo, bit_rate
+from gan_denoise.audio.ffmpeg_encoders import check_encoder, encoder_of
+from gan_denoise.audio.info import AudioInfo
+from gan_denoise.audio.reader import bit_rate
 
-# Suffix -> container and its usual encoding. `.opus` is unknown to libsndfile by name.
+# Suffix -> container and its usual encoding.
 CONTAINERS = {
     ".wav": ("WAV", "PCM_16"), ".wave": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"), ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"),
@@ -31,13 +39,15 @@ CONTAINERS = {
     ".amr": ("AMR", "AMR_NB"), ".3gp": ("3GP", "AMR_NB"), ".ac3": ("AC3", "AC3"),
     ".wv": ("WV", "WAVPACK"), ".tta": ("TTA", "TTA"),
 }  # fmt: skip
-# What a user may ask for by name, with the suffix that it is known by.
+# Format name -> suffix of such a file.
 FORMATS = {"wav": ".wav", "flac": ".flac", "mp3": ".mp3", "opus": ".opus", "m4a": ".m4a",
            "ogg": ".ogg"}  # fmt: skip
 _LOSSY = {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "AAC", "AC3", "EAC3",
           "WMAV1", "WMAV2", "AMR_NB", "AMR_WB", "SPEEX", "WMAPRO",
           "ADPCM_G726"}  # fmt: skip
+# Encodings that hold samples beyond full scale.
 UNCLIPPED = {"FLOAT", "DOUBLE"} | _LOSSY - {"AMR_NB", "ADPCM_G726"}
+# Bits of a sample of integer encodings, and bytes of one of all encodings without blocks.
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
           "FLOAT": 4, "DOUBLE": 8}
@@ -45,13 +55,17 @@ _CODECS = {"MPEG_LAYER_III": "mp3", "MPEG_LAYER_II": "mp2"}  # libsndfile's name
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
 _32_BIT_SIZES = {"WAV": 4, "WAVEX": 4, "AIFF": 2, "AU": 4}  # GiB that the header can count
-# Bits per second and channel of what was not lossy before.
+# Bits per second and channel of a lossy output whose input was lossless.
 _USUAL_RATES = {"MPEG_LAYER_III": 96_000, "OPUS": 48_000, "AAC": 80_000, "VORBIS": 80_000}
-_OPUS_BIT_RATES = 6_000, 256_000  # of a channel, at libsndfile's compression levels 1 and 0
 
 
 def by_libsndfile(format: str, subtype: str) -> bool:
-    """Whether libsndfile writes this; else FFmpeg does, among others every MP3."""
+    """Return whether libsndfile writes a container with an encoding; otherwise FFmpeg does.
+
+    Args:
+        format: Container.
+        subtype: Encoding. MP3 and its relatives are left to FFmpeg.
+    """
     try:
         return not subtype.startswith("MPEG") and soundfile.check_format(format, subtype)
     except ValueError:  # a name of FFmpeg's
@@ -59,12 +73,20 @@ def by_libsndfile(format: str, subtype: str) -> bool:
 
 
 def codec_of(subtype: str) -> str:
-    """Return FFmpeg's name of an encoding."""
+    """Return FFmpeg's name of the codec for an encoding."""
     return _CODECS.get(subtype, subtype.lower())
 
 
 def resolve(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
-    """Return container and encoding, where they are not given by the suffix.
+    """Return the container and encoding to write a file in.
+
+    Args:
+        path: The file; its suffix counts where no container is given.
+        format: Container, in any case; None: that of the suffix.
+        subtype: Encoding, in any case; None: the usual one of the container.
+
+    Returns:
+        Container and encoding.
 
     Raises:
         AudioError: When there is no such container, or it cannot hold the encoding.
@@ -89,17 +111,17 @@ def resolve(path: Path, format: str | None, subtype: str | None) -> tuple[str, s
 
 
 def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
-    """Return the container and encoding for the output of a file: its own, or the nearest.
+    """Return the container and encoding of the output for an input.
 
-    Asked for WAV or FLAC, integer and float samples keep their width where the container has it;
-    FLAC takes 24 bits of what is wider, and what comes from a lossy codec gets 16 bits.
+    WAV and FLAC keep the width of integer and float samples where they can hold it. FLAC stores
+    wider ones in 24 bits; lossy inputs are stored in 16 bits.
 
     Args:
-        info: Of the input.
-        wanted: `keep`, or a key of `FORMATS`.
+        info: Properties of the input.
+        wanted: `keep`, or a format name, a key of `FORMATS`.
 
     Returns:
-        The names of both.
+        Container and encoding.
     """
     if wanted == "keep":
         return info.format, info.subtype
@@ -115,8 +137,15 @@ def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
 
 
 def output_rate(info: AudioInfo, wanted: str = "keep") -> int:
-    """Return the sample rate of the output in Hz: the input's, or, where a format was asked for
-    that does not know it, the next higher one that it knows."""
+    """Return the sample rate of the output for an input.
+
+    Args:
+        info: Properties of the input.
+        wanted: `keep`, or a format name, a key of `FORMATS`.
+
+    Returns:
+        Hz: the input's rate, or the next higher one that the format can hold.
+    """
     _, subtype = output_container(info, wanted)
     rates = {"OPUS": _OPUS_RATES, "MPEG_LAYER_III": _MP3_RATES}.get(subtype)
     if wanted == "keep" or rates is None or info.sample_rate in rates:
@@ -127,14 +156,17 @@ def output_rate(info: AudioInfo, wanted: str = "keep") -> int:
 def output_bit_rate(
     info: AudioInfo, subtype: str, channels: int, wanted: int | None = None
 ) -> int | None:
-    """Return the bit rate of the output in bits per second: that which was asked for, or of the
-    input where it was lossy, by its share of the channels; None for what has none.
+    """Return the bit rate of the output for an input.
 
     Args:
-        info: Of the input.
+        info: Properties of the input.
         subtype: Encoding of the output.
-        channels: Of the output.
-        wanted: What was asked for.
+        channels: Number of channels of the output.
+        wanted: Bits per second that the user asks for; None for that of the input.
+
+    Returns:
+        Bits per second. By itself that of a lossy input, in proportion to the channels; None for
+        lossless outputs, and for the encoder's default.
     """
     if subtype not in _LOSSY:
         return None
@@ -146,56 +178,21 @@ def output_bit_rate(
     return _USUAL_RATES[subtype] * channels if subtype in _USUAL_RATES else None
 
 
-def compression_level(
-    subtype: str, sample_rate: int, channels: int, bits: int | None
-) -> float | None:
-    """Return libsndfile's level, 0 to 1, that gives about a bit rate; None: its default.
-
-    Args:
-        subtype: `OPUS` or `VORBIS`; others have no level.
-        sample_rate: In Hz.
-        channels: Count of channels.
-        bits: Per second.
-    """
-    if bits is None or subtype not in ("OPUS", "VORBIS"):
-        return None
-    if subtype == "OPUS":
-        lowest, highest = _OPUS_BIT_RATES
-        return min(max((highest - bits / channels) / (highest - lowest), 0.0), 1.0)
-    low, high = 0.0, 1.0  # a higher level is a lower rate
-    for _ in range(7):
-        level = (low + high) / 2
-        low, high = (level, high) if _vorbis_rate(level, sample_rate, channels) > bits else (
-            low, level)
-    return (low + high) / 2
-
-
-@functools.lru_cache(maxsize=256)
-def _vorbis_rate(level: float, sample_rate: int, channels: int) -> int:
-    """Return the nominal bit rate that the Vorbis encoder names in its header."""
-    file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", sample_rate, channels, "VORBIS", format="OGG",
-                             compression_level=level):
-        pass
-    start = file.getvalue().find(b"\x01vorbis")
-    return int.from_bytes(file.getvalue()[start + 20 : start + 24], "little")
-
-
 def check_container(
     path: str | Path, sample_rate: int, channels: int, format: str, subtype: str, frames: int = 0
 ) -> None:
     """Refuse, before any work, what the container cannot hold.
 
     Args:
-        path: The file that would be written.
-        sample_rate: In Hz.
-        channels: Count of channels.
-        format: Name of the container.
-        subtype: Name of the encoding.
+        path: The file that would be written; errors name it.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        format: Container.
+        subtype: Encoding.
         frames: Samples per channel.
 
     Raises:
-        AudioError: Naming the file, what it cannot hold, and the way out.
+        AudioError: When the container cannot hold this; says what, and the way out.
     """
     format, subtype = resolve(Path(path), format, subtype)
     check_limits(Path(path), sample_rate, channels, format, subtype)
@@ -203,7 +200,12 @@ def check_container(
 
 
 def fitting_formats(info: AudioInfo, channels: int) -> list[str]:
-    """Return the formats, by their names in `FORMATS`, that would hold a recording as it is."""
+    """Return the format names that could hold a recording, as the keys of `FORMATS`.
+
+    Args:
+        info: Properties of the recording.
+        channels: Number of channels of the output.
+    """
     fitting = []
     for wanted in FORMATS:
         with contextlib.suppress(AudioError):
@@ -215,7 +217,17 @@ def fitting_formats(info: AudioInfo, channels: int) -> list[str]:
 
 
 def check_length(path: Path, samples: int, format: str, subtype: str) -> None:
-    """Refuse more samples, of all channels, than a header can count."""
+    """Refuse more samples than the header of a container can count.
+
+    Args:
+        path: The file; errors name it.
+        samples: Samples of all channels together.
+        format: Container.
+        subtype: Encoding.
+
+    Raises:
+        AudioError: When they are too many.
+    """
     limit = _32_BIT_SIZES.get(format, math.inf) * 2**30 - 2**16
     if samples * _BYTES.get(subtype, 1) > limit:
         raise AudioError(
@@ -224,8 +236,20 @@ def check_length(path: Path, samples: int, format: str, subtype: str) -> None:
 
 
 def check_limits(path: Path, sample_rate: int, channels: int, format: str, subtype: str) -> None:
-    """Refuse what the codecs cannot hold, with the way out: libsndfile's reasons are blank, and
-    beyond its limits the Vorbis encoder takes the process down."""
+    """Refuse a rate or number of channels that the encoder cannot hold.
+
+    libsndfile gives no reason, and its Vorbis encoder crashes the process beyond its limits.
+
+    Args:
+        path: The file; errors name it.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        format: Container.
+        subtype: Encoding.
+
+    Raises:
+        AudioError: When the encoder cannot hold this; says what, and the way out.
+    """
     rates: tuple[int, ...] | None = None
     top_rate, top_channels = 2**31 - 1, 1024
     if subtype == "OPUS" and format == "OGG":

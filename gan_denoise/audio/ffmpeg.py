@@ -1,4 +1,4 @@
-"""FFmpeg's libraries (PyAV): files opened, errors in words, tags. No network is read."""
+"""FFmpeg's libraries (PyAV): opening files, errors, tags. Nothing is read from a network."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
 
-# Containers that are read. Playlists and their like are not: they name other files, and addresses.
+# Containers that are read. Playlists and the like are not: they name other files, and addresses.
 _READ = ("3g2,3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dss,dts,dtshd,dv,eac3,"
          "flac,flv,g722,g726,gsm,iff,ircam,ivf,loas,m4a,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,"
          "mpegts,mxf,nistsphere,nut,ogg,oma,paf,pvf,qcp,rm,rso,shn,sln,sox,tak,tta,truehd,voc,vqf,"
          "w64,wav,webm,wsd,wv,xwma")
-# Of the container and the codec, untrue of another file; and what every file of a kind has.
+# Tags that describe the container or the codec, and are untrue of another file.
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration",
               "DURATION", "ENCODER", "WMFSDKVersion", "WMFSDKNeeded", "DeviceConformanceTemplate",
               "IsVBR"}
+# Tags that every file of a kind has, whatever was recorded.
 _USUAL = {"vendor_id", "handler_name", "language"}
 
 
@@ -28,8 +29,17 @@ class MediaError(GanDenoiseError):
 
 
 def tags(path: Path) -> dict[str, str]:
-    """Return the text tags of a file, its pictures and chapters by name; those of the codec and
-    container themselves are left out. Empty where FFmpeg does not know the file."""
+    """Return the tags of a file.
+
+    Tags that describe the codec or the container are left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Text by lower-case name; `picture` and `chapters` stand for those. Empty where FFmpeg does
+        not know the file.
+    """
     try:
         with open_input(path, {}) as container:
             found = kept_tags(container.metadata)
@@ -46,24 +56,35 @@ def tags(path: Path) -> dict[str, str]:
 
 
 def kept_tags(metadata: Any) -> dict[str, str]:
-    """Return the tags that are true of a file made of this one as well."""
+    """Return the tags that are true of a file made of this one, too.
+
+    Args:
+        metadata: PyAV's tags of a container or stream.
+    """
     return {name: text for name, text in metadata.items() if name not in _TECHNICAL and text}
 
 
 def is_picture(stream: Any) -> bool:
-    """Whether a stream is a cover, not a moving picture."""
+    """Return whether a stream is a cover picture and not a video."""
     return stream.type == "video" and bool(
-        stream.disposition & library().stream.Disposition.attached_pic)
+        stream.disposition & load_av().stream.Disposition.attached_pic)
 
 
 def open_input(path: Path, options: dict[str, str]) -> Any:
-    """Open a file for reading; the caller closes it.
+    """Open a file for reading.
+
+    Args:
+        path: The file.
+        options: Options of FFmpeg's demuxer.
+
+    Returns:
+        PyAV's container, which the caller closes.
 
     Raises:
-        MediaError: When FFmpeg does not know it.
+        MediaError: When FFmpeg does not know the format.
         OSError: When it cannot be opened.
     """
-    av = library()
+    av = load_av()
     if not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
     try:
@@ -74,32 +95,32 @@ def open_input(path: Path, options: dict[str, str]) -> Any:
 
 
 def url_of(path: Path) -> str:
-    """Return a name as FFmpeg takes it: one with a colon would be an address."""
+    """Return a path as FFmpeg takes it: without the prefix a colon would make it an address."""
     return f"file:{path}"
 
 
 @contextlib.contextmanager
-def reasons() -> Iterator[None]:
-    """Turn FFmpeg's errors into ours, but for those that are the system's, which have a number."""
+def convert_errors() -> Iterator[None]:
+    """Turn FFmpeg's errors into MediaError; those that are also OSError are passed on."""
     try:
         yield
-    except library().error.FFmpegError as error:
+    except load_av().error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
         raise MediaError(reason_of(error)) from error
 
 
 def reason_of(error: Exception) -> str:
-    """Return FFmpeg's words for an error."""
+    """Return FFmpeg's text for an error, without a capital at its beginning."""
     text = getattr(error, "strerror", None) or str(error)
     return text[:1].lower() + text[1:]
 
 
-def library() -> Any:
-    """Return PyAV, which takes a tenth of a second to load.
+def load_av() -> Any:
+    """Import PyAV, which takes a tenth of a second, when it is first needed.
 
     Raises:
-        MediaError: When it is not usable here.
+        MediaError: When PyAV is missing or broken.
     """
     # The handler of a signal, which ends the process by an exception, would break the import.
     masks = "av" not in sys.modules and hasattr(signal, "pthread_sigmask")

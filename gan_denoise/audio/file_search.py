@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gan_denoise.audio.reader import AudioError
+from gan_denoise.audio.errors import AudioError
 
 # What libsndfile reads and writes, and what FFmpeg does; lower case, matched in any case.
 AUDIO_SUFFIXES = (

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import soundfile
 
 from gan_denoise.audio import ffmpeg
-from gan_denoise.audio.reader import native_name
+from gan_denoise.audio.sndfile import sndfile_path
 
 _MOST_BYTES = 2**24  # of one block of tags, pictures included, held in memory
 
@@ -137,7 +137,7 @@ def _not_taken(fields: dict[str, str], kept: dict[str, str]) -> Iterator[str]:
 
 def _fields(path: str | Path) -> tuple[str, dict[str, str]]:
     try:
-        with soundfile.SoundFile(native_name(path)) as file:
+        with soundfile.SoundFile(sndfile_path(path)) as file:
             return file.format, file.copy_metadata()
     except (soundfile.LibsndfileError, OSError):
         return "", {}

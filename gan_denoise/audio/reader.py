@@ -1,80 +1,38 @@
-"""Recordings read to their end: how long one is, is what decoding gives, not what a header says.
+"""Recordings read to their end: the length is what decoding gives, not what a header says.
 
-libsndfile decodes what it knows and what tells its length truly, FFmpeg everything else. A
-recording is whole; or whole while its header is wrong, which is noted; or cut off: then what is
-there is read, and what is missing is said.
+libsndfile decodes the formats that it knows and that state their length reliably, FFmpeg all
+others. A recording is complete; or complete with a wrong header, which gives a note; or cut off:
+then the samples that are there are read, and `cut_off` says what is missing.
 
 Arrays are `float32 [channels, samples]` with full scale at +-1.
 """
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from gan_denoise.audio.errors import AudioError, no_samples, unreadable
 from gan_denoise.audio.ffmpeg import MediaError
-from gan_denoise.audio.headers import Header, examine_header
-from gan_denoise.audio.media_reader import MediaReader
+from gan_denoise.audio.ffmpeg_reader import FfmpegReader
+from gan_denoise.audio.headers import HeaderCheck, check_header
+from gan_denoise.audio.info import AudioInfo
 from gan_denoise.audio.samples import resample, to_mono
-from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.audio.sndfile import sndfile_path
+from gan_denoise.audio.sndfile_reader import SndfileReader
 
 _SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"OggS", b"NIST",
                   b".snd", b"dns.", b"Crea", b"2BIT", b" paf", b"fap ")  # fmt: skip
+# FFmpeg's names of codecs -> libsndfile's.
 _SUBTYPES = {"pcm_u8": "PCM_U8", "pcm_s16le": "PCM_16", "pcm_s24le": "PCM_24",
              "pcm_s32le": "PCM_32", "pcm_f32le": "FLOAT", "pcm_f64le": "DOUBLE"}
-_NAMES = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II"}  # codecs that libsndfile names otherwise
-
-
-class AudioError(GanDenoiseError):
-    """A file that cannot be read or written: one line with the file, the reason, the way out."""
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file is, as far as its header tells it.
-
-    Attributes:
-        path: The file.
-        sample_rate: In Hz.
-        channels: Count of channels.
-        frames: Samples per channel.
-        format: libsndfile's name of the container, for instance `WAV`; FFmpeg's in capitals where
-            libsndfile has none, for instance `MATROSKA`.
-        subtype: libsndfile's name of the encoding, for instance `PCM_16`, or FFmpeg's.
-        bit_rate: Of the audio, bits per second; None where it is not told.
-        exact: Whether `frames` is sure; else it is a promise or an estimate of the header.
-        note: In what the header is wrong while nothing is missing.
-        cut_off: What is missing of what the header promises, as far as is known before reading.
-    """
-
-    path: Path
-    sample_rate: int
-    channels: int
-    frames: int
-    format: str
-    subtype: str
-    bit_rate: int | None = None
-    exact: bool = True
-    note: str = ""
-    cut_off: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.sample_rate
-
-    @property
-    def sure_frames(self) -> int:
-        """Samples per channel that there are at least: none where the header is not sure."""
-        return self.frames if self.exact else 0
+_MPEG_SUBTYPES = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II"}
+_UNFINISHED_BYTES = 2**12  # a file of more than these and of length zero was never finished
 
 
 class Reader:
@@ -83,7 +41,7 @@ class Reader:
     Attributes:
         info: What the header says.
         frames: Samples per channel read so far.
-        note: What is unusual about the file while nothing is missing; complete after the end.
+        note: What is unusual about the file although nothing is missing; complete after the end.
         cut_off: What is missing; complete after the end.
     """
 
@@ -94,23 +52,13 @@ class Reader:
             AudioError: When it is missing, not readable, or no audio.
         """
         path = Path(path)
-        self._file: soundfile.SoundFile | None = None
-        self._media: MediaReader | None = None
-        self._lengthless = ""
+        if path.suffix.lower() == ".raw":
+            raise AudioError(f"{path}: raw samples say neither their rate nor their encoding; "
+                             "give them a header, for instance with sox or ffmpeg")
         try:
-            if path.suffix.lower() == ".raw":
-                raise AudioError(f"{path}: raw samples say neither their rate nor their encoding; "
-                                 "give them a header, for instance with sox or ffmpeg")
-            header = examine_header(path)
-            self._links = header.links
-            self._open(path, header)
-            self.info = self._info(path, header)
+            self._decoder, self.info = _open(path)
         except (soundfile.LibsndfileError, MediaError, OSError) as error:
-            self.close()
-            raise _unreadable(path, error) from error
-        except BaseException:
-            self.close()
-            raise
+            raise unreadable(path, error) from error
         self.frames = 0
         self.note, self.cut_off = self.info.note, self.info.cut_off
 
@@ -122,142 +70,107 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-        if self._media is not None:
-            self._media.__exit__()
+        self._decoder.close()
 
     def blocks(self, frames: int, dtype: str = "float32", start: int = 0) -> Iterator[np.ndarray]:
         """Yield the recording block by block, in memory that does not grow with it.
 
         Args:
-            frames: Samples of a block.
+            frames: Samples per channel of a block.
             dtype: `float32`, or `float64` for encodings of more than 24 bits.
             start: First sample.
 
         Yields:
-            `[channels, samples]`, `frames` samples but for the last.
+            `[channels, frames]`; the last block may be shorter.
 
         Raises:
-            AudioError: When decoding fails, or a block holds NaN or infinite samples.
+            AudioError: When decoding fails, a block holds NaN or infinite samples, or the file has
+                no samples.
         """
-        path = self.info.path
-        source = self._media.blocks(frames, dtype, start) if self._media else self._decoded(
-            frames, dtype, start)
+        path, decoder = self.info.path, self._decoder
         try:
-            for block in source:
+            for block in decoder.blocks(frames, dtype, start):
                 _check_finite(path, block)
                 self.frames += block.shape[1]
                 yield block
         except (soundfile.LibsndfileError, MediaError, OSError) as error:
-            raise _unreadable(path, error) from error
-        if self._media is not None:
-            self.note = self.note or self._media.note
-            self.cut_off = self.cut_off or self._media.cut_off
-        elif start + self.frames < self.info.frames and not self.cut_off:
-            rate = self.info.sample_rate
-            self.cut_off = (f"{(start + self.frames) / rate:.2f} s of {self.info.seconds:.2f} s "
-                            "can be decoded")
+            raise unreadable(path, error) from error
+        self.note = self.note or decoder.note
+        self.cut_off = self.cut_off or decoder.cut_off
         if not self.frames and not start:
-            raise _empty(path)
+            raise no_samples(path)
 
-    def _decoded(self, frames: int, dtype: str, start: int) -> Iterator[np.ndarray]:
-        file = self._file
-        if self._links:
-            yield from self._linked(frames, dtype, start)
-            return
-        if start:
-            try:
-                file.seek(start)
-            except soundfile.LibsndfileError:  # GSM, G.721 and others cannot seek
-                left = start
-                while left and (got := len(file.read(min(left, 2**16), dtype="float32"))):
-                    left -= got
-        while True:
-            block = file.read(frames, dtype=dtype, always_2d=True)
-            if len(block):
-                yield np.ascontiguousarray(block.T)
-            if len(block) < frames:
-                return
 
-    def _linked(self, frames: int, dtype: str, start: int) -> Iterator[np.ndarray]:
-        """Decode the streams of an Ogg that has one after the other."""
-        waiting = np.zeros((0, self.info.channels), dtype)
-        for link in self._links:
-            with soundfile.SoundFile(_Part(self.info.path, *link)) as file:
-                if (file.samplerate, file.channels) != (self.info.sample_rate, self.info.channels):
-                    raise MediaError("rate or channels change on the way")
-                while len(block := file.read(frames, dtype=dtype, always_2d=True)):
-                    block, start = block[start:], max(start - len(block), 0)
-                    waiting = np.concatenate([waiting, block])
-                    while len(waiting) >= frames:
-                        yield np.ascontiguousarray(waiting[:frames].T)
-                        waiting = waiting[frames:]
-        if len(waiting):
-            yield np.ascontiguousarray(waiting.T)
+def _open(path: Path) -> tuple[SndfileReader | FfmpegReader, AudioInfo]:
+    """Open a file by the decoder that reads all of it; return the properties of the file too."""
+    header = check_header(path)
+    decoder, note = _open_decoder(path, header)
+    try:
+        if isinstance(decoder, SndfileReader):
+            return decoder, decoder.info()
+        return decoder, _ffmpeg_info(path, decoder, header, note)
+    except BaseException:
+        decoder.close()
+        raise
 
-    def _open(self, path: Path, header: Header) -> None:
-        """Open by libsndfile where that is sure to read to the end, else by FFmpeg."""
-        fault: Exception | None = None
-        if (where := header.samples) is not None:
-            self._file = soundfile.SoundFile(
-                _Part(path, where.begin, where.end), "r", where.sample_rate, where.channels,
-                where.subtype, where.endian, "RAW",
-            )
-            return
-        with open(path, "rb") as file:
-            known = file.read(4).startswith(_SNDFILE_MAGIC)
-        if known and header.honest:
-            try:
-                file = soundfile.SoundFile(
-                    _Part(path, *header.links[0]) if header.links else native_name(path))
-                self._file = file
-                lengthless = (file.frames <= 0 and header.frames is None
-                              and path.stat().st_size > 2**12)
-                if not lengthless and not file.subtype.startswith("MPEG"):
-                    return
-                if lengthless:
-                    self._lengthless = "its header was never finished; read to its end"
-            except soundfile.LibsndfileError as error:
-                fault = error
+
+def _open_decoder(path: Path, header: HeaderCheck) -> tuple[SndfileReader | FfmpegReader, str]:
+    """Open by libsndfile where that is sure to read to the end, else by FFmpeg; return a note."""
+    if header.raw_samples is not None:
+        return SndfileReader(path, header), ""
+    with open(path, "rb") as file:
+        known = file.read(4).startswith(_SNDFILE_MAGIC)
+    sndfile, fault, note = None, None, ""
+    if known and header.reliable:
         try:
-            self._media = MediaReader(path, not header.honest, header.tells_length)
-        except MediaError as error:
-            if self._file is not None:  # a length of zero is told by `blocks`
-                return
-            if fault is None and not known:  # rarer containers of libsndfile
-                with suppress(soundfile.LibsndfileError):
-                    self._file = soundfile.SoundFile(native_name(path))
-                    return
-            raise fault or error from error
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            sndfile = SndfileReader(path, header)
+        except soundfile.LibsndfileError as error:
+            fault = error
+    try:
+        if sndfile is not None:
+            unfinished = (sndfile.states_no_length and header.frames is None
+                          and path.stat().st_size > _UNFINISHED_BYTES)
+            if not unfinished and not sndfile.subtype.startswith("MPEG"):
+                return sndfile, ""
+            note = "its header was never finished; read to its end" if unfinished else ""
+        ffmpeg = FfmpegReader(path, not header.reliable, header.states_length)
+    except MediaError as error:
+        if sndfile is not None:
+            return sndfile, ""
+        if fault is None and not known:  # rare containers of libsndfile
+            with suppress(soundfile.LibsndfileError):
+                return SndfileReader(path, header), ""
+        raise fault or error from error
+    except BaseException:
+        if sndfile is not None:
+            sndfile.close()
+        raise
+    if sndfile is not None:
+        sndfile.close()
+    return ffmpeg, note
 
-    def _info(self, path: Path, header: Header) -> AudioInfo:
-        told = {"note": header.note, "cut_off": header.cut_off}
-        file, media, where = self._file, self._media, header.samples
-        if where is not None:
-            return AudioInfo(path, where.sample_rate, where.channels, file.frames, where.format,
-                             where.subtype, **told)
-        if file is not None:
-            if not header.cut_off and file.format != "WAV":
-                told |= _logged(file)
-            frames = file.frames + sum(_frames_of(path, link) for link in header.links[1:])
-            return AudioInfo(
-                path, file.samplerate, file.channels, frames, file.format, file.subtype,
-                _bit_rate(path, file, header), **told,
-            )
-        told["note"] = told["note"] or self._lengthless
-        container, subtype = media.format, _NAMES.get(media.codec, media.codec.upper())
-        if not header.honest:  # libsndfile's names, and its encoders
-            with suppress(soundfile.LibsndfileError), soundfile.SoundFile(
-                    native_name(path)) as known:
-                container = known.format
-                subtype = _SUBTYPES.get(media.codec, known.subtype)
-        return AudioInfo(
-            path, media.sample_rate, media.channels, header.frames or media.frames, container,
-            subtype, media.bit_rate, exact=header.frames is not None, **told,
+
+def _ffmpeg_info(path: Path, file: FfmpegReader, header: HeaderCheck, note: str) -> AudioInfo:
+    """Return the properties of a file that FFmpeg reads, by libsndfile's names where it has any."""
+    container = file.format
+    subtype = _MPEG_SUBTYPES.get(file.codec, file.codec.upper())
+    if not header.reliable:  # a format of libsndfile, which writes the output too
+        with suppress(soundfile.LibsndfileError), soundfile.SoundFile(sndfile_path(path)) as known:
+            container = known.format
+            subtype = _SUBTYPES.get(file.codec, known.subtype)
+    return AudioInfo(
+        path, file.sample_rate, file.channels, header.frames or file.frames, container, subtype,
+        file.bit_rate, exact=header.frames is not None, note=header.note or note,
+        cut_off=header.cut_off,
+    )
+
+
+def _check_finite(path: Path, audio: np.ndarray) -> None:
+    """Raise AudioError where samples are NaN or infinite."""
+    broken = audio.size - int(np.isfinite(audio).sum())
+    if broken:
+        raise AudioError(
+            f"{path}: {broken} of {audio.size} samples are NaN or infinite; render the file again"
         )
 
 
@@ -266,11 +179,14 @@ def probe(path: str | Path, count: bool = False) -> AudioInfo:
 
     Args:
         path: The file.
-        count: Decode the file where its header does not tell for sure how long it is.
+        count: Decode the file where its header does not give the length reliably.
+
+    Returns:
+        The properties of the file; `exact` is set where `count` is. A well-formed file of length
+        zero is no error here, but one in `read`.
 
     Raises:
-        AudioError: When the file is missing, not readable, or no audio. A well-formed file of zero
-            length is no error here, but one in `read`.
+        AudioError: When the file is missing, not readable, or no audio.
     """
     with Reader(path) as reader:
         info = reader.info
@@ -283,12 +199,19 @@ def probe(path: str | Path, count: bool = False) -> AudioInfo:
 
 
 def bit_rate(info: AudioInfo) -> int | None:
-    """Return the bit rate of a file, bits per second, from its packets where no header tells it."""
+    """Return the bit rate of a file in bits per second, from its packets where no header has it.
+
+    Args:
+        info: Properties of the file.
+
+    Returns:
+        The bit rate; None where FFmpeg cannot read the file.
+    """
     if info.bit_rate is not None:
         return info.bit_rate
     try:
-        with MediaReader(info.path) as media:
-            return media.average_bit_rate()
+        with FfmpegReader(info.path) as file:
+            return file.average_bit_rate()
     except (MediaError, OSError):
         return None
 
@@ -296,14 +219,14 @@ def bit_rate(info: AudioInfo) -> int | None:
 def read(
     path: str | Path, start: int = 0, frames: int | None = None, sample_rate: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """Read a file, or a block of it.
+    """Read a file, or a part of it.
 
     Args:
         path: The file.
-        start: First sample of the block, at the file's own rate.
-        frames: Samples of the block at the file's own rate; fewer come back at the end of the
-            file. None: to the end.
-        sample_rate: Resample the block to this rate in Hz; None: keep the file's.
+        start: First sample, at the file's own rate.
+        frames: Samples per channel at the file's own rate; fewer come back at the end of the file.
+            None: to the end.
+        sample_rate: Rate in Hz to resample to; None: keep the file's.
 
     Returns:
         The samples, float32 `[channels, samples]`, and their rate in Hz.
@@ -315,13 +238,13 @@ def read(
     with Reader(path) as reader:
         info = reader.info
         if info.exact and info.frames <= 0:
-            raise _empty(info.path)
+            raise no_samples(info.path)
         if start < 0 or (info.exact and start > info.frames):
             raise AudioError(
                 f"{path}: sample {start} is outside of the file, which has {info.frames}"
             )
         size = 2**16 if frames is None else frames
-        if info.exact:  # in one go
+        if info.exact:  # all in one block
             size = min(info.frames - start if frames is None else frames, info.frames - start)
         parts, missing = [], frames
         for block in reader.blocks(size, start=start) if size > 0 else ():
@@ -335,134 +258,25 @@ def read(
 
 
 def blocks(path: str | Path, frames: int, dtype: str = "float32") -> Iterator[np.ndarray]:
-    """Read a file block by block, in memory that does not grow with it: see `Reader.blocks`."""
+    """Read a file block by block; arguments, shapes and errors are those of `Reader.blocks`."""
     with Reader(path) as reader:
         yield from reader.blocks(frames, dtype)
 
 
 def read_mono(path: str | Path, sample_rate: int) -> np.ndarray:
-    """Read a whole file as the mean of its channels, resampled to `sample_rate` in Hz.
+    """Read a whole file as the mean of its channels, resampled.
 
-    Where the channels cancel each other in their mean, the loudest is taken.
+    Where the channels cancel each other in their mean, the loudest channel is taken.
+
+    Args:
+        path: The file.
+        sample_rate: Rate of the result in Hz.
 
     Returns:
         float32 `[samples]`.
 
     Raises:
-        AudioError: As `read`.
+        AudioError: When the file is no audio, is empty, or holds NaN or infinite samples.
     """
     audio, rate = read(path)
     return resample(to_mono(audio), rate, sample_rate)
-
-
-def native_name(path: str | Path) -> str | bytes:
-    """Return a name as libsndfile takes it: a name that is no UTF-8 goes as its bytes."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return str(path)
-
-
-class _Part(io.RawIOBase):
-    """Some bytes of a file as a file."""
-
-    def __init__(self, path: Path, begin: int, end: int):
-        self._file = open(path, "rb")  # noqa: SIM115 - closed with this
-        self._begin, self._size, self._at = begin, end - begin, 0
-
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._begin + self._at)
-        data = self._file.read(min(len(buffer), self._size - self._at))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = min(max(base + offset, 0), self._size)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _frames_of(path: Path, link: tuple[int, int]) -> int:
-    with soundfile.SoundFile(_Part(path, *link)) as file:
-        return file.frames
-
-
-def _logged(file: soundfile.SoundFile) -> dict[str, str]:
-    """Say what libsndfile found of a length that is wrong: it mends it by itself, and logs it."""
-    for line in file.extra_info.splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() not in ("SSND", "data", "Data Size", "riff") or "should be" not in rest:
-            continue
-        with suppress(ValueError):
-            promised, there = (int(part.strip(" )")) for part in rest.split("(should be"))
-            if 0 < there < promised < 2**31 - 2**16:
-                return {"cut_off": f"{there} of {promised} bytes are there"}
-            if 0 <= promised < there and name.strip() != "riff":
-                return {"note": "its header was never finished; read to its end"}
-    return {}
-
-
-def _bit_rate(path: Path, file: soundfile.SoundFile, header: Header) -> int | None:
-    if file.subtype == "VORBIS" and header.bit_rate:
-        return header.bit_rate
-    if file.subtype not in ("VORBIS", "OPUS") or file.frames <= 0:
-        return None
-    return round(8 * path.stat().st_size * file.samplerate / file.frames)
-
-
-def _check_finite(path: Path, audio: np.ndarray) -> None:
-    broken = audio.size - int(np.isfinite(audio).sum())
-    if broken:
-        raise AudioError(
-            f"{path}: {broken} of {audio.size} samples are NaN or infinite; render the file again"
-        )
-
-
-def _empty(path: Path) -> AudioError:
-    return AudioError(f"{path}: holds no samples (length zero); record or copy it again")
-
-
-def described(found: Any) -> str:
-    """Return in a line what is unusual about a file: what is missing of it, what is noted.
-
-    Args:
-        found: Has `cut_off` and `note`, as `AudioInfo`, `Reader` and the result of a file have.
-
-    Returns:
-        Empty where nothing is unusual.
-    """
-    cut = f"cut off: {found.cut_off}" if found.cut_off else ""
-    return "; ".join(filter(None, (cut, found.note)))
-
-
-def _unreadable(path: Path, error: Exception) -> AudioError:
-    if not os.path.lexists(path):
-        return AudioError(f"{path}: no such file; check the path")
-    if path.is_dir():
-        return AudioError(f"{path}: is a folder, expected an audio file")
-    if not path.exists():
-        return AudioError(f"{path}: is a link to no such file; copy the file itself")
-    if path.stat().st_size == 0:
-        return AudioError(f"{path}: the file is empty (0 bytes); get a whole copy")
-    if not os.access(path, os.R_OK):
-        return AudioError(f"{path}: not readable; check its permissions")
-    reason = getattr(error, "error_string", "") or str(error)
-    return AudioError(
-        f"{path}: not readable as audio ({reason.strip().rstrip('.')}); see whether a player plays "
-        "it, and convert it to WAV or FLAC there"
-    )

@@ -1,4 +1,4 @@
-"""Samples as arrays: resampling, levels, and several channels as one.
+"""Samples as arrays: resampling, rounding to integers, levels, and channels mixed to one.
 
 Arrays are float `[channels, samples]` with full scale at +-1.
 """
@@ -9,7 +9,9 @@ import math
 
 import numpy as np
 
-CANCELLED = 0.01  # of the channels' mean energy, which is what channels of chance leave and more
+# Share of the channels' mean energy that their mean keeps at most where they cancel each other;
+# unrelated channels keep more.
+CANCELLED = 0.01
 
 
 def resample(
@@ -18,12 +20,12 @@ def resample(
     """Resample along the last axis (soxr HQ, no delay).
 
     Args:
-        audio: `[..., samples]`.
+        audio: float `[..., samples]`.
         rate_in: Rate of `audio` in Hz.
-        rate_out: Wanted rate in Hz.
-        length: Exact samples to return: for the way back, those of the original, because
-            44.1 -> 16 -> 44.1 kHz is off by one otherwise. None: samples * rate_out / rate_in,
-            rounded.
+        rate_out: Rate of the result in Hz.
+        length: Exact number of samples to return. Resampled back to its own rate, a recording is
+            given its own length, as 44.1 -> 16 -> 44.1 kHz is off by one otherwise. None:
+            samples * rate_out / rate_in, rounded.
 
     Returns:
         float32 `[..., length]`, cut or padded with zeros at the end.
@@ -36,7 +38,7 @@ def resample(
         import soxr
 
         flat = audio.reshape(-1, samples)
-        if len(flat) == 1:  # soxr's one-channel path is the faster one
+        if len(flat) == 1:  # soxr is faster with one channel
             flat = soxr.resample(flat[0], rate_in, rate_out, quality="HQ")[None]
         else:
             flat = soxr.resample(flat.T, rate_in, rate_out, quality="HQ").T
@@ -47,22 +49,42 @@ def resample(
     return np.ascontiguousarray(audio[..., :length])
 
 
+def quantise(audio: np.ndarray, bits: int) -> np.ndarray:
+    """Round samples to the nearest of `bits` bits, clipped.
+
+    libsndfile drops the lower bits for some containers, which lowers every sample by half a step.
+
+    Args:
+        audio: float array of any shape, full scale at +-1.
+        bits: Number of bits, 8 to 32.
+
+    Returns:
+        int16 for up to 16 bits, else int32, of the same shape; the bits are the upper ones.
+    """
+    steps = 2.0 ** (bits - 1)
+    exact = audio if bits <= 24 else audio.astype(np.float64)
+    rounded = np.rint(exact * exact.dtype.type(steps))
+    width = 16 if bits <= 16 else 32
+    rounded = np.clip(rounded, -steps, steps - 1, out=rounded).astype(f"int{width}")
+    return rounded << (width - bits) if width > bits else rounded
+
+
 def peak(audio: np.ndarray) -> float:
-    """Return the largest magnitude; zero of no samples."""
+    """Return the largest magnitude of an array of any shape; zero where it is empty."""
     return max(float(np.max(audio, initial=0.0)), -float(np.min(audio, initial=0.0)))
 
 
 def peak_dbfs(audio: np.ndarray) -> float:
-    """Return the largest magnitude in dB below full scale; minus infinity for silence."""
+    """Return the largest magnitude in dB relative to full scale; minus infinity for silence."""
     largest = peak(audio)
     return 20.0 * math.log10(largest) if largest > 0.0 else -math.inf
 
 
 def to_mono(audio: np.ndarray) -> np.ndarray:
-    """Return the mean of channels, or the loudest of them where the mean cancels.
+    """Return the mean of the channels, or the loudest channel where they cancel each other.
 
     Args:
-        audio: `[channels, samples]`.
+        audio: float `[channels, samples]`.
 
     Returns:
         `[samples]` of the same type.
@@ -76,16 +98,16 @@ def to_mono(audio: np.ndarray) -> np.ndarray:
 
 
 def energy(audio: np.ndarray) -> float:
-    """Return the sum of squares."""
+    """Return the sum of the squares of an array of any shape."""
     flat = np.ascontiguousarray(audio).reshape(-1)
     return float(np.vdot(flat, flat))
 
 
 def cancels(mean: float, channels: float) -> bool:
-    """Whether channels cancel each other in their mean: one is the negative of the other.
+    """Return whether channels cancel each other in their mean, as if one were inverted.
 
     Args:
         mean: Energy of the mean of the channels.
-        channels: Mean energy of the channels. Of unrelated ones the mean keeps 1 / channels.
+        channels: Mean of the energies of the channels.
     """
     return mean < CANCELLED * channels

@@ -17,9 +17,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gan_denoise.audio.headers import unknown_size
-from gan_denoise.audio.reader import AudioError
-from gan_denoise.audio.writer import quantise
+from gan_denoise.audio.errors import AudioError
+from gan_denoise.audio.headers import is_unknown_size
+from gan_denoise.audio.samples import quantise
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # WAVE_FORMAT_...
 _ENCODINGS = {  # libsndfile's subtype -> format tag, bytes of a sample
@@ -87,7 +87,7 @@ class PipeReader:
         if head[:4] == b"RF64" and size == _UNKNOWN:
             unknown, size = long_size == 0 or long_size >= 2**63 - 1, long_size
         else:
-            unknown = unknown_size(size)
+            unknown = is_unknown_size(size)
         self.frames = None if unknown else size // self._frame_bytes
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:

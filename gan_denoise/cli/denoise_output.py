@@ -92,14 +92,14 @@ class AudioBar:
         self._progress.__exit__(*error)
 
     def __call__(self, tally: Tally) -> None:
-        from gan_denoise.audio.reader import described
+        from gan_denoise.audio.info import describe_anomalies
 
         self.speed, self.passed_over = tally.speed, tally.passed_over
         result = tally.result
         if result is not None and not self._quiet:
             if result.status == "failed":
                 self.say(f"failed: {result.error}")
-            elif result.status == "done" and (told := described(result)):
+            elif result.status == "done" and (told := describe_anomalies(result)):
                 self.say(f"{result.source}: {told}")
         text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
         if tally.remaining is not None:

@@ -73,7 +73,7 @@ def explore(
     goes on. To be told what is wrong with a folder, use check.
     """
     require("explore", "librosa", "matplotlib")
-    from gan_denoise.audio.reader import described
+    from gan_denoise.audio.info import describe_anomalies
     from gan_denoise.core.atomic_files import check_writable
     from gan_denoise.inspection.survey import save_csv, survey
     from gan_denoise.inspection.survey_page import make_page
@@ -89,7 +89,7 @@ def explore(
     for failure in surveyed.failures:
         say(f"failed: {escape_line(failure)}", stderr=True)
     for recording in surveyed.recordings:
-        if told := described(recording.info):
+        if told := describe_anomalies(recording.info):
             say(escape_line(f"{recording.info.path}: {told}"), stderr=True)
     make_page(surveyed, samples, seed).write(out)
     if csv is not None:

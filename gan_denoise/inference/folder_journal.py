@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.audio.writer import lock, remove_parts
+from gan_denoise.audio.partial_files import remove_partial_files
+from gan_denoise.core.file_locks import lock_file
 
 NAME = ".gan-denoise-journal.jsonl"
 FOREIGN_SECONDS = 3600.0  # without a write: a left-over, though its lock may not reach this machine
@@ -124,7 +125,7 @@ class Journal:
                     hosts.setdefault(folder, set()).add(entry.host)
         for folder, begun_on in hosts.items():
             own = begun_on == {platform.node()}
-            remove_parts(folder, older_than=0.0 if own else FOREIGN_SECONDS)
+            remove_partial_files(folder, older_than=0.0 if own else FOREIGN_SECONDS)
 
     def _take(self, line: bytes) -> None:
         try:
@@ -151,7 +152,7 @@ class Journal:
         self.out.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            lock(handle)  # on network drives two appends may land on one place
+            lock_file(handle)  # on network drives two appends may land on one place
             size = os.fstat(handle).st_size
             if size:
                 os.lseek(handle, size - 1, os.SEEK_SET)

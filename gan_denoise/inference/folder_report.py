@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio import AudioError
-from gan_denoise.audio.reader import described
+from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.inference.folder_journal import to_json
 from gan_denoise.inference.folder_worker import figures_of
@@ -63,5 +63,5 @@ def _row(result: FileResult) -> dict[str, Any]:
     if result.elapsed and result.error is None:
         values["real_time_factor"] = round(result.seconds / result.elapsed, 1)
     values |= {name: round(values[name], 4) for name in ("seconds", "elapsed")}
-    values["note"] = described(result)
+    values["note"] = describe_anomalies(result)
     return {name: values[name] for name in COLUMNS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from gan_denoise.audio.reader import AudioError
+from gan_denoise.audio import AudioError
 from gan_denoise.audio.wav_pipe import PipeReader, PipeWriter
 from gan_denoise.inference.streaming import TooLoud
 

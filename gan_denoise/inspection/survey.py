@@ -27,7 +27,7 @@ from gan_denoise.audio import (
     to_mono,
 )
 from gan_denoise.audio.containers import by_libsndfile
-from gan_denoise.audio.reader import described
+from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import depend_on_the_parent
@@ -83,7 +83,7 @@ class Recording:
             self.folder, self.name, self.speaker, info.seconds, info.sample_rate, info.channels,
             info.format, info.subtype, self.seconds_measured, self.peak_dbfs, sound.level_db,
             sound.pauses, sound.snr_db, sound.f0_hz, low, high, sound.voiced, sound.bandwidth_hz,
-            sound.rolloff_hz, described(info),
+            sound.rolloff_hz, describe_anomalies(info),
         )
         return {
             name: round(value, digits[name] or None) if name in digits and value is not None

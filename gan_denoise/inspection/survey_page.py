@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio import read
-from gan_denoise.audio.reader import described
+from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.config.schema import AudioConfig, MelConfig
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.inspection import survey_plots
@@ -53,7 +53,7 @@ def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> Page:
         _add_figures(page, survey)
         _add_samples(page, survey, samples, seed)
     unusual = [[f"{r.folder}: {r.name}", told] for r in survey.recordings
-               if (told := described(r.info))]
+               if (told := describe_anomalies(r.info))]
     if unusual:
         page.heading("Cut off, or with a wrong header")
         page.text("These files are in the figures, with what could be decoded.")

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.audio.writer import lock
 from gan_denoise.cli import console as consoles
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
 from gan_denoise.config.artifacts import SETTINGS
@@ -30,6 +29,7 @@ from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config, TuneConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.file_locks import lock_file
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.training.preflight import check_readiness, require_pesq
 from gan_denoise.tuning.search_space import Space, SpaceError
@@ -332,7 +332,7 @@ def _held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not lock(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
+        if not lock_file(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
             raise TuningError(f"{folder}: another process is at this study; tune.workers=N has "
                               "several trials done at a time")
         yield

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.audio import AudioError
+from gan_denoise.audio.containers import BITS
 from gan_denoise.audio.wav_pipe import PipeReader, PipeWriter
-from gan_denoise.audio.writer import BITS
 
 RATE = 16000  # Hz
 SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")

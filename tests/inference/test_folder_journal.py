@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from gan_denoise.audio import writer
-from gan_denoise.audio.writer import Writer, remove_parts
+from gan_denoise.audio.partial_files import remove_partial_files
+from gan_denoise.audio.writer import Writer
+from gan_denoise.core import file_locks
 from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
 
 FIGURES = {"seconds": 1.5, "peak_in_db": None, "lost": ["iXML"]}
@@ -183,16 +184,16 @@ def test_parts_of_another_machine_are_given_time(tmp_path, monkeypatch):
 
 
 def test_a_writer_gets_another_file_when_its_own_is_removed_before_the_lock(tmp_path, monkeypatch):
-    lock = writer.lock
+    lock = file_locks.lock_file
     removed = []
 
     def slow(handle, wait=True):
         if not removed:
             removed.append(True)
-            remove_parts(tmp_path)
+            remove_partial_files(tmp_path)
         return lock(handle, wait)
 
-    monkeypatch.setattr(writer, "lock", slow)
+    monkeypatch.setattr(file_locks, "lock_file", slow)
     with Writer(tmp_path / "a.wav", 16000, 1) as file:
         file.write(np.zeros(10, np.float32))
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]

@@ -19,7 +19,7 @@ from conftest import RATE
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError, ffmpeg
-from gan_denoise.audio.reader import described
+from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.audio.writer import write
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.folder_plan import WRITTEN, plan
@@ -366,5 +366,5 @@ def test_a_result_says_what_is_unusual(enhancer, tmp_path):
     raw = (tmp_path / "a.flac").read_bytes()
     (tmp_path / "a.flac").write_bytes(raw[: len(raw) // 2])
     result = enhancer.enhance_file(tmp_path / "a.flac", tmp_path / "b.flac")
-    assert described(result).startswith("cut off: ")
+    assert describe_anomalies(result).startswith("cut off: ")
     assert result.seconds == audio.probe(tmp_path / "b.flac").seconds

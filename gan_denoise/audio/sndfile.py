@@ -1,0 +1,65 @@
+"""libsndfile: paths as it takes them, and part of a file as a file of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sndfile_path(path: str | Path) -> str | bytes:
+    """Return a path as libsndfile takes it: bytes where the name is not valid UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
+
+
+class FileSlice(io.RawIOBase):
+    """A range of bytes of a file, read as if it were a file.
+
+    Args:
+        path: The file.
+        begin: Offset of the first byte.
+        end: Offset of the byte after the last.
+
+    Raises:
+        OSError: When the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, begin: int, end: int):
+        self._file = open(path, "rb")  # noqa: SIM115 - closed with this
+        self._begin, self._size, self._at = begin, end - begin, 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; return the number of bytes, 0 at the end."""
+        self._file.seek(self._begin + self._at)
+        data = self._file.read(min(len(buffer), self._size - self._at))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset, limited to the range; return it, counted from `begin`."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = min(max(base + offset, 0), self._size)
+        return self._at
+
+    def tell(self) -> int:
+        """Return the offset, counted from `begin`."""
+        return self._at
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
