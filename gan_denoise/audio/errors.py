@@ -9,7 +9,7 @@ from gan_denoise.core.errors import GanDenoiseError
 
 
 class AudioError(GanDenoiseError):
-    """A file that cannot be read or written: one line with the file, the reason, the way out."""
+    """A file cannot be read or written; the reason begins with the file."""
 
 
 def unreadable(path: Path, error: Exception) -> AudioError:
@@ -20,22 +20,22 @@ def unreadable(path: Path, error: Exception) -> AudioError:
         error: The decoder's or the system's error; used where the file itself shows no reason.
     """
     if not os.path.lexists(path):
-        return AudioError(f"{path}: no such file; check the path")
+        return AudioError(f"{path}: no such file", "check the path")
     if path.is_dir():
         return AudioError(f"{path}: is a folder, expected an audio file")
     if not path.exists():
-        return AudioError(f"{path}: is a link to no such file; copy the file itself")
+        return AudioError(f"{path}: is a link to no such file", "copy the file itself")
     if path.stat().st_size == 0:
-        return AudioError(f"{path}: the file is empty (0 bytes); get a whole copy")
+        return AudioError(f"{path}: the file is empty (0 bytes)", "get a whole copy")
     if not os.access(path, os.R_OK):
-        return AudioError(f"{path}: not readable; check its permissions")
+        return AudioError(f"{path}: not readable", "check its permissions")
     reason = getattr(error, "error_string", "") or str(error)
     return AudioError(
-        f"{path}: not readable as audio ({reason.strip().rstrip('.')}); see whether a player plays "
-        "it, and convert it to WAV or FLAC there"
+        f"{path}: not readable as audio ({reason.strip().rstrip('.')})",
+        "see whether a player plays it, and convert it to WAV or FLAC there",
     )
 
 
 def no_samples(path: Path) -> AudioError:
     """Return the error for a well-formed file of length zero."""
-    return AudioError(f"{path}: holds no samples (length zero); record or copy it again")
+    return AudioError(f"{path}: holds no samples (length zero)", "record or copy it again")

@@ -53,7 +53,7 @@ class Reader:
         """
         path = Path(path)
         if path.suffix.lower() == ".raw":
-            raise AudioError(f"{path}: raw samples say neither their rate nor their encoding; "
+            raise AudioError(f"{path}: raw samples say neither their rate nor their encoding",
                              "give them a header, for instance with sox or ffmpeg")
         try:
             self._decoder, self.info = _open(path)
@@ -170,7 +170,7 @@ def _check_finite(path: Path, audio: np.ndarray) -> None:
     broken = audio.size - int(np.isfinite(audio).sum())
     if broken:
         raise AudioError(
-            f"{path}: {broken} of {audio.size} samples are NaN or infinite; render the file again"
+            f"{path}: {broken} of {audio.size} samples are NaN or infinite", "render the file again"
         )
 
 

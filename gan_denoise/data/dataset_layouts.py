@@ -56,7 +56,7 @@ def read_layout(root: Path) -> list[Pair]:
     if root.is_file():
         return _read_manifest(root)
     if not root.is_dir():
-        raise PairError(f"{root}: no such folder or manifest; check the path")
+        raise PairError(f"{root}: no such folder or manifest", "check the path")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     pairs = _read_sides(folders, split=None)
     for folder in folders:
@@ -72,7 +72,8 @@ def read_layout(root: Path) -> list[Pair]:
             if rows and _column(rows[0], _NOISY_COLUMNS) and _column(rows[0], _CLEAN_COLUMNS):
                 return _read_manifest(path)
     names = ", ".join(p.name for p in folders[:6]) or "no sub-folders"
-    raise LayoutError(f"{root}: no known layout of pairs (found {names}); looked for {_LOOKED_FOR}")
+    raise LayoutError(f"{root}: no known layout of pairs (found {names})",
+                      f"looked for {_LOOKED_FOR}")
 
 
 def _read_sides(folders: Sequence[Path], split: str | None) -> list[Pair]:
@@ -100,7 +101,8 @@ def _read_sides(folders: Sequence[Path], split: str | None) -> list[Pair]:
     if pairs and lone:  # a set that is not unpacked yet would otherwise be missing in silence
         side, folder = next(iter(lone[0].items()))
         other = "noisy" if side == "clean" else "clean"
-        raise PairError(f"{folder}: has no {other} folder beside it; add that one or move this one")
+        raise PairError(f"{folder}: has no {other} folder beside it",
+                            "add that one or move this one")
     return pairs
 
 
@@ -113,13 +115,13 @@ def _read_manifest(path: Path) -> list[Pair]:
         if noisy_column is None or clean_column is None:
             raise PairError(
                 f"{path}: row {number} has no noisy and clean file (columns: "
-                f"{', '.join(map(str, row))}); expected the columns noisy and clean"
+                f"{', '.join(map(str, row))})", "expected the columns noisy and clean"
             )
         noisy = path.parent / str(row[noisy_column])
         clean = path.parent / str(row[clean_column])
         missing += [file for file in (noisy, clean) if not file.is_file()]
         if noisy in seen:
-            raise PairError(f"{path}: row {number} lists {noisy} for the second time; remove one")
+            raise PairError(f"{path}: row {number} lists {noisy} for the second time", "remove one")
         seen.add(noisy)
         name = Path(os.path.relpath(noisy, path.parent)).with_suffix("").as_posix()
         split = row.get("split") or None
@@ -136,11 +138,11 @@ def _read_manifest(path: Path) -> list[Pair]:
         )
     if missing:
         raise PairError(
-            f"{path}: {len(missing)} listed file(s) do not exist, the first is {missing[0]}; "
-            "relative paths count from the manifest's folder"
+            f"{path}: {len(missing)} listed file(s) do not exist, the first is {missing[0]}",
+            "relative paths count from the manifest's folder",
         )
     if not pairs:
-        raise PairError(f"{path}: lists no pairs; expected rows with the columns noisy and clean")
+        raise PairError(f"{path}: lists no pairs", "expected rows with the columns noisy and clean")
     speakers = speakers_of((pair.clean, path.parent) for pair in pairs)
     return [
         replace(pair, speaker=pair.speaker or speaker)

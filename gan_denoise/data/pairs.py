@@ -34,7 +34,7 @@ _NUMBERED = (re.compile(r"fileid_(\d+)$"), re.compile(r"clnsp(\d+)$"))
 
 
 class PairError(GanDenoiseError):
-    """Noisy and clean files do not fit together: one line with the reason and the way out."""
+    """Noisy and clean files do not belong together as pairs."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
     """
     noisy, clean = Path(noisy), Path(clean)
     if noisy.resolve() == clean.resolve():
-        raise PairError(f"{noisy}: noisy and clean are the same folder; give two")
+        raise PairError(f"{noisy}: noisy and clean are the same folder", "give two")
     noisy_names = _names(noisy)
     clean_names = _names(clean)
     partner = {name: name for name in noisy_names}
@@ -131,7 +131,8 @@ def split_by_speaker(
     if len(known) < 2 or not 1 <= held_out < len(known):
         raise PairError(
             f"cannot hold out {fraction:g} of {len(known)} speaker(s) in {len(groups)} file(s): "
-            "both sides need one; give more speakers, another share, or separate validation folders"
+            "both sides need one",
+            "give more speakers, another share, or separate validation folders",
         )
     from sklearn.model_selection import GroupShuffleSplit
 
@@ -227,7 +228,7 @@ def manifest_rows(path: Path) -> list[dict[str, Any]]:
             rows = list(content.values() if isinstance(content, dict) else content)
         else:
             raise PairError(
-                f"{path}: no manifest; expected a folder, or {' '.join(MANIFEST_SUFFIXES)}"
+                f"{path}: no manifest", f"expected a folder, or {' '.join(MANIFEST_SUFFIXES)}"
             )
     except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
         raise PairError(f"{path}: not readable as {suffix[1:]} ({error})") from error
@@ -255,12 +256,12 @@ def row_snr(row: Mapping[str, Any], path: Path) -> float | None:
 def _names(folder: Path) -> dict[str, Path]:
     names: dict[str, Path] = {}
     if folder.is_file():
-        raise PairError(f"{folder}: is a file; give the folder that it lies in")
+        raise PairError(f"{folder}: is a file", "give the folder that it lies in")
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in names:
             raise PairError(
-                f"{folder}: {names[name].name} and {path.name} share the name {name}; rename one"
+                f"{folder}: {names[name].name} and {path.name} share the name {name}", "rename one"
             )
         names[name] = path
     return names
@@ -278,7 +279,8 @@ def _by_number(noisy: Iterable[str], clean: Iterable[str]) -> dict[str, str] | N
             counts |= Counter(noisy_keys.values())
         twice = [key for key, count in counts.items() if key is not None and count > 1]
         if twice:
-            raise PairError(f"several files carry the number {twice[0][1]}; rename all but one")
+            raise PairError(f"several files carry the number {twice[0][1]}",
+                            "rename all but one")
         by_key = {key: name for name, key in clean_keys.items()}
         # A clean name of no file, where there is none of that number: reported as an orphan.
         return {name: by_key.get(key, "") for name, key in noisy_keys.items()}
@@ -304,8 +306,8 @@ def _refuse_orphans(
             parts.append(f"{len(orphans)} file(s) in {folder} have no {side} partner ({shown})")
     if parts:
         raise PairError(
-            " and ".join(parts) + "; names must agree but for the suffix: add the partners or "
-            "move these elsewhere"
+            " and ".join(parts),
+            "names must agree but for the suffix: add the partners or move these elsewhere",
         )
 
 
