@@ -73,9 +73,9 @@ def check(
 ) -> None:
     """Examine recordings before training: pairs, rates, clipping, silence, leaks, hours."""
     from gan_denoise.core.atomic_files import write_atomically
-    from gan_denoise.inspection.dataset_check import examine
+    from gan_denoise.inspection.dataset_check import check_datasets
 
-    report = examine(data, deep=deep)
+    report = check_datasets(data, deep=deep)
     report.render(console())
     if json_file is not None:
         content = report.to_json().encode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""The dataset doctor: what is wrong with a folder of audio or of pairs, before the first epoch.
+"""Checks datasets before training: folders of audio, and pairs of noisy and clean recordings.
 
-Every file is opened and decoded: of long files the first minute, or with `deep` all of it. Then
-the files are held against each other: rates, copies across sets, speakers in two sets.
+Every file is decoded: the first minute of it, or all of it with `deep`. Then the files are compared
+with each other: sample rates, equal audio in two sets, speakers in two sets.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_denoise.audio import AudioError, find_audio
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data.dataset_layouts import LayoutError, read_layout
 from gan_denoise.data.file_labels import is_noise, speakers_of, split_of
 from gan_denoise.data.pairs import MANIFEST_SUFFIXES, Pair, PairError
@@ -26,49 +27,65 @@ from gan_denoise.inspection.file_checks import (
     pair_findings,
     pair_snr_db,
 )
-from gan_denoise.inspection.findings import Finding, Report, Summary
+from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
 
 LAG_SAMPLE = 200  # pairs whose lag is measured when not deep
-SNR_STEP_DB = 5  # of the histogram
+SNR_STEP_DB = 5  # width of a bin of the histogram
 
 
 @dataclass(frozen=True)
-class _Item:
-    """A file and its place; `place` is what must not share content or speakers with another."""
+class _File:
+    """A file of a dataset. Two `place`s must not share content or speakers."""
 
     path: Path
     role: Literal["audio", "noisy", "clean"]
-    place: tuple[int, str | None]  # dataset, split
+    place: tuple[int, str | None]  # number of the dataset, split
     speaker: str | None
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One file, or the noisy and the clean one of a pair."""
+class _Task:
+    """What a thread checks: one file, or the noisy and the clean file of a pair."""
 
-    items: tuple[_Item, ...]
+    files: tuple[_File, ...]
     pair: Pair | None = None
-    lag: bool = False
+    lag: bool = False  # whether to measure the delay of the pair
 
 
-def examine(
+@dataclass(frozen=True)
+class _TaskResult:
+    measures: dict[Path, FileMeasures]
+    snr_db: float | None
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    root: Path
+    files: list[_File]
+    pairs: list[Pair]
+
+
+def check_datasets(
     paths: Sequence[str | Path],
     deep: bool = False,
     jobs: int = 2,
     sample_rate: int = 16000,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Examine datasets, each alone and against each other.
+) -> CheckReport:
+    """Check datasets, each by itself and against each other.
 
     Args:
-        paths: Of each dataset: a folder of audio, of pairs in a known layout, or a manifest.
-        deep: Decode long files to the end and measure the lag of every pair, not of a sample.
-        jobs: Threads.
-        sample_rate: Of the model in Hz; other rates are noted.
+        paths: One path for each dataset: a folder of audio, a folder of pairs in a known layout, or
+            a manifest of pairs.
+        deep: Whether to decode long files to the end, and to measure the lag of every pair and not
+            of a sample of them.
+        jobs: Number of threads.
+        sample_rate: Rate of the model in Hz; files of other rates are noted.
         progress: Called with (done, all) after each file or pair.
 
     Returns:
-        The findings, errors first, and a summary a dataset.
+        The findings, errors first, and a summary of each dataset.
 
     Raises:
         AudioError: When a path is missing, not readable, or holds no audio.
@@ -76,33 +93,32 @@ def examine(
     """
     findings: list[Finding] = []
     datasets = [_open(number, Path(path), findings) for number, path in enumerate(paths)]
-    works = [work for _, items, pairs in datasets for work in _works(items, pairs, deep)]
-    stats: dict[Path, FileMeasures] = {}
-    ratios: dict[int, list[float]] = {}
+    tasks = [task for dataset in datasets for task in _tasks(dataset, deep)]
+    measures: dict[Path, FileMeasures] = {}
+    snrs: dict[int, list[float]] = {}  # by dataset
     with ThreadPoolExecutor(max_workers=max(jobs, 1)) as pool:
-        results = pool.map(lambda work: _work(work, deep), works)
-        for done, (work, (measured, snr_db, found)) in enumerate(zip(works, results, strict=True)):
-            stats |= measured
-            findings += found
-            if snr_db is not None:
-                ratios.setdefault(work.items[0].place[0], []).append(snr_db)
+        results = pool.map(lambda task: _run(task, deep), tasks)
+        for done, (task, result) in enumerate(zip(tasks, results, strict=True), start=1):
+            measures |= result.measures
+            findings += result.findings
+            if result.snr_db is not None:
+                snrs.setdefault(task.files[0].place[0], []).append(result.snr_db)
             if progress is not None:
-                progress(done + 1, len(works))
-    summaries = []
-    for number, (root, items, pairs) in enumerate(datasets):
-        kind: Literal["audio", "pairs"] = "pairs" if pairs else "audio"
-        summary = _summarise(root, kind, items, stats, ratios.get(number, []))
-        findings += _about_rates(summary, sample_rate)
-        summaries.append(summary)
-    everything = [item for _, items, _ in datasets for item in items]
-    findings += _about_content(everything, stats)
-    findings += _about_speakers(everything)
+                progress(done, len(tasks))
+    summaries = [_summarise(dataset, measures, snrs.get(number, []))
+                 for number, dataset in enumerate(datasets)]
+    for summary in summaries:
+        findings += _rate_findings(summary, sample_rate)
+    files = [file for dataset in datasets for file in dataset.files]
+    findings += _content_findings(files, measures)
+    findings += _speaker_findings(files)
     order = {"error": 0, "warning": 1, "note": 2}
     unique = dict.fromkeys(findings)  # a clean file of several noisy ones is measured each time
-    return Report(sorted(unique, key=lambda f: (order[f.severity], f.kind)), summaries)
+    return CheckReport(sorted(unique, key=lambda f: (order[f.severity], f.kind)), summaries)
 
 
-def _open(number: int, root: Path, findings: list[Finding]) -> tuple[Path, list[_Item], list[Pair]]:
+def _open(number: int, root: Path, findings: list[Finding]) -> _Dataset:
+    """Find the files of a dataset; append to the findings where its pairs are not complete."""
     pairs: list[Pair] = []
     try:
         if root.suffix.lower() in MANIFEST_SUFFIXES or not root.is_file():
@@ -112,88 +128,85 @@ def _open(number: int, root: Path, findings: list[Finding]) -> tuple[Path, list[
     except PairError as error:
         if not root.is_dir():
             if not root.exists():
-                raise AudioError(f"{root}: no such file or folder; check the path") from error
+                raise AudioError(f"{root}: no such file or folder", "check the path") from error
             raise
-        findings.append(_from_error("pairs", root, error))
-    items = []
+        findings.append(_error_finding("pairs", root, error))
+    files = []
     for pair in pairs:
         place = (number, pair.split)
-        items.append(_Item(pair.noisy, "noisy", place, pair.speaker))
-        items.append(_Item(pair.clean, "clean", place, pair.speaker))
+        files.append(_File(pair.noisy, "noisy", place, pair.speaker))
+        files.append(_File(pair.clean, "clean", place, pair.speaker))
     if not pairs:
         paths = find_audio(root)
         speakers = speakers_of((path, root) for path in paths)
         for path, speaker in zip(paths, speakers, strict=True):
             place = (number, split_of(path, root))
-            items.append(_Item(path, "audio", place, None if is_noise(path, root) else speaker))
-    return root, items, pairs
+            files.append(_File(path, "audio", place, None if is_noise(path, root) else speaker))
+    return _Dataset(root, files, pairs)
 
 
-def _works(items: Sequence[_Item], pairs: Sequence[Pair], deep: bool) -> Iterator[_Work]:
-    if not pairs:
-        yield from (_Work((item,)) for item in items)
+def _tasks(dataset: _Dataset, deep: bool) -> Iterator[_Task]:
+    if not dataset.pairs:
+        yield from (_Task((file,)) for file in dataset.files)
         return
-    stride = 1 if deep else math.ceil(len(pairs) / LAG_SAMPLE)
-    for index, pair in enumerate(pairs):
-        yield _Work((items[2 * index], items[2 * index + 1]), pair, lag=index % stride == 0)
+    stride = 1 if deep else math.ceil(len(dataset.pairs) / LAG_SAMPLE)
+    for index, pair in enumerate(dataset.pairs):
+        files = (dataset.files[2 * index], dataset.files[2 * index + 1])
+        yield _Task(files, pair, lag=index % stride == 0)
 
 
-def _work(work: _Work, deep: bool) -> tuple[dict[Path, FileMeasures], float | None, list[Finding]]:
+def _run(task: _Task, deep: bool) -> _TaskResult:
     findings: list[Finding] = []
-    stats = {}
-    for item in work.items:
+    measures = {}
+    for file in task.files:
         try:
-            stats[item.path] = measure_file(item.path, deep)
+            measures[file.path] = measure_file(file.path, deep)
         except AudioError as error:
-            findings.append(_from_error("unreadable", item.path, error))
+            findings.append(_error_finding("unreadable", file.path, error))
         else:
-            findings += file_findings(stats[item.path])
+            findings += file_findings(measures[file.path])
     snr_db = None
-    if work.pair is not None and len(stats) == 2:
-        noisy, clean = stats[work.pair.noisy], stats[work.pair.clean]
+    if task.pair is not None and len(measures) == 2:
+        noisy, clean = measures[task.pair.noisy], measures[task.pair.clean]
         snr_db = pair_snr_db(noisy, clean)
-        findings += pair_findings(work.pair, noisy, clean, snr_db, work.lag)
-    slim = {path: dataclasses.replace(s, head=s.head[:0].copy()) for path, s in stats.items()}
-    return slim, snr_db, findings
+        findings += pair_findings(task.pair, noisy, clean, snr_db, task.lag)
+    slim = {path: dataclasses.replace(m, head=m.head[:0].copy()) for path, m in measures.items()}
+    return _TaskResult(slim, snr_db, findings)
 
 
-def _from_error(kind: str, path: Path, error: ValueError) -> Finding:
-    """The one-line errors of this package end in '; ' and the way out."""
-    reason, _, way_out = str(error).removeprefix(f"{path}: ").rpartition("; ")
-    return Finding("error", kind, str(path), reason or way_out, way_out if reason else "")
+def _error_finding(kind: str, path: Path, error: GanDenoiseError) -> Finding:
+    """Return an error as a finding, whose own column names the file."""
+    return Finding("error", kind, str(path), error.reason.removeprefix(f"{path}: "), error.way_out)
 
 
 def _summarise(
-    root: Path,
-    kind: Literal["audio", "pairs"],
-    items: Sequence[_Item],
-    stats: dict[Path, FileMeasures],
-    ratios: Sequence[float],
-) -> Summary:
-    heard = [(item, stats[item.path].info) for item in items if item.path in stats]
+    dataset: _Dataset, measures: dict[Path, FileMeasures], snrs: Sequence[float]
+) -> DatasetSummary:
+    known = [(file, measures[file.path].info) for file in dataset.files if file.path in measures]
     bins = Counter(
-        "identical" if ratio == math.inf else str(round(ratio / SNR_STEP_DB) * SNR_STEP_DB)
-        for ratio in ratios
+        "identical" if snr_db == math.inf else str(round(snr_db / SNR_STEP_DB) * SNR_STEP_DB)
+        for snr_db in snrs
     )
 
     def counts(values: Iterator[Any]) -> dict[str, int]:
         return {str(value): count for value, count in Counter(values).most_common()}
 
-    return Summary(
-        path=str(root),
-        kind=kind,
-        files=len({item.path for item in items}),
-        hours=sum(info.seconds for item, info in heard if item.role != "noisy") / 3600.0,
-        speakers=len({item.speaker for item in items} - {None}),
-        splits=counts(item.place[1] for item in items if item.place[1] and item.role != "noisy"),
-        sample_rates=counts(info.sample_rate for _, info in heard),
-        channels=counts(info.channels for _, info in heard),
-        subtypes=counts(f"{info.format} {info.subtype}" for _, info in heard),
+    return DatasetSummary(
+        path=str(dataset.root),
+        kind="pairs" if dataset.pairs else "audio",
+        files=len({file.path for file in dataset.files}),
+        hours=sum(info.seconds for file, info in known if file.role != "noisy") / 3600.0,
+        speakers=len({file.speaker for file in dataset.files} - {None}),
+        splits=counts(
+            file.place[1] for file in dataset.files if file.place[1] and file.role != "noisy"),
+        sample_rates=counts(info.sample_rate for _, info in known),
+        channels=counts(info.channels for _, info in known),
+        subtypes=counts(f"{info.format} {info.subtype}" for _, info in known),
         snr_db=dict(sorted(bins.items(), key=lambda b: float(b[0].replace("identical", "inf")))),
     )
 
 
-def _about_rates(summary: Summary, sample_rate: int) -> Iterator[Finding]:
+def _rate_findings(summary: DatasetSummary, sample_rate: int) -> Iterator[Finding]:
     low = {rate: count for rate, count in summary.sample_rates.items() if int(rate) < sample_rate}
     high = {rate: count for rate, count in summary.sample_rates.items() if int(rate) > sample_rate}
     for rate, count in low.items():
@@ -214,45 +227,48 @@ def _about_rates(summary: Summary, sample_rate: int) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _about_content(items: Sequence[_Item], stats: dict[Path, FileMeasures]) -> Iterator[Finding]:
-    """The same audio twice: a leak between places, a mere copy within one."""
-    groups: dict[str, dict[Path, _Item]] = {}
-    for item in items:
-        measured = stats.get(item.path)
+def _content_findings(
+    files: Sequence[_File], measures: dict[Path, FileMeasures]
+) -> Iterator[Finding]:
+    """Yield files with equal audio: an error between two places, a note within one."""
+    groups: dict[str, dict[Path, _File]] = {}
+    for file in files:
+        measured = measures.get(file.path)
         if measured is not None and measured.peak > 0.0:  # silence is always the same
-            groups.setdefault(measured.content, {}).setdefault(item.path, item)
+            groups.setdefault(measured.content, {}).setdefault(file.path, file)
     for group in groups.values():
         same = list(group.values())
-        for index, item in enumerate(same):
-            leaked = next((other for other in same[:index] if _apart(item, other)), None)
+        for index, file in enumerate(same):
+            leaked = next((other for other in same[:index] if _apart(file, other)), None)
             if leaked is not None:
                 yield Finding(
-                    "error", "leak", str(item.path), f"the same audio as {leaked.path}",
+                    "error", "leak", str(file.path), f"the same audio as {leaked.path}",
                     "keep it in one of the sets only",
                 )  # fmt: skip
-            elif index and item.role == same[0].role:  # noisy == clean has its own finding
+            elif index and file.role == same[0].role:  # noisy == clean has its own finding
                 yield Finding(
-                    "note", "copy", str(item.path), f"the same audio as {same[0].path}",
+                    "note", "copy", str(file.path), f"the same audio as {same[0].path}",
                     "leave one out, unless it was mixed with several noises",
                 )  # fmt: skip
 
 
-def _apart(one: _Item, other: _Item) -> bool:
-    """Whether two files lie in sets that must not share anything."""
+def _apart(one: _File, other: _File) -> bool:
+    """Return whether two files lie in sets that must not share anything."""
     (number, split), (other_number, other_split) = one.place, other.place
     return number != other_number or (None not in (split, other_split) and split != other_split)
 
 
-def _about_speakers(items: Sequence[_Item]) -> Iterator[Finding]:
+def _speaker_findings(files: Sequence[_File]) -> Iterator[Finding]:
+    """Yield speakers who are in the training set and in another one."""
     splits: dict[str, dict[str, Path]] = {}  # speaker -> split -> a file
-    for item in items:
-        if item.speaker is not None and item.place[1] is not None:
-            splits.setdefault(item.speaker, {}).setdefault(item.place[1], item.path)
-    for speaker, files in splits.items():
-        if "train" in files and len(files) > 1:
-            others = [split for split in files if split != "train"]
+    for file in files:
+        if file.speaker is not None and file.place[1] is not None:
+            splits.setdefault(file.speaker, {}).setdefault(file.place[1], file.path)
+    for speaker, paths in splits.items():
+        if "train" in paths and len(paths) > 1:
+            others = [split for split in paths if split != "train"]
             yield Finding(
-                "error" if "test" in others else "warning", "speaker leak", str(files[others[0]]),
-                f"speaker {speaker} is also in train ({files['train']})",
+                "error" if "test" in others else "warning", "speaker leak", str(paths[others[0]]),
+                f"speaker {speaker} is also in train ({paths['train']})",
                 "keep each speaker in one set only",
             )  # fmt: skip

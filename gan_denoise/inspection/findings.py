@@ -1,7 +1,7 @@
-"""What the dataset doctor found: findings with a way out, figures of each dataset, the report.
+"""The result of a check of datasets: findings, each with a remedy, and figures of each dataset.
 
-A finding's `error` means that training or measuring on this data misleads, `warning` that it costs
-quality, `note` that it is handled but worth knowing.
+The severity of a finding: with an `error`, training or measuring on this data misleads; a `warning`
+costs quality; a `note` is handled but worth knowing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Finding:
 
     Attributes:
         severity: `error`, `warning` or `note`.
-        kind: A word to group by, for instance `clipping`.
+        kind: Kind of the fault, for instance `clipping`.
         file: Path of the file or dataset.
-        reason: What was found.
-        way_out: What to do about it.
+        reason: The fault.
+        way_out: The remedy.
     """
 
     severity: Severity
@@ -39,13 +39,26 @@ class Finding:
 
 
 @dataclass
-class Summary:
-    """A dataset in figures; the mappings count files (`snr_db`: pairs, to the nearest 5 dB)."""
+class DatasetSummary:
+    """The figures of a dataset.
+
+    Attributes:
+        path: The dataset.
+        kind: `audio`, or `pairs` of noisy and clean files.
+        files: Number of files.
+        hours: Duration, without the noisy files of pairs.
+        speakers: Number of speakers that names or folders tell.
+        splits: `{split: files}`.
+        sample_rates: `{rate in Hz: files}`.
+        channels: `{channels: files}`.
+        subtypes: `{format and encoding: files}`.
+        snr_db: `{SNR to the nearest 5 dB: pairs}`.
+    """
 
     path: str
     kind: Literal["audio", "pairs"]
     files: int = 0
-    hours: float = 0.0  # of clean audio where there are pairs
+    hours: float = 0.0
     speakers: int = 0
     splits: dict[str, int] = field(default_factory=dict)
     sample_rates: dict[str, int] = field(default_factory=dict)
@@ -55,14 +68,19 @@ class Summary:
 
 
 @dataclass
-class Report:
-    """All findings, worst first, and the figures of each dataset."""
+class CheckReport:
+    """The result of a check.
+
+    Attributes:
+        findings: All findings, errors first.
+        summary: The figures of each dataset.
+    """
 
     findings: list[Finding]
-    summary: list[Summary]
+    summary: list[DatasetSummary]
 
     def count(self, severity: Severity) -> int:
-        """Return the count of findings of one severity."""
+        """Return the number of findings of one severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def to_json(self) -> str:

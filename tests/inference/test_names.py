@@ -22,7 +22,7 @@ from gan_denoise.evaluation.results import Evaluation, FileScores, read_scores, 
 from gan_denoise.evaluation.speakers.attributes import describe
 from gan_denoise.evaluation.speakers.comparison import analyze
 from gan_denoise.evaluation.speakers.report import write_analysis
-from gan_denoise.inspection.findings import Finding, Report, Summary
+from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
 from gan_denoise.reports.html_page import Page, new_figure
 
 LATIN = "caf\udce9"  # a name of Latin-1 bytes, as Python has it
@@ -166,8 +166,8 @@ def test_a_figure_takes_any_name(tmp_path):
 
 def test_findings_are_printed_in_a_line_each(capsys):
     name = "a\nb" + RED + LATIN
-    Report([Finding("note", "copy", name, "why", "what to do")],
-           [Summary(name, "audio")]).render(consoles.console())
+    CheckReport([Finding("note", "copy", name, "why", "what to do")],
+           [DatasetSummary(name, "audio")]).render(consoles.console())
     said = capsys.readouterr().out
     assert said.count("a\\nb\\x1b[31mredcaf\\udce9") == 2
 
