@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +23,9 @@ from gan_denoise.audio import (
 )
 from gan_denoise.audio.containers import by_libsndfile
 from gan_denoise.audio.info import describe_anomalies
-from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.processes import depend_on_the_parent
+from gan_denoise.core.processes import ProcessPool
+from gan_denoise.core.tables import write_csv
 from gan_denoise.data.file_labels import is_noise, speakers_of
 from gan_denoise.inspection.acoustics import Sound, listen
 
@@ -130,7 +125,8 @@ def survey(
 
     Raises:
         AudioError: When a folder is missing, not readable, or holds no audio.
-        SurveyError: When a folder is given twice, or a process dies.
+        SurveyError: When a folder is given twice.
+        ProcessDied: When a process ends on the way.
     """
     paths = [Path(root) for root in roots]
     labels = label_folders(paths)
@@ -201,12 +197,8 @@ def save_csv(survey: Survey, path: str | Path) -> None:
     Raises:
         OutputError: When it cannot be written.
     """
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(recording.row() for recording in survey.recordings)
-    content = text.getvalue().encode("utf-8", "backslashreplace")
-    write_atomically(Path(path), lambda file: file.write(content))
+    write_csv(Path(path), COLUMNS,
+              (recording.row().values() for recording in survey.recordings))
 
 
 def _find(root: Path, label: str) -> Iterator[_Work]:
@@ -226,17 +218,8 @@ def _measured(works: Sequence[_Work], jobs: int) -> Iterator[Recording | str]:
     if jobs <= 1:
         yield from map(_measure, works)
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(jobs, spawn, depend_on_the_parent) as pool:
-        try:
-            yield from pool.map(_measure, works, chunksize=CHUNK_FILES)
-        except BrokenProcessPool as error:
-            raise SurveyError(
-                "a measuring process died: out of memory, or the calling script lacks "
-                "`if __name__ == '__main__':`; jobs=1 measures without processes"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with ProcessPool(jobs, "measuring", "jobs=1 measures without processes") as pool:
+        yield from pool.map(_measure, works, chunksize=CHUNK_FILES)
 
 
 def _measure(work: _Work) -> Recording | str:

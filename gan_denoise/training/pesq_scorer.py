@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from gan_denoise.core.processes import depend_on_the_parent
+from gan_denoise.core.processes import ProcessPool
 
 LOWEST, HIGHEST = 1.0, 4.64  # of wide-band PESQ: mapped to 0 and 1
 
@@ -23,7 +21,7 @@ class Judge:
 
     def __init__(self, sample_rate: int, workers: int):
         self._sample_rate, self._workers = sample_rate, workers
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: ProcessPool | None = None
 
     def scores(self, clean: Sequence[np.ndarray], estimate: Sequence[np.ndarray]) -> np.ndarray:
         """Return PESQ mapped to [0, 1], float32 `[clips]`; NaN where PESQ finds no speech.
@@ -31,20 +29,20 @@ class Judge:
         Args:
             clean: Waveforms `[clips, samples]`.
             estimate: The same.
+
+        Raises:
+            ProcessDied: When a process ends on the way.
         """
         if self._pool is None:
-            # Not forked: a fork of a process with TensorFlow's threads may hang.
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=spawn, initializer=depend_on_the_parent
-            )
+            self._pool = ProcessPool(self._workers, "computing PESQ",
+                                     "give discriminator.judges fewer processes")
         rates = [self._sample_rate] * len(clean)
         return np.float32(list(self._pool.map(_score, clean, estimate, rates)))
 
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close()
             self._pool = None
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.tables import write_csv
 from gan_denoise.evaluation.speakers.comparison import (
     ALPHA,
     EVERYONE,
@@ -73,9 +71,9 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise AnalysisError("the page needs matplotlib: pip install matplotlib")
     page, out = _page(analysis), Path(out)
-    _write_csv(out / "analysis.csv", _group_rows(analysis))
-    _write_csv(out / "tests.csv", _test_rows(analysis))
-    _write_csv(out / "speakers.csv", _speaker_rows(analysis))
+    write_csv(out / "analysis.csv", *_group_table(analysis))
+    write_csv(out / "tests.csv", *_test_table(analysis))
+    write_csv(out / "speakers.csv", *_speaker_table(analysis))
     return page.write(out / "analysis.html")
 
 
@@ -284,39 +282,40 @@ def _panels(
     return figure, panels
 
 
-def _group_rows(analysis: Analysis) -> Iterable[list[Any]]:
-    yield ["attribute", "group", "metric", "speakers", "files", "snr_db", "noisy", "improvement",
-           "low", "high", "compared"]
+_Table = tuple[list[str], list[list[Any]]]  # columns, rows
+
+
+def _group_table(analysis: Analysis) -> _Table:
+    columns = ["attribute", "group", "metric", "speakers", "files", "snr_db", "noisy",
+               "improvement", "low", "high", "compared"]
+    rows = []
     for group in (*analysis.everyone, *analysis.groups):
-        low, high = group.interval or ("", "")
+        low, high = group.interval or (None, None)
         compared = group.counts and any(
             group in test.groups for test in analysis.comparisons)
-        yield [group.attribute, group.value, group.metric, len(group.members), group.files,
-               "" if group.snr_db is None else group.snr_db, group.noisy, group.mean, low, high,
-               "yes" if compared else "no"]
+        rows.append([group.attribute, group.value, group.metric, len(group.members), group.files,
+                     group.snr_db, group.noisy, group.mean, low, high, "yes" if compared else "no"])
+    return columns, rows
 
 
-def _test_rows(analysis: Analysis) -> Iterable[list[Any]]:
-    yield ["attribute", "metric", "groups", "highest", "lowest", "difference", "effect",
-           "effect_size", "p", "adjusted_p", "smallest_p"]
+def _test_table(analysis: Analysis) -> _Table:
+    columns = ["attribute", "metric", "groups", "highest", "lowest", "difference", "effect",
+               "effect_size", "p", "adjusted_p", "smallest_p"]
+    rows = []
     for test in analysis.comparisons:
         groups = "; ".join(f"{group.value} {len(group.members)}" for group in test.groups)
-        yield [test.attribute, test.metric, groups, test.groups[0].value, test.groups[-1].value,
-               test.difference, test.effect_name, "" if test.effect is None else test.effect,
-               test.p, test.adjusted_p, test.smallest_p]
+        rows.append([test.attribute, test.metric, groups, test.groups[0].value,
+                     test.groups[-1].value, test.difference, test.effect_name, test.effect,
+                     test.p, test.adjusted_p, test.smallest_p])
+    return columns, rows
 
 
-def _speaker_rows(analysis: Analysis) -> Iterable[list[Any]]:
-    yield ["speaker", "metric", "files", "snr_db", "noisy", "improvement"]
-    for group in analysis.everyone:
-        for member in sorted(group.members, key=lambda member: member.improvement):
-            yield [member.speaker, group.metric, member.files,
-                   "" if member.snr_db is None else member.snr_db, member.noisy,
-                   member.improvement]
-
-
-def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    stream = io.StringIO(newline="")
-    csv.writer(stream).writerows(rows)
-    content = stream.getvalue().encode("utf-8", "backslashreplace")
-    write_atomically(path, lambda file: file.write(content))
+def _speaker_table(analysis: Analysis) -> _Table:
+    columns = ["speaker", "metric", "files", "snr_db", "noisy", "improvement"]
+    rows = [
+        [member.speaker, group.metric, member.files, member.snr_db, member.noisy,
+         member.improvement]
+        for group in analysis.everyone
+        for member in sorted(group.members, key=lambda member: member.improvement)
+    ]
+    return columns, rows
