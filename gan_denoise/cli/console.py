@@ -1,4 +1,4 @@
-"""What the command line prints: lines, bars, and names that a terminal can show."""
+"""Output of the command line: text that any terminal can show, and progress bars."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gan_denoise.core.text import escape_text
+from gan_denoise.core.text import escape_line, escape_text
 
 
 def console(stderr: bool = False) -> Any:
-    """Return a console that writes to stdout or stderr.
+    """Return a Rich console that writes to stdout or stderr.
 
-    It shows names with brackets and colons as given, and escapes what no terminal may be sent: see
-    `shown`. All that is printed goes through one of these, or through `say`.
+    It shows names with brackets and colons as given, and escapes control characters and what the
+    stream's encoding lacks, see `core.text`. All output goes through one of these, or through
+    `print_text` and `print_line`.
     """
     return _escaping_console()(stderr=stderr, markup=False, emoji=False)
 
@@ -43,47 +44,79 @@ def _escaping_console() -> type:
     return EscapingConsole
 
 
-def say(text: str, stderr: bool = False) -> None:
-    """Print text, escaped line by line."""
+def print_text(text: str, stderr: bool = False) -> None:
+    """Print text of one or more lines, each escaped and as long as it is."""
     stream = sys.stderr if stderr else sys.stdout
     print(escape_text(text, getattr(stream, "encoding", None)), file=stream, flush=True)
 
 
+def print_line(line: str, stderr: bool = False) -> None:
+    """Print one line; a line break in it, as names of files may hold, is escaped too."""
+    print_text(escape_line(line), stderr)
+
+
 def decoding(console: Any) -> Callable[[int, int], None]:
-    """Return a callback that says on a console, now and then, how far decoding is."""
-    said = time.monotonic()
+    """Return a callback that prints on a console, now and then, how far decoding is."""
+    printed = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
+        nonlocal printed
+        if time.monotonic() - printed > 5:
+            printed = time.monotonic()
             console.print(f"decoding: {done} of {total} files", highlight=False)
 
     return progress
 
 
-class FileBar:
-    """A bar on stderr; call it with (done, total)."""
+class Bar:
+    """A progress bar on stderr while a `with` block runs; none where stderr is no terminal.
 
-    def __init__(self, unit: str):
-        from rich import progress
+    Args:
+        *columns: Rich columns that follow the bar.
+        quiet: Draw nothing on a terminal either.
+    """
 
-        errors = console(stderr=True)
-        self._progress = progress.Progress(
-            progress.BarColumn(bar_width=30), progress.MofNCompleteColumn(),
-            progress.TextColumn(unit), progress.TimeRemainingColumn(),
-            console=errors, transient=True, disable=not errors.is_terminal,
+    def __init__(self, *columns: Any, quiet: bool = False):
+        from rich.progress import BarColumn, Progress
+
+        self.console = console(stderr=True)
+        self._progress = Progress(
+            BarColumn(bar_width=20), *columns, console=self.console, transient=True,
+            disable=quiet or not self.console.is_terminal,
         )
-        self._task = self._progress.add_task(unit, total=None)
+        self._task = self._progress.add_task("", total=None)
 
-    def __enter__(self) -> FileBar:
+    def __enter__(self) -> Bar:
         self._progress.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._progress.__exit__(*error)
 
+    def update(self, done: float, total: float | None, description: str = "") -> None:
+        """Draw how much is done; `description` is for a column that shows it."""
+        self._progress.update(self._task, completed=done, total=total, description=description)
+
+    def print_line(self, line: str) -> None:
+        """Print a line on stderr, above the bar where one is drawn."""
+        self.console.print(escape_line(line), highlight=False, soft_wrap=True)
+
+
+class CountBar(Bar):
+    """A bar of things counted, such as files; `progress(done, total)` of library functions.
+
+    Args:
+        unit: What is counted, in the plural.
+    """
+
+    def __init__(self, unit: str):
+        from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        super().__init__(MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+
+    def __enter__(self) -> CountBar:
+        super().__enter__()
+        return self
+
     def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
-
-
+        self.update(done, total)

@@ -1,4 +1,4 @@
-"""What `denoise` prints: bars of audio, remarks, the last line."""
+"""Output of `denoise`: the bar of a folder run, what a dry run lists, the lines at the end."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gan_denoise.cli.console import console
-from gan_denoise.core.text import escape_line
+from gan_denoise.cli.console import Bar
 
 if TYPE_CHECKING:
-    from gan_denoise.inference.folder import Tally
-    from gan_denoise.inference.results import FileResult
+    from gan_denoise.inference.results import FileResult, FolderProgress
 
 
-def intention(result: FileResult) -> str:
-    """Say what a run would do with a file."""
+def describe_plan(result: FileResult) -> str:
+    """Return a line on what a run would do with a file."""
     if result.status == "failed":
         return f"refused: {result.error}"
     if result.status == "skipped":
@@ -26,38 +24,50 @@ def intention(result: FileResult) -> str:
     return f"{why}: {result.source} -> {result.target}"
 
 
-def remarks(
+def describe_losses(
     results: Sequence[FileResult], passed_over: Mapping[str, Sequence[Path]]
 ) -> Iterator[str]:
-    """Yield what is to be said of a folder run before its last line: what was left out or lost."""
+    """Yield lines on files that were not taken, tags that were not kept, and cut-off recordings.
+
+    Args:
+        results: Of all files of a run.
+        passed_over: Files that look like recordings and were not taken, by the reason.
+    """
     from gan_denoise.audio import describe_passed_over
 
     if passed_over:
         yield describe_passed_over(passed_over)
-    done = [result for result in results if result.status == "done"]
-    lacking = [result for result in done if result.lost]
-    if lacking:
-        names = dict.fromkeys(name for result in lacking for name in result.lost)
-        yield (f"not kept in {_files(len(lacking))}: {', '.join(list(names)[:6])}"
-               f"{', ...' if len(names) > 6 else ''} (by file: --report)")
-    cut = [result for result in results if result.cut_off and result.status != "failed"]
-    if cut:
-        named = ", ".join(result.source.name for result in cut[:3])
-        yield (f"{_files(len(cut))} cut off, done as far as there is sound: {named}"
-               f"{', ...' if len(cut) > 3 else ''}")
+    lossy = [result for result in results if result.status == "done" and result.lost]
+    if lossy:
+        names = list(dict.fromkeys(name for result in lossy for name in result.lost))
+        yield f"not kept in {_files(len(lossy))}: {_first(names, 6)} (by file: --report)"
+    cut_off = [result for result in results if result.cut_off and result.status != "failed"]
+    if cut_off:
+        names = [result.source.name for result in cut_off]
+        yield (f"{_files(len(cut_off))} cut off, done as far as there is sound: "
+               f"{_first(names, 3)}")
 
 
 def _files(count: int) -> str:
     return f"{count} file" if count == 1 else f"{count} files"
 
 
-def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
-    """Return the last line of a folder run."""
+def _first(names: Sequence[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def summarise(results: Sequence[FileResult], speed: float, out: Path) -> str:
+    """Return the last line of a folder run: counts of files, audio, speed.
+
+    Args:
+        results: Of all files.
+        speed: Seconds of audio denoised in a second; 0 where it is not known.
+        out: Output folder.
+    """
     counts = Counter(result.status for result in results)
     seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
     verb = "planned" if counts["planned"] else "done"
-    files = "file" if counts[verb] == 1 else "files"
-    line = (f"{counts[verb]} {files} {verb}, {counts['skipped']} skipped, "
+    line = (f"{_files(counts[verb])} {verb}, {counts['skipped']} skipped, "
             f"{counts['failed']} failed: {seconds / 60:.1f} min of audio")
     if counts["done"] and speed:
         line += f" at {speed:.0f} x real time"
@@ -67,50 +77,43 @@ def summary(results: Sequence[FileResult], speed: float, out: Path) -> str:
     return f"{line}, in {out}"
 
 
-class AudioBar:
-    """A bar of the audio of a folder run on stderr, the failures above it; `progress` of a run."""
+class AudioBar(Bar):
+    """A bar of the audio of a folder run, failures and remarks above it; its `progress`.
+
+    Args:
+        quiet: Show neither bar nor failures.
+
+    Attributes:
+        speed: Seconds of audio denoised in a second, by the last call.
+        passed_over: Files that look like recordings and were not taken, by the reason.
+    """
 
     def __init__(self, quiet: bool = False):
-        from rich import progress
+        from rich.progress import TextColumn
 
-        self._console = console(stderr=True)
-        self._progress = progress.Progress(
-            progress.BarColumn(bar_width=20), progress.TextColumn("{task.description}"),
-            console=self._console, transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
+        super().__init__(TextColumn("{task.description}"), quiet=quiet)
         self._quiet = quiet
-        self._task = self._progress.add_task("", total=None)
         self.speed = 0.0
         self.passed_over: Mapping[str, Sequence[Path]] = {}
 
     def __enter__(self) -> AudioBar:
-        self._progress.__enter__()
+        super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def __call__(self, tally: Tally) -> None:
+    def __call__(self, progress: FolderProgress) -> None:
         from gan_denoise.audio.info import describe_anomalies
 
-        self.speed, self.passed_over = tally.speed, tally.passed_over
-        result = tally.result
+        self.speed, self.passed_over = progress.speed, progress.passed_over
+        result = progress.result
         if result is not None and not self._quiet:
             if result.status == "failed":
-                self.say(f"failed: {result.error}")
-            elif result.status == "done" and (told := describe_anomalies(result)):
-                self.say(f"{result.source}: {told}")
-        text = f"{_clock(tally.seconds_done)} of {_clock(tally.seconds)} of audio"
-        if tally.remaining is not None:
-            text += f", {tally.speed:.0f} x real time, {_clock(tally.remaining)} to go"
-        self._progress.update(self._task, completed=tally.seconds_done, total=tally.seconds,
-                              description=text)
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar where there is one."""
-        self._console.print(escape_line(line), markup=False, emoji=False, highlight=False,
-                            soft_wrap=True)
+                self.print_line(f"failed: {result.error}")
+            elif result.status == "done" and (remark := describe_anomalies(result)):
+                self.print_line(f"{result.source}: {remark}")
+        text = f"{_clock(progress.seconds_done)} of {_clock(progress.seconds)} of audio"
+        if progress.remaining is not None:
+            text += f", {progress.speed:.0f} x real time, {_clock(progress.remaining)} to go"
+        self.update(progress.seconds_done, progress.seconds, text)
 
 
 def _clock(seconds: float) -> str:

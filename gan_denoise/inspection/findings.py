@@ -9,12 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-from gan_denoise.core import text as names
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 
@@ -86,33 +81,3 @@ class CheckReport:
     def to_json(self) -> str:
         """Return everything as strict JSON (no NaN, no Infinity)."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
-
-    def render(self, console: Console, shown: int = 3) -> None:
-        """Print the figures and the findings, grouped by kind, `shown` files of each."""
-        from rich.table import Table
-        from rich.text import Text
-
-        for summary in self.summary:
-            title = Text(names.escape_line(summary.path))
-            table = Table(title=title, show_header=False, title_justify="left")
-            table.add_row("files", f"{summary.files} ({summary.kind}), {summary.hours:.2f} h")
-            table.add_row("speakers", str(summary.speakers or "not shown by names or folders"))
-            for name in ("splits", "sample_rates", "channels", "subtypes", "snr_db"):
-                counts = getattr(summary, name)
-                if counts:
-                    text = ", ".join(f"{key}: {count}" for key, count in counts.items())
-                    table.add_row(name.replace("_", " "), Text(text))
-            console.print(table)
-        colours = {"error": "red", "warning": "yellow", "note": "cyan"}
-        groups: dict[tuple[Severity, str], list[Finding]] = {}
-        for finding in self.findings:
-            groups.setdefault((finding.severity, finding.kind), []).append(finding)
-        for (severity, kind), findings in groups.items():
-            console.print(Text(severity, style=colours[severity]), f"{kind}: {len(findings)}")
-            for finding in findings[:shown]:
-                line = f"  {finding.file}: {finding.reason}; {finding.way_out}"
-                console.print(Text(names.escape_line(line)), soft_wrap=True)
-            if len(findings) > shown:
-                console.print(f"  ... and {len(findings) - shown} more")
-        if not self.findings:
-            console.print("nothing to complain about")

@@ -16,6 +16,7 @@ from conftest import RATE
 from gan_denoise.audio.writer import write
 from gan_denoise.cli import app
 from gan_denoise.cli import console as consoles
+from gan_denoise.cli.data import print_report
 from gan_denoise.core import text
 from gan_denoise.data import synthetic_audio
 from gan_denoise.evaluation.results import Evaluation, FileScores, read_scores, save
@@ -65,7 +66,7 @@ def test_a_console_escapes_whatever_is_printed(capsys, stderr):
     table.add_row(f"cell {LATIN}", Text("\x07bell"))
     for printed in (f"line {RED} {LATIN}", Text(f"text {RED}"), table):
         console.print(printed, soft_wrap=True)
-    consoles.say(f"said {RED} {LATIN}\nnext", stderr)
+    consoles.print_text(f"said {RED} {LATIN}\nnext", stderr)
     out, err = capsys.readouterr()
     said = err if stderr else out
     assert not (out if stderr else err)
@@ -166,8 +167,9 @@ def test_a_figure_takes_any_name(tmp_path):
 
 def test_findings_are_printed_in_a_line_each(capsys):
     name = "a\nb" + RED + LATIN
-    CheckReport([Finding("note", "copy", name, "why", "what to do")],
-           [DatasetSummary(name, "audio")]).render(consoles.console())
+    report = CheckReport([Finding("note", "copy", name, "why", "what to do")],
+                         [DatasetSummary(name, "audio")])
+    print_report(report, consoles.console())
     said = capsys.readouterr().out
     assert said.count("a\\nb\\x1b[31mredcaf\\udce9") == 2
 

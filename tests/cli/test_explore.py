@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
+from command_line import gan_denoise, run_main
 from conftest import RATE
-from typer.testing import CliRunner
 
-from gan_denoise.cli.app import app
-from gan_denoise.core.errors import OutputError
 from gan_denoise.data import synthetic_audio
 
 pytest.importorskip("librosa")
 pytest.importorskip("matplotlib")
-
-
-def gan_denoise(*arguments):
-    """Run the command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "gan_denoise.cli", *map(str, arguments)],
-                          capture_output=True, text=True)
 
 
 def test_a_page_and_a_csv_of_two_folders_with_a_broken_file(tmp_path):
@@ -56,30 +46,32 @@ def test_a_folder_without_audio_is_one_line_and_no_page(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_that_cannot_be_written_is_told_before_any_work(tmp_path, monkeypatch):
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     soundfile.write("a.wav", np.zeros(100), RATE)
     monkeypatch.setattr("gan_denoise.inspection.survey.survey", None)
     for arguments in (["-o", "a.wav/page.html"], ["-o", "page.html", "--csv", "a.wav/rows.csv"]):
-        done = CliRunner().invoke(app, ["explore", ".", *arguments])
-        assert isinstance(done.exception, OutputError)
+        code, _, errors = run_main(monkeypatch, capfd, "explore", ".", *arguments)
+        assert code == 2
+        assert errors.startswith(f"error: {arguments[-1]}: cannot be written")
+        assert errors.count("\n") == 1
 
 
-def test_a_recording_is_not_taken_for_the_page(tmp_path):
+def test_a_recording_is_not_taken_for_the_page(tmp_path, monkeypatch, capfd):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(100), RATE)
     before = path.read_bytes()
     for arguments in (["-o", str(path)], ["-o", "page.html", "--csv", str(path)]):
-        done = CliRunner().invoke(app, ["explore", str(tmp_path), *arguments])
-        assert done.exit_code == 2
-        assert "expected a name that ends in" in done.output
+        code, _, errors = run_main(monkeypatch, capfd, "explore", tmp_path, *arguments)
+        assert code == 2
+        assert errors.startswith(f"error: {path}: expected a name that ends in ")
     assert path.read_bytes() == before
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch, capfd):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec",
                         lambda name: None if name == "librosa" else find_spec(name))
-    done = CliRunner().invoke(app, ["explore", str(tmp_path), "-o", "page.html"])
-    assert done.exit_code == 2
-    assert "explore needs librosa: pip install 'gan-denoise[train]'" in done.output
+    code, _, errors = run_main(monkeypatch, capfd, "explore", tmp_path, "-o", "page.html")
+    assert code == 2
+    assert errors.startswith("error: explore needs librosa: pip install 'gan-denoise[train]'")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gan_denoise.cli import main
+from gan_denoise.cli.options import USAGE
 from gan_denoise.evaluation import results
 from gan_denoise.evaluation.results import Evaluation, FileScores
 
@@ -135,7 +136,7 @@ def test_many_small_groups_are_shown_as_one(folder, capsys):
     ((*PATTERNS, "--speakers", "nowhere.csv"), "nowhere.csv"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_writes_nothing(folder, capsys, arguments, reason):
-    assert analyze(folder, *arguments) == main.USAGE
+    assert analyze(folder, *arguments) == USAGE
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("error: ")
@@ -148,6 +149,6 @@ def test_without_matplotlib_nothing_is_written(folder, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec",
                         lambda name: None if name == "matplotlib" else find(name))
-    assert analyze(folder, *PATTERNS) == main.USAGE
+    assert analyze(folder, *PATTERNS) == USAGE
     assert "pip install matplotlib" in capsys.readouterr().err
     assert not (folder / "out").exists()

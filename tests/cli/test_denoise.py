@@ -1,0 +1,276 @@
+"""`gan-denoise denoise` on files, folders and pipes, and the choice of its model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import soundfile
+from command_line import gan_denoise, refusal, run_main, write_recordings
+from conftest import RATE
+
+from gan_denoise.config import checkpoint_folder
+from gan_denoise.inference.model import DEFAULT_MODEL
+from gan_denoise.inference.options import PRESETS, DenoiseOptions
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+def test_denoise_mirrors_the_tree_and_keeps_formats(recordings, tmp_path):
+    done = gan_denoise("denoise", recordings, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "3 files" in done.stdout
+    for name in ("a.wav", "sub/b.flac", "sub/c d.wav"):
+        before, after = soundfile.info(recordings / name), soundfile.info(tmp_path / "out" / name)
+        assert (before.frames, before.format, before.subtype) == (
+            after.frames, after.format, after.subtype)
+
+
+def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "text.wav").write_text("this is no recording")
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    soundfile.write(folder / "nan.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(folder / "five.wav", 0.1 * np.ones((4000, 5)), 44100, subtype="PCM_24")
+    soundfile.write(folder / "silent.wav", np.zeros(4000), RATE, subtype="PCM_U8")
+    done = gan_denoise("denoise", folder, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 4
+    for name in ("text.wav", "empty.wav", "none.wav", "nan.wav"):
+        assert sum(name in line for line in failed) == 1
+    written = sorted(path.name for path in (tmp_path / "out").rglob("[!.]*"))
+    assert written == ["five.wav", "silent.wav"]
+    assert soundfile.info(tmp_path / "out" / "five.wav").channels == 5
+    assert not np.any(soundfile.read(tmp_path / "out" / "silent.wav")[0])
+
+
+def test_ten_broken_files_among_fifty(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        (folder / f"{number % 5}").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{number % 5}" / f"[{number}].wav",
+                        0.1 * rng.standard_normal(3000), RATE)
+    noise = 0.1 * rng.standard_normal(20000)
+    (folder / "text.wav").write_text("this is no recording")
+    (folder / "empty.flac").touch()
+    (folder / "bytes.ogg").write_bytes(rng.bytes(5000))
+    (folder / "dangling.wav").symlink_to(folder / "gone.wav")
+    os.mkfifo(folder / "pipe.wav")
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    soundfile.write(folder / "nan.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(folder / "infinite.wav", np.full(4000, np.inf), RATE, subtype="DOUBLE")
+    for name, kept in (("cut.flac", 0.5), ("header.wav", 0.0005)):
+        soundfile.write(folder / name, noise, RATE)
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: int(kept * len(whole))])
+    broken = {"text.wav": "not readable as audio", "empty.flac": "0 bytes",
+              "bytes.ogg": "not readable as audio", "dangling.wav": "no such file",
+              "pipe.wav": "no regular file", "none.wav": "holds no samples", "nan.wav": "NaN",
+              "infinite.wav": "infinite",
+              "header.wav": "not readable as audio"}
+    report = tmp_path / "report.json"
+    done = gan_denoise("denoise", folder, "-o", out, "-j", 2, "--report", report)
+    assert done.returncode == 1
+    remark, last = done.stdout.splitlines()
+    assert remark == "1 file cut off, done as far as there is sound: cut.flac"
+    assert last.startswith("51 files done, 0 skipped, 9 failed: 0.2 min of audio at ")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 10
+    assert [line for line in lines if "cut.flac: cut off: 0." in line and "of 1.25 s" in line]
+    for name, reason in broken.items():
+        assert [line for line in lines if line.startswith("failed: ") and name in line
+                and reason in line], (name, lines)
+    assert len(list(out.rglob("[!.]*.wav"))) == 50
+    rows = json.loads(report.read_text())
+    assert {Path(row["source"]).name for row in rows if row["status"] == "failed"} == set(broken)
+    again = gan_denoise("denoise", folder, "-o", out)
+    assert "1 file cut off" in again.stdout
+    assert again.stdout.splitlines()[-1].startswith("0 files done, 51 skipped, 9 failed")
+
+
+def test_a_dry_run_says_what_a_run_does(recordings, tmp_path):
+    out = tmp_path / "out"
+    assert gan_denoise("denoise", recordings / "sub", "-o", out).returncode == 0
+    (out / "b.flac").write_bytes(b"cut")
+    arguments = ("denoise", recordings / "sub", recordings / "a.wav", "-o", out, "--dry-run")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    done = gan_denoise(*arguments)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("redo, an output is missing or has another size: ")
+    assert lines[1] == f"skip: {recordings / 'sub' / 'c d.wav'} (done before)"
+    assert lines[2] == f"new: {recordings / 'a.wav'} -> {out / 'a.wav'}"
+    assert lines[3].startswith("2 files planned, 1 skipped, 0 failed")
+    soundfile.write(out / "a.wav", np.zeros(100), RATE)
+    done = gan_denoise(*arguments)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[2].startswith(f"refused: {out / 'a.wav'}: exists and was not")
+    assert not done.stderr
+    done = gan_denoise(*arguments, "--overwrite")
+    assert done.stdout.splitlines()[2].startswith("redo, overwrite: ")
+    (out / "a.wav").unlink()
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_settings_of_a_run_reach_the_files(recordings, tmp_path):
+    def samples(name, *arguments, file="a.wav"):
+        done = gan_denoise("denoise", recordings, "--output-dir", tmp_path / name, *arguments)
+        assert done.returncode == 0, done.stderr
+        return soundfile.read(tmp_path / name / file)[0]
+
+    noisy = soundfile.read(recordings / "a.wav")[0]
+    full = samples("full")
+    light = samples("light", "--preset", "asr")
+    np.testing.assert_allclose(samples("none", "--preset", "asr", "--strength", 0), noisy,
+                               atol=1 / 32768)
+    assert 0 < np.std(light - noisy) < np.std(full - noisy)
+    samples("flac", "--format", "flac", "--channels", "mono", "--residual", tmp_path / "removed",
+            "--shard", "1/3", "--no-recursive", file="a.flac")
+    assert [path.name for path in (tmp_path / "removed").iterdir()] == ["a.flac"]
+
+
+@pytest.mark.parametrize(("option", "choices"), [
+    ("preset", PRESETS), *((name, get_args(DenoiseOptions.model_fields[name].annotation))
+                           for name in ("channels", "format")),
+])  # fmt: skip
+def test_every_choice_of_the_options_can_be_given(
+    recordings, tmp_path, monkeypatch, capfd, option, choices
+):
+    assert len(choices) > 2
+    command = ("denoise", recordings / "a.wav", "-o", tmp_path / "out", "--dry-run", f"--{option}")
+    for choice in choices:
+        assert run_main(monkeypatch, capfd, *command, choice)[0] == 0
+    code, _, errors = run_main(monkeypatch, capfd, *command, "nonsense")
+    assert code == 2
+    assert all(f"'{choice}'" in errors for choice in choices)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--strength", 2), "--strength 2.0: "), (("--atten-lim", -3), "--atten-lim -3.0: "),
+    (("--strength", "nan"), "--strength nan: "), (("--shard", "0/4"), "--shard 0/4: "),
+    (("--shard", "5/4"), "1/4 to 4/4"), (("--shard", "a"), "expected I/N"),
+    (("--report", "x.txt"), ".json or .csv"), (("--dry-run", "--report", "x.csv"), "--dry-run"),
+    (("--inversion", "griffinlim", "--strength", 0.5), "griffinlim"),
+    (("--inversion", "magic"), "magic"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_refused_in_a_line(
+    recordings, tmp_path, monkeypatch, capfd, arguments, said
+):
+    code, out, errors = run_main(monkeypatch, capfd, "denoise", recordings, "-o", tmp_path / "out",
+                                 *arguments)
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: ")
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["128", "128k", "128K", "128kbit/s", "128kbps"])
+def test_a_bit_rate_as_people_write_it(recordings, tmp_path, monkeypatch, capfd, text):
+    report = tmp_path / "report.json"
+    command = ("denoise", recordings / "a.wav", "--format", "mp3", "--bit-rate")
+    code, _, _ = run_main(monkeypatch, capfd, *command, text, "-o", tmp_path / "out", "--report",
+                          report)
+    assert code == 0
+    seconds = json.loads(report.read_text())[0]["seconds"]
+    size = (tmp_path / "out" / "a.mp3").stat().st_size
+    assert 0.6 < size * 8 / seconds / 128_000 < 1.6  # a short file, with headers
+    code, _, errors = run_main(monkeypatch, capfd, *command, "many", "-o", tmp_path / "out")
+    assert (code, errors) == (2, "error: --bit-rate many: expected kbit/s, for instance 128\n")
+
+
+def test_denoise_refuses_before_any_work(recordings, tmp_path):
+    assert "no such" in refusal(gan_denoise("denoise", tmp_path / "none", "-o", tmp_path / "o"))
+    (tmp_path / "empty").mkdir()
+    assert "no audio found" in refusal(
+        gan_denoise("denoise", tmp_path / "empty", "-o", tmp_path / "o"))
+    assert "output folder is the input" in refusal(
+        gan_denoise("denoise", recordings, "-o", recordings))
+    assert "shipped models" in refusal(
+        gan_denoise("denoise", recordings, "-o", tmp_path / "o", "-m", "nonsense"))
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_folder_that_is_not_whole_or_too_new_is_refused(recordings, tmp_path):
+    source = checkpoint_folder() / DEFAULT_MODEL
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.yaml", "mel_filterbank.npy"):
+        (model / name).write_bytes((source / name).read_bytes())
+    arguments = ("denoise", recordings, "-o", tmp_path / "o", "-m", model)
+    assert "model.onnx" in refusal(gan_denoise(*arguments))
+    (model / "model.onnx").write_bytes((source / "model.onnx").read_bytes()[:1000])
+    assert "not a usable model" in refusal(gan_denoise(*arguments))
+    settings = (source / "config.yaml").read_text()
+    (model / "config.yaml").write_text(settings.replace("format_version: 1", "format_version: 9"))
+    assert "newer gan_denoise" in refusal(gan_denoise(*arguments))
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_time_under_way_changes_nothing(recordings, tmp_path):
+    for seconds in ("1", "500"):
+        done = gan_denoise("denoise", recordings / "a.wav", "-o", tmp_path / seconds,
+                           "--chunk-seconds", seconds)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "1" / "a.wav").read_bytes() == (tmp_path / "500" / "a.wav").read_bytes()
+
+
+# ---- Pipes -------------------------------------------------------------------------------------
+def piped(data: bytes, *arguments) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "gan_denoise.cli", "denoise", "-", "-o", "-", *arguments],
+        input=data, capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--strength", "0.5", "--channels", "mono")])
+def test_a_pipe_gives_what_a_file_gives(tmp_path, arguments):
+    noisy = np.random.default_rng(0).uniform(-0.3, 0.3, (30000, 2))
+    soundfile.write(tmp_path / "a.wav", noisy, 44100, subtype="PCM_24")
+    done = gan_denoise("denoise", tmp_path / "a.wav", "-o", tmp_path / "out", *arguments)
+    assert done.returncode == 0, done.stderr
+    stream = piped((tmp_path / "a.wav").read_bytes(), *arguments)
+    assert stream.returncode == 0, stream.stderr
+    (tmp_path / "b.wav").write_bytes(stream.stdout)
+    assert soundfile.info(tmp_path / "b.wav").subtype == "PCM_24"
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0],
+                                  soundfile.read(tmp_path / "out" / "a.wav")[0])
+
+
+def test_what_a_pipe_cannot_do_is_refused_in_one_line(recordings, tmp_path):
+    done = piped(b"no WAV at all")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: standard input: ")
+    assert b"Traceback" not in done.stderr
+    for arguments in (("-", "-o", tmp_path), (recordings, "-o", "-"), ("-", recordings, "-o", "-")):
+        assert "denoise - -o -" in refusal(gan_denoise("denoise", *arguments))
+    for option in (("--report", tmp_path / "r.csv"), ("--peak-guard",), ("--preset", "podcast")):
+        assert "a stream takes no" in refusal(gan_denoise("denoise", "-", "-o", "-", *option))
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly(tmp_path):
+    noisy = np.random.default_rng(0).uniform(-0.3, 0.3, 60 * RATE)
+    soundfile.write(tmp_path / "a.wav", noisy, RATE)
+    with open(tmp_path / "a.wav", "rb") as source:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gan_denoise.cli", "denoise", "-", "-o", "-"], stdin=source,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        process.stdout.read(10)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 1
+        assert errors == b""

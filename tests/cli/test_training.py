@@ -1,0 +1,82 @@
+"""`gan-denoise pretrain`, `finetune` and `export`, and the scripts, on made-up recordings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import gan_denoise, refusal, write_recordings
+
+from gan_denoise.data import synthetic_audio
+from gan_denoise.inference.model import DEFAULT_MODEL
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+def test_training_refuses_bad_settings_and_material(recordings, tmp_path):
+    run = ("--run", tmp_path / "run")
+    steps = "training.steps=1"
+    assert "did you mean 'data.speech'" in refusal(
+        gan_denoise("pretrain", *run, "data.speach=x", steps))
+    assert "training.steps" in refusal(gan_denoise("pretrain", *run, "training.steps=many"))
+    assert "nothing to train on" in refusal(gan_denoise("pretrain", *run, steps))
+    assert "there is no 'gpt'" in refusal(
+        gan_denoise("pretrain", "--run", tmp_path / "run2", "generator.name=gpt", steps,
+                    f"data.clean={recordings}"))
+    missing = refusal(gan_denoise("finetune", "--run", tmp_path / "run3", "--init",
+                                  tmp_path / "nothing", steps))
+    assert "no such model" in missing
+
+
+def test_the_main_job_through_the_scripts(tmp_path):
+    """Pretrain, fine-tune, export, evaluate: each by its own command, on made-up recordings."""
+    corpus = tmp_path / "corpus"
+    synthetic_audio.write_corpus(corpus, minutes=0.4)
+    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
+            f"data.cache={tmp_path}/cache"]
+
+    def script(name, *arguments):
+        done = subprocess.run(
+            [sys.executable, Path("scripts") / f"{name}.py", *map(str, arguments)],
+            capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "6 steps" in script("pretrain", "--config", "debug", "--run", tmp_path / "pre", *data)
+    assert "6 steps" in script("finetune", "--config", "debug", "--run", tmp_path / "fine",
+                               "--init", tmp_path / "pre")
+    assert gan_denoise("export", tmp_path / "fine", "-o", tmp_path / "model").returncode == 0
+    assert (tmp_path / "model" / "discriminator.weights.h5").is_file()
+    pairs = tmp_path / "pairs"
+    assert gan_denoise("mix", "--speech", corpus / "speech/test", "--noise", corpus / "noise/test",
+                       "--out", pairs, "--count", 2, "--seconds", 3,
+                       GAN_DENOISE_CACHE=str(tmp_path / "cache")).returncode == 0
+    table = script("evaluate", "--model", tmp_path / "model", "--noisy", pairs / "noisy", "--clean",
+                   pairs / "clean", "--out", tmp_path / "scores", "-j", "1")
+    assert "oracle" in table
+    rows = json.loads((tmp_path / "scores/scores.json").read_text())["rows"]
+    assert len(rows) == 2 * 3  # pairs, and noisy, model, oracle
+    assert {row["system"] for row in rows} == {"noisy", "model", "oracle"}
+    script("denoise", pairs / "noisy", "-o", tmp_path / "out", "-m", tmp_path / "model")
+    assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
+
+
+def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path):
+    """With its discriminator where there is one and the settings agree, else with a new one."""
+    corpus = tmp_path / "corpus"
+    synthetic_audio.write_corpus(corpus, minutes=0.3)
+    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
+            f"data.cache={tmp_path}/cache"]
+    for name, init, said in (("own", DEFAULT_MODEL, "starts anew"),
+                             ("again", tmp_path / "own", "both networks")):
+        done = gan_denoise("finetune", "--config", "debug", "--run", tmp_path / name, "--init",
+                           init, *data, "training.steps=2")
+        assert done.returncode == 0, done.stderr
+        assert said in " ".join(done.stderr.split())
