@@ -24,6 +24,7 @@ import numpy as np
 from gan_denoise.audio import AudioError, Reader, find_audio, resample, to_mono
 from gan_denoise.audio.samples import cancels, energy
 from gan_denoise.core.atomic_files import new_folder
+from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.errors import OutputError
 from gan_denoise.core.user_folders import cache_folder
 from gan_denoise.data.file_labels import speakers_of
@@ -31,7 +32,7 @@ from gan_denoise.data.file_labels import speakers_of
 FORMAT = 2  # of a cache folder
 BLOCK = 1 << 24  # samples of a file; longer recordings are decoded in blocks of this
 FULL_SCALE = 32767
-SILENT_PEAK = 10 ** (-90 / 20)  # a recording that stays below this (-90 dBFS) is silent
+SILENT_PEAK = db_to_amplitude(-90)  # a recording that stays below this (-90 dBFS) is silent
 LOOK = 1 << 20  # samples that are looked at for a sound at once
 STALE_SECONDS = 24 * 3600  # a build this old was killed
 
@@ -197,8 +198,8 @@ def build_corpus(
         elsewhere = ("GAN_DENOISE_CACHE to another folder, or data.cache where there are settings"
                      if cache is None else "data.cache to another folder")
         raise AudioError(
-            f"{home}: the decoded audio was not written ({error.strerror or error}); make room "
-            f"there, or set {elsewhere}"
+            f"{home}: the decoded audio was not written ({error.strerror or error})",
+            f"make room there, or set {elsewhere}"
         ) from error
     return _open(target, index, files, roots, sample_rate)
 
@@ -315,7 +316,7 @@ def _decode(path: Path, sample_rate: int, sink: BinaryIO) -> tuple[int, float, s
             sink.write(scaled.astype(np.int16).tobytes())
             length += len(block)
     if length == 0:
-        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz; record more")
+        raise AudioError(f"{path}: no samples are left at {sample_rate} Hz", "record more")
     return length, gain, "; ".join(notes)
 
 

@@ -33,7 +33,7 @@ class SpeechCrops:
         of = np.asarray([numbers[group] for group in groups])
         by_group = [np.flatnonzero(of == number) for number in range(len(numbers))]
         self._peers = [by_group[number] for number in of]
-        # Of an unknown speaker each recording counts as another voice.
+        # Each recording of an unknown speaker counts as another voice.
         self.voices = [int(number) if group is not None else -1 - index
                        for index, (number, (_, group)) in enumerate(zip(of, groups, strict=True))]
 

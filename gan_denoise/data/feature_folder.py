@@ -1,4 +1,4 @@
-"""Features as files: noisy and clean of a clip in one, made once and trained on many times.
+"""Folders of features (log-mel and MFCC), computed once from recordings and trained on often.
 
 A folder of features holds `train`, `validation` and `test` with an `.npz` a clip (`noisy` and
 `clean`, float16 `[frames, bands]`: the log-mel in dB and the MFCC, not scaled), `index.json` with
@@ -31,19 +31,19 @@ SPLITS = ("train", "validation", "test")  # folders
 
 
 class FeatureError(GanDenoiseError):
-    """A folder of features cannot be written or used; says why and the way out."""
+    """A folder of features cannot be written or used."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A line of the index.
+    """An entry of the index: one clip.
 
     Attributes:
-        file: Below the folder, with forward slashes.
-        speaker: Where it is known.
-        snr_db: Of the mixture in dB, where it is known.
-        frames: Length; what lies behind the end of its recording is silence.
-        sha256: Of the file.
+        file: Path below the folder, with forward slashes.
+        speaker: Speaker, where it is known.
+        snr_db: SNR of the mixture in dB, where it is known.
+        frames: Number of frames; those behind the end of the recording are silent.
+        sha256: Hash of the file, hex.
     """
 
     file: str
@@ -78,8 +78,10 @@ class FeatureFolder:
             other = [f"{section}.{key} {theirs.get(key)}" for key in ours
                      if ours[key] != theirs.get(key)]
             if other:
-                raise FeatureError(f"{self.root}: made with {', '.join(other)}; train with "
-                                   f"--config {self.root / SETTINGS}, or write them anew")
+                raise FeatureError(
+                    f"{self.root}: made with {', '.join(other)}",
+                    f"train with --config {self.root / SETTINGS}, or write them anew"
+                )
         self.config, self.mel = config, Mel(config.audio, config.mel)
         self.clips = {split: [clip for clip in clips if clip.split == split]
                       for split in SPLITS}
@@ -96,8 +98,8 @@ class FeatureFolder:
                 scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
             return scaled.get("noisy"), scaled["clean"]
         except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
-            raise FeatureError(f"{path}: is not a whole clip ({error}); write the features "
-                               "anew") from error
+            raise FeatureError(f"{path}: is not a whole clip ({error})",
+                               "write the features anew") from error
 
     def source(self, splits: Sequence[str], seed: int) -> FeatureSource:
         """Return random crops of the clips of some splits.
@@ -115,9 +117,9 @@ class FeatureSource:
     """Crops of clips, each a pure function of (seed, step, index).
 
     Args:
-        folder: Where they are.
-        clips: Which.
-        seed: Of all draws.
+        folder: Folder of the clips.
+        clips: Clips to take crops from.
+        seed: Seed of all crops.
     """
 
     def __init__(self, folder: FeatureFolder, clips: Sequence[Clip], seed: int):
@@ -150,17 +152,19 @@ def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]
         made_with = {section: dict(index[section]) for section in ("audio", "mel")}
         clips = [] if newer else [Clip(**row) for row in index["clips"]]
     except OSError as error:
-        raise FeatureError(f"{root}: no folder of features ({INDEX}: {error.strerror}); "
+        raise FeatureError(f"{root}: no folder of features ({INDEX}: {error.strerror})",
                            "gan-denoise features writes one") from error
     except (ValueError, LookupError, TypeError) as error:
-        raise FeatureError(f"{root / INDEX}: is no index of features ({error!r}); write them "
-                           "anew") from error
+        raise FeatureError(f"{root / INDEX}: is no index of features ({error!r})",
+                           "write them anew") from error
     if newer:
-        raise FeatureError(f"{root}: written by a newer gan_denoise; upgrade, or write it anew")
+        raise FeatureError(f"{root}: written by a newer gan_denoise", "upgrade, or write it anew")
     lost = [clip.file for clip in clips if not (root / clip.file).is_file()]
     if lost:
-        raise FeatureError(f"{root}: {len(lost)} of {len(clips)} clips are missing, the first is "
-                           f"{lost[0]}; copy the folder again, or write it anew")
+        raise FeatureError(
+            f"{root}: {len(lost)} of {len(clips)} clips are missing, the first is {lost[0]}",
+            "copy the folder again, or write it anew"
+        )
     return made_with, clips, hashlib.sha256(text.encode()).hexdigest()
 
 

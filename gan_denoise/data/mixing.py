@@ -13,6 +13,7 @@ import numpy as np
 
 from gan_denoise.audio import peak
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter, reverberate
@@ -23,7 +24,7 @@ RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 
 
 class MixError(GanDenoiseError):
-    """Speech and noise cannot be mixed: one line with the reason."""
+    """Speech and noise cannot be mixed as asked."""
 
 
 def energy(audio: np.ndarray) -> float:
@@ -47,7 +48,7 @@ def snr_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
     if speech_energy <= 0.0 or noise_energy <= 0.0:
         which = "clean" if speech_energy <= 0.0 else "noise"
         raise MixError(f"{which} is silent: no gain gives an SNR of {snr_db} dB")
-    return math.sqrt(speech_energy / noise_energy) * 10 ** (-snr_db / 20)
+    return math.sqrt(speech_energy / noise_energy) * db_to_amplitude(-snr_db)
 
 
 class Mixer:
@@ -60,10 +61,10 @@ class Mixer:
         Args:
             speech: Clean utterances.
             noise: Recorded noises; None: noisy equals clean (reconstruction from clean alone).
-            data: The recipe.
-            sample_rate: Hz, of every corpus.
+            data: Recipe of the mixtures.
+            sample_rate: Sample rate of every corpus in Hz.
             samples: Length of a mixture.
-            seed: Of all draws.
+            seed: Seed of all mixtures.
             rir: Room impulse responses.
 
         Raises:
@@ -96,7 +97,7 @@ class Mixer:
             noise, _ = self._noises.draw(rng, voice)
             snr = float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
             noisy = noisy + noise * np.float32(snr_gain(clean, noise, snr))
-        top = 10 ** (rng.uniform(*data.peak_range) / 20)
+        top = db_to_amplitude(rng.uniform(*data.peak_range))
         gain = np.float32(top / peak(noisy))
         return noisy * gain, clean * gain
 
@@ -115,8 +116,8 @@ class Noises:
     Args:
         recorded: Recorded noises.
         speech: What babble is made of.
-        data: The recipe.
-        shape: Random filters of the length to draw.
+        data: Recipe of the noises.
+        shape: Random filters of the length of a mixture.
     """
 
     def __init__(self, recorded: NoiseCrops, speech: SpeechCrops, data: DataConfig,
@@ -127,8 +128,8 @@ class Noises:
         """Return (noise, parts): float32 [samples], not silent, and what it is the sum of.
 
         Args:
-            rng: Of all draws.
-            voice: Of the speech, which is not in the babble.
+            rng: Random numbers of this noise.
+            voice: Number of the voice of the speech, which is left out of the babble.
 
         Returns:
             Parts are numbers of recordings, `coloured`, and `babble`.
@@ -161,5 +162,5 @@ def _count(rng: np.random.Generator, low_high: tuple[int, int]) -> int:
 
 def _levelled(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return noise at an RMS of -RELATIVE_DB..0 dB."""
-    level = 10 ** (-rng.uniform(0.0, RELATIVE_DB) / 20)
+    level = db_to_amplitude(-rng.uniform(0.0, RELATIVE_DB))
     return audio * np.float32(level * math.sqrt(len(audio) / energy(audio)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gan_denoise.audio import peak
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.atomic_files import check_new_folder, new_folder, write_atomically
+from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus, build_corpus
@@ -29,7 +30,7 @@ FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
 _Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
 WIDEST_SNR = 100.0  # dB; beyond, one of the two is lost in 16 bits whatever the gain
-QUIETEST_NOISE = 10 ** (-78 / 20)  # RMS; below, rounding to 16 bits would change the SNR
+QUIETEST_NOISE = db_to_amplitude(-78)  # RMS; below, rounding to 16 bits would change the SNR
 
 
 def write_pairs(
@@ -57,7 +58,7 @@ def write_pairs(
         snrs: SNRs in dB, taken in turn.
         count: Number of mixtures; None: one for each utterance. Fewer are a random choice, more go
             through the utterances again.
-        seed: Of all draws.
+        seed: Seed of all mixtures.
         rir_folders: Room impulse responses; with them, some mixtures are in a room.
         seconds: Length of a mixture; None: that of its utterance.
         progress: Called with (mixtures done, mixtures in all).
@@ -86,23 +87,15 @@ def write_pairs(
         if notice is not None:
             notice(note)
     material = _material(corpora, data, seconds)
-    utterances = np.arange(len(corpora[0]))
-    total = len(utterances) if count is None else count
-    if total < len(utterances):
-        utterances = random_stream(seed, 0, 0).permutation(utterances)[:total]
+    utterances = _utterances(len(corpora[0]), count, seed)
     rows: list[dict[str, Any]] = []
-    used: set[str] = set()
     with new_folder(noisy_folder) as noisy_build, new_folder(clean_folder) as clean_build:
-        for number in range(total):
-            index = int(utterances[number % len(utterances)])
-            rng = random_stream(seed, 1, number)
-            noisy, clean, row = material.mixture(index, float(snrs[number % len(snrs)]), rng)
-            row = {"file": _unique(corpora[0].names[index], used), **row}
+        for noisy, clean, row in material.mixtures(utterances, snrs, seed):
             write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
             write(clean_build / row["file"], clean, sample_rate, subtype="PCM_16")
             rows.append(row)
             if progress is not None:
-                progress(number + 1, total)
+                progress(len(rows), len(utterances))
         manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
     # The manifest last: it says that all is there.
     write_atomically(out / "manifest.json", lambda file: file.write(manifest))
@@ -157,10 +150,20 @@ class _Material:
     data: DataConfig
     seconds: float | None
 
-    def mixture(
+    def mixtures(
+        self, utterances: Sequence[int], snrs: Sequence[float], seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
+        """Yield (noisy, clean, row of the manifest) of each utterance, the SNRs taken in turn."""
+        used: set[str] = set()
+        for number, index in enumerate(utterances):
+            rng = random_stream(seed, 1, number)
+            noisy, clean, row = self._mixture(index, float(snrs[number % len(snrs)]), rng)
+            yield noisy, clean, {"file": _unique(self.speech.corpus.names[index], used)} | row
+
+    def _mixture(
         self, index: int, snr_db: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Return (noisy, clean, row of the manifest) of one utterance."""
+        """Return (noisy, clean, row of the manifest without the file)."""
         corpus, rir = self.speech.corpus, self.rir
         if self.seconds is None:
             clean = corpus.clip(index)
@@ -200,6 +203,15 @@ def _check(snrs: Sequence[float], seconds: float | None) -> None:
                        f"{', '.join(f'{snr_db:g}' for snr_db in snrs) or 'none'}")
     if seconds is not None and not 0 < seconds < math.inf:
         raise MixError(f"a mixture cannot last {seconds:g} s", "give a length above 0, or none")
+
+
+def _utterances(available: int, count: int | None, seed: int) -> list[int]:
+    """Return the utterances to mix: all, a random choice of fewer, or all of them again."""
+    chosen = np.arange(available)
+    total = available if count is None else count
+    if total < available:
+        chosen = random_stream(seed, 0, 0).permutation(chosen)[:total]
+    return [int(chosen[number % len(chosen)]) for number in range(total)]
 
 
 def _material(

@@ -113,9 +113,9 @@ def split_by_speaker(
     """Divide items so that no speaker is on both sides.
 
     Args:
-        speakers: Of each item; None is a speaker of its own.
+        speakers: Speaker of each item; None is a speaker of its own.
         fraction: Share of the speakers to hold out, in (0, 1); at least one is.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
         Indices of the items to train on and to validate on, int64, each ascending.
@@ -148,9 +148,9 @@ def hold_out(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pa
     VoiceBank; else a share of the speakers.
 
     Args:
-        pairs: Of one dataset.
+        pairs: Pairs of one dataset.
         fraction: Share of the speakers, as in `split_by_speaker`.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Raises:
         PairError: As `split_by_speaker`, and when there is nothing to train on.
@@ -187,10 +187,10 @@ def hold_out_of_one(
     the longest, where it can be divided.
 
     Args:
-        lengths: Of the recordings in samples; at least one.
+        lengths: Length of each recording in samples; at least one recording.
         fraction: Share of the material to hold out, in (0, 1).
         shortest: Samples that either side of a divided recording must have.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
         Indices of the recordings, int64 ascending, and the samples to take from the end of the

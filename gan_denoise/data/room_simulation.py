@@ -1,7 +1,7 @@
-"""Impulse responses of made-up rooms, to put training speech into.
+"""Simulated room impulse responses, to put training speech into.
 
-Shoe boxes by the image source method (Allen & Berkley 1979), which pyroomacoustics computes
-(Scheibler, Bezzam & Dokmanić 2018).
+The rooms are shoe boxes, by the image source method (Allen & Berkley 1979), which pyroomacoustics
+computes (Scheibler, Bezzam & Dokmanić 2018).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from gan_denoise.audio.writer import write
 from gan_denoise.core.atomic_files import new_folder
+from gan_denoise.core.decibels import db_to_power
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
 
@@ -26,7 +27,7 @@ KEPT_DB = 60.0  # of the decay
 
 
 class RoomError(GanDenoiseError):
-    """No room can be made as asked; says why."""
+    """No room with the wanted reverberation can be simulated."""
 
 
 def write_rooms(
@@ -45,7 +46,7 @@ def write_rooms(
         sample_rate: Hz.
         rt60: Range of the reverberation time in seconds. Few rooms are big enough for a long one
             (see `MAX_ORDER`), so of 0.15 to 0.7 half are below 0.3, and hardly any above 0.55.
-        seed: Of all draws.
+        seed: Seed of the rooms.
         progress: Called with (rooms done, rooms in all).
 
     Returns:
@@ -74,7 +75,7 @@ def room(
     """Return the impulse response of a room drawn at random, and what it is.
 
     Args:
-        rng: Of all draws.
+        rng: Random numbers of this room.
         sample_rate: Hz.
         rt60: Range of the reverberation time in seconds.
 
@@ -102,7 +103,7 @@ def room(
             break
     else:
         raise RoomError(f"no room of up to {SIZES[0][1]:g} x {SIZES[1][1]:g} m has an rt60 of "
-                        f"{rt60[0]:g} to {rt60[1]:g} s; give a range within 0.15 to 1")
+                        f"{rt60[0]:g} to {rt60[1]:g} s", "give a range within 0.15 to 1")
     box = pyroomacoustics.ShoeBox(
         size, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=order
     )
@@ -112,7 +113,7 @@ def room(
     response = np.asarray(box.rir[0][0], np.float64)
     response /= np.abs(response).max()
     decay = np.cumsum(response[::-1] ** 2)[::-1]  # Schroeder 1965
-    kept = int(np.argmax(decay < decay[0] * 10 ** (-KEPT_DB / 10))) or len(response)
+    kept = int(np.argmax(decay < decay[0] * db_to_power(-KEPT_DB))) or len(response)
     row = {name: [round(float(value), 3) for value in place] for name, place in
            (("size", size), ("voice", voice), ("microphone", microphone))}
     return response[:kept].astype(np.float32), row | {"rt60": round(seconds, 3)}

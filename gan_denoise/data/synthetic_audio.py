@@ -1,4 +1,4 @@
-"""Made-up voices and noises, so that the demo and the tests need no download.
+"""Synthetic voices and noises, so that the demo and the tests need no download.
 
 A voice is a glottal pulse train and breath noise through moving formants, with fricatives, bursts,
 nasals, syllables and pauses. Everything is laid out on control tracks of one value a frame, and the
@@ -14,9 +14,11 @@ import numpy as np
 from scipy import fft
 
 from gan_denoise.audio.writer import write
+from gan_denoise.core.decibels import db_to_amplitude
+from gan_denoise.core.rng import random_stream
 
 FRAME_SECONDS = 0.005  # of the control tracks
-PEAK = 0.5  # of all that is made
+PEAK = 0.5  # largest magnitude of a voice or noise
 ROOM = 2e-4  # level of the recording room: pauses of real speech are not digital silence either
 # (F1, F2, F3) in Hz of a male vocal tract, after Peterson and Barney (1952).
 VOWELS = np.array([
@@ -38,16 +40,16 @@ UNSEEN_KINDS = ("traffic", "rain", "brown")  # in `test` alone
 SLOPES = {"white": 0.0, "pink": -1.0, "brown": -2.0}  # power of frequency that the energy goes with
 SPEAKERS = {"train": 12, "valid": 3, "test": 4}
 # Tags that keep the random streams of different things apart.
-_VOICE, _SPEAKER, _NOISE = 1, 2, 3
+_CORPUS, _VOICE, _SPEAKER, _NOISE = range(4)
 
 
 def voice(speaker: int, seconds: float, seed: int, sample_rate: int = 16000) -> np.ndarray:
-    """Return made-up speech, float32 [samples], peak 0.5.
+    """Return synthetic speech, float32 [samples], peak 0.5.
 
     Args:
         speaker: Who speaks: pitch, vocal tract, breath and pace follow from this number.
         seconds: Length; what is said stops with a pause of at least 0.1 s.
-        seed: What is said.
+        seed: Seed of the utterance; what is said differs between seeds.
         sample_rate: Hz.
 
     Raises:
@@ -55,7 +57,7 @@ def voice(speaker: int, seconds: float, seed: int, sample_rate: int = 16000) -> 
     """
     samples = _samples(seconds, sample_rate)
     who = _Speaker(speaker)
-    rng = _stream(_VOICE, speaker, seed)
+    rng = random_stream(seed, _VOICE, speaker)
     tracks = _speak(who, seconds, rng)
     times = np.arange(samples) / (FRAME_SECONDS * sample_rate)  # in frames
     pulses, breath = _glottis(who, tracks, times, sample_rate, rng)
@@ -76,12 +78,12 @@ def voice(speaker: int, seconds: float, seed: int, sample_rate: int = 16000) -> 
 
 
 def noise(kind: str, seconds: float, seed: int, sample_rate: int = 16000) -> np.ndarray:
-    """Return made-up noise, float32 [samples], peak 0.5.
+    """Return synthetic noise, float32 [samples], peak 0.5.
 
     Args:
         kind: One of NOISE_KINDS.
         seconds: Length.
-        seed: Of the recording: pitch, pace and level changes differ.
+        seed: Seed of the recording; pitch, pace and changes of level differ between seeds.
         sample_rate: Hz.
 
     Raises:
@@ -90,7 +92,7 @@ def noise(kind: str, seconds: float, seed: int, sample_rate: int = 16000) -> np.
     if kind not in NOISE_KINDS:
         raise ValueError(f"unknown noise '{kind}'; there are {', '.join(NOISE_KINDS)}")
     samples = _samples(seconds, sample_rate)
-    rng = _stream(_NOISE, NOISE_KINDS.index(kind), seed)
+    rng = random_stream(seed, _NOISE, NOISE_KINDS.index(kind))
     if kind in SLOPES:
         made = _sloped(samples, sample_rate, SLOPES[kind], rng)
     elif kind == "babble":
@@ -111,21 +113,21 @@ def write_corpus(out: str | Path, seed: int = 0, minutes: float = 4.0, sample_ra
 
     Args:
         out: Folder; files of the same names are replaced.
-        seed: Of all content.
+        seed: Seed of all that is said and heard.
         minutes: Speech for training; as much noise, and a fifth of each for valid and for test.
         sample_rate: Hz.
     """
     out = Path(out)
     speakers = iter(range(sum(SPEAKERS.values())))
     for number, (split, count) in enumerate(SPEAKERS.items()):
-        rng = _stream(0, seed, number)
+        rng = random_stream(number, _CORPUS, seed)
         seconds = minutes * 60 * (1.0 if split == "train" else 0.2)
         for speaker in [next(speakers) for _ in range(count)]:
             left, take = seconds / count, 0
             while left > 0.5:
                 length = min(float(rng.uniform(2.5, 5.0)), max(left, 1.5))
                 audio = voice(speaker, length, int(rng.integers(1 << 30)), sample_rate)
-                audio = audio * np.float32(10 ** (rng.uniform(-12.0, 0.0) / 20))
+                audio = audio * np.float32(db_to_amplitude(rng.uniform(-12.0, 0.0)))
                 name = f"speaker{speaker:02d}"
                 write(out / "speech" / split / name / f"{name}_{take:03d}.wav", audio, sample_rate)
                 left, take = left - length, take + 1
@@ -141,7 +143,7 @@ class _Speaker:
     """What makes a voice; speakers next to each other in number are far apart in pitch."""
 
     def __init__(self, speaker: int) -> None:
-        rng = _stream(_SPEAKER, speaker, 0)
+        rng = random_stream(0, _SPEAKER, speaker)
         place = (0.2 + speaker * 0.618034) % 1.0  # golden ratio: never close to the last ones
         self.f0 = 85.0 * (250.0 / 85.0) ** place  # Hz
         self.tract = 0.9 + 0.28 * place + rng.uniform(-0.04, 0.04)  # factor of all formants
@@ -355,10 +357,6 @@ def _smooth(track: np.ndarray, width: int) -> np.ndarray:
     kernel = np.convolve(np.ones(width), np.ones(width)) / width**2
     padded = np.pad(track, width - 1, mode="edge")
     return np.convolve(padded, kernel, mode="valid")
-
-
-def _stream(tag: int, number: int, seed: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=seed, counter=(tag << 64 | number) << 128))
 
 
 def _samples(seconds: float, sample_rate: int) -> int:

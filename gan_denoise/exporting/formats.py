@@ -1,8 +1,4 @@
-"""Models for other languages: LiteRT, SavedModel, and the signal processing in numbers.
-
-`dsp.json` holds what surrounds the network, from samples to mel01 and back, so that a port needs
-neither this package nor its source. `scripts/onnx_example.py` is such a port, in NumPy.
-"""
+"""File formats of an exported network: ONNX, LiteRT, SavedModel; how each is written and run."""
 
 from __future__ import annotations
 
@@ -23,17 +19,16 @@ from gan_denoise.core.native_libraries import load_onnxruntime
 Run = Callable[[np.ndarray], np.ndarray]  # noisy_mel -> estimate_mel
 
 
-# ---- Formats -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Format:
     """A way to store a network.
 
     Attributes:
-        title: For people.
-        file: Its file or folder in a model folder.
-        open: Path -> the network as a function.
-        call: How a program calls it.
-        write: (network, path); None for ONNX, which every model folder holds.
+        title: Name to show.
+        file: Name of its file or folder in a model folder.
+        open: Reads a path; returns the network as a function.
+        call: How a program in another language calls the network.
+        write: Writes (network, path); None for ONNX, which every model folder holds.
     """
 
     title: str
@@ -52,7 +47,7 @@ def check_formats(names: Iterable[str]) -> tuple[str, ...]:
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if name not in FORMATS:
-            raise ConfigError(f"there is no format '{name}'; there are {', '.join(FORMATS)}")
+            raise ConfigError(f"there is no format '{name}'", f"there are {', '.join(FORMATS)}")
     return tuple(name for name in FORMATS if name == "onnx" or name in names)
 
 
