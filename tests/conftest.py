@@ -7,6 +7,7 @@ some tests start; the fixtures come by themselves.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from gan_denoise.audio.writer import write
-from gan_denoise.config import dump_config, make_config
+from gan_denoise.config import dump_config, join_settings
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.schema import Config
 from gan_denoise.data import synthetic_audio
@@ -44,18 +45,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 # ---- Tiny settings and material ----------------------------------------------------------------
 def tiny_config(**sections: dict[str, Any]) -> Config:
     """Return settings of tiny networks; a section given here is laid over the tiny one."""
+    kind = sections.get("generator", {}).get("name", "unet")
+    patch = sections.get("discriminator", {}).get("kind", "patch") == "patch"
     tiny: dict[str, dict[str, Any]] = {
         "mel": {"n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 16},
-        "generator": {"name": "unet", "channels": [4, 6], "width": 8, "blocks": 2,
-                      "dilations": [1, 2], "level_frames": 9},
-        "discriminator": {"channels": [4, 6]},
+        "generator": {"name": kind, "channels": [4, 6], "level_frames": 9} | (
+            {"width": 8, "blocks": 2, "dilations": [1, 2]} if kind == "tcn_autoencoder" else {}),
+        "discriminator": {"channels": [4, 6]} if patch else {"kind": "metric"},
         "losses": {"discriminator_warmup": 2, "adversarial_ramp": 2},
         "training": {"batch_size": 2, "crop_seconds": CROP / RATE, "warmup_steps": 2,
                      "validate_every": 5, "checkpoint_every": 3, "log_every": 2,
                      "data_workers": 1},
     }
-    return make_config(tiny | {name: tiny.get(name, {}) | given
-                               for name, given in sections.items()})
+    return join_settings([tiny, sections])
 
 
 class TinySource:
@@ -90,6 +92,22 @@ def tiny_material(
     """Return material in memory, for `tiny_config`."""
     noisy, clean = TinySource(CLIP).batch(10**6, 2)
     return Material(TinySource(bad=bad, delay=delay), noisy, clean, digest, "tones in noise")
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """Collect the lines that the package logs."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("gan_denoise"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def shake(network: Any, seed: int = 0) -> None:

@@ -2,8 +2,11 @@
 
 A settings file is YAML: `base.yaml` holds every key with its unit and its reason, any other file is
 a delta of a few lines that names its parent with `extends:`. `key=value` overrides come last. An
-unknown key or a wrong type is a `ConfigError` that names the key, what was expected, and the
-nearest valid key.
+unknown key, one without effect, or a wrong type is a `ConfigError` that names the key, what was
+expected, and the nearest valid key.
+
+A file or the overrides may choose another kind of generator, say, than their parent: the parent's
+keys that the new kind does not have are dropped then. What they themselves say must have an effect.
 
 Values are YAML, but for paths: a folder may be called `2024-01-05`, `no` or `#1`. A path is text as
 given.
@@ -12,10 +15,11 @@ given.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from gan_denoise.config.registry import KINDS, import_plugins
 from gan_denoise.config.schema import (
     FORMAT_VERSION,
     FREE_ON_RESUME,
@@ -30,15 +35,19 @@ from gan_denoise.config.schema import (
     PATHS,
     Config,
     TuneConfig,
+    valid_keys,
 )
-from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.config.section import ConfigError, Section
 
+LOG = logging.getLogger(__name__)
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
-
-
-class ConfigError(GanDenoiseError):
-    """A setting is unknown, of the wrong type, or changed where it may not change."""
+# Old keys, which are still read, and what they are called now.
+RENAMED = {
+    "discriminator.judges": "discriminator.pesq_workers",
+    "losses.adversarial": "discriminator.loss",
+    "losses.feature_weight": "discriminator.feature_weight",
+}
 
 
 def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -54,31 +63,175 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: For an unknown key, a wrong type, or a malformed override.
         FileNotFoundError: When there is no such file and no shipped config of that name.
     """
-    path = find_config(source)
-    values = _read_with_parents(path, seen=())
+    given: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}': expected key=value, for instance training.steps=500")
-        _set(values, key.strip(), _parse(key.strip(), text, override))
-    return make_config(values, origin=str(source))
+        key = _present_name(key.strip())
+        _set(given, key, _parse(key, text, override))
+    return join_settings([*_read_with_parents(find_config(source), seen=()), given], str(source))
 
 
 def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
     """Validate nested values; errors name the key, the expectation and the nearest valid key."""
-    version = values.get("format_version", FORMAT_VERSION)
+    return join_settings([values], origin)
+
+
+def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "settings") -> Config:
+    """Lay nested values over each other and validate them.
+
+    Args:
+        layers: Each over those before it; what one says of a kind must have an effect on it.
+        origin: What the settings are called in errors.
+
+    Raises:
+        ConfigError: Naming the key, the expectation and the nearest valid key.
+    """
+    joined: dict[str, Any] = {}
+    modules: dict[str, None] = {}
+    for layer in layers:
+        _check_format(layer, origin)
+        modules |= dict.fromkeys(_modules(layer))
+        import_plugins(modules)
+        layer = _renamed(_tuples(layer))
+        before, joined = joined, _merge(joined, layer)
+        try:
+            for section in joined:
+                _keep_what_has_effect(section, layer, before, joined)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+    own = {"format_version": FORMAT_VERSION, "plugins": tuple(modules)}
+    return _validated(joined | own, origin)
+
+
+def _check_format(layer: Mapping[str, Any], origin: str) -> None:
+    version = layer.get("format_version", FORMAT_VERSION)
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ConfigError(
             f"{origin}: settings of format {version}, written by a newer gan_denoise; this one "
             f"reads up to {FORMAT_VERSION}. Upgrade gan_denoise."
         )
+
+
+def _modules(layer: Mapping[str, Any]) -> Sequence[str]:
+    modules = layer.get("plugins") or ()
+    modules = (modules,) if isinstance(modules, str) else modules
+    if not (isinstance(modules, (list, tuple)) and all(isinstance(one, str) for one in modules)):
+        raise ConfigError(f"plugins: expected a list of names of modules, not {modules!r}")
+    return modules
+
+
+def _renamed(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values under the names that their keys have now, also in `tune.space`."""
+    layer = {section: dict(values) if isinstance(values, Mapping) else values
+             for section, values in layer.items()}
+    for old, new in RENAMED.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        values = layer.get(section)
+        if not isinstance(values, dict) or key not in values:
+            continue
+        value = values.pop(key)
+        target = layer.get(new_section)
+        target = layer[new_section] = {} if target is None else target
+        if isinstance(target, dict):
+            target.setdefault(new_key, value)
+        if layer.get("format_version") != 1:
+            _present_name(old)
+    space = layer["tune"].get("space") if isinstance(layer.get("tune"), dict) else None
+    if isinstance(space, Mapping):
+        layer["tune"]["space"] = {_present_name(key): _renamed_in_groups(spec)
+                                  for key, spec in space.items()}
+    data = layer.get("data") if layer.get("format_version") == 1 else None
+    if isinstance(data, dict) and data.get("speech") and data.get("valid_clean"):
+        data["valid_speech"] = data.get("valid_speech") or (data.pop("valid_clean"),)  # as then
+    return layer
+
+
+def _present_name(key: str) -> str:
+    """Return what a key is called now, with a note where that is new."""
+    if key in RENAMED:
+        LOG.warning("%s is called %s now", key, RENAMED[key])
+    return RENAMED.get(key, key)
+
+
+def _renamed_in_groups(spec: Any) -> Any:
+    """Return the choices of a space under the names that their keys have now."""
+    if not isinstance(spec, (list, tuple)):
+        return spec
+    return tuple({_present_name(key): value for key, value in choice.items()}
+                 if isinstance(choice, Mapping) else choice for choice in spec)
+
+
+def _keep_what_has_effect(
+    section: str, layer: Mapping[str, Any], before: Mapping[str, Any], joined: dict[str, Any]
+) -> None:
+    """Drop what the parents said of another kind; refuse what the newest layer says in vain."""
+    own, earlier, values = (part.get(section) for part in (layer, before, joined))
+    own, earlier = own or {}, earlier or {}
+    if values is None or not (isinstance(own, Mapping) and isinstance(values, Mapping)):
+        return
+    kinds = KINDS.get(section)
+    if kinds is not None:
+        settings, known = kinds.choose(values, own, earlier), kinds.fields()
+    else:
+        info = Config.model_fields.get(section)
+        settings = info.annotation if info is not None else None
+        if not (isinstance(settings, type) and issubclass(settings, Section)):
+            return
+        known = settings.model_fields
+    old = layer.get("format_version") == 1
+    kept, dropped = {}, []
+    for key, value in values.items():
+        reason = _in_vain(section, key, value, values, settings)
+        if key not in known or not reason:
+            kept[key] = value  # an unknown key is told of as it is validated
+        elif key in own and (value or f"{section}.{key}" not in PATH_SETTINGS):
+            if not old:
+                raise ConfigError(reason)
+            dropped.append(f"{section}.{key}")
+    if dropped:
+        LOG.info("settings of format 1: left out, as without effect: %s", ", ".join(dropped))
+    joined[section] = kept
+
+
+def _in_vain(
+    section: str, key: str, value: Any, values: Mapping[str, Any], settings: type[Section]
+) -> str | None:
+    """Return why a key has no effect, with the nearest that has; None where it has one."""
+    if key not in settings.model_fields:
+        return KINDS[section].explain(key, settings) if section in KINDS else None
+    if key not in settings.ONLY_WITH:
+        return None
+    other, needed = settings.ONLY_WITH[key]
+    found = values.get(other, settings.model_fields[other].default)
+    if found == needed or value == settings.model_fields[key].default:
+        return None
+    return (f"'{section}.{key}' has no effect with {section}.{other}={found}; leave it out, or "
+            f"give {section}.{other}={needed}")
+
+
+def _validated(values: Mapping[str, Any], origin: str) -> Config:
+    """Build the settings, each section that has kinds by the class of its kind."""
+    # A section with nothing but comments under it is None.
+    built = {key: {} if value is None else value for key, value in values.items()}
+    problems = []
+    for section, kinds in KINDS.items():
+        given = built.get(section)
+        if isinstance(given, Mapping):
+            settings = kinds.choose(given, given, {})
+            try:
+                built[section] = settings.model_validate(given)
+            except ValidationError as error:
+                problems.append(_explain(error, section))
+                del built[section]
     try:
-        return Config.model_validate(_tuples(
-            # A section with nothing but comments under it is None.
-            {key: {} if value is None else value for key, value in values.items()}
-        ))
+        config = Config.model_validate(built)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(error)}") from None
+        problems.append(_explain(error))
+    if problems:
+        raise ConfigError(f"{origin}: {'; '.join(problems)}")
+    return config
 
 
 def dump_config(config: Config) -> str:
@@ -94,10 +247,10 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: For an unknown key, a wrong type, or values that do not fit each other.
     """
-    values = config.model_dump()
+    given: dict[str, Any] = {}
     for key, value in settings.items():
-        _set(values, key, value)
-    return make_config(values)
+        _set(given, _present_name(key), value)
+    return join_settings([config.model_dump(), given])
 
 
 def flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
@@ -120,6 +273,9 @@ def check_resume(old: Config, new: Config) -> None:
     """
     before, after = flatten(old), flatten(new)
     fixed = [key for key in before if key not in FREE_ON_RESUME | PATHS]
+    kinds = {f"{section}.{kind.key}" for section, kind in KINDS.items() if kind.key}
+    if changed := [key for key in kinds if before[key] != after[key]]:
+        fixed = sorted(changed)  # all else differs with it
     refuse_changes("run", {key: before[key] for key in fixed}, after)
 
 
@@ -163,7 +319,8 @@ def _data_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Return the values of a file behind those of its parents, the farthest first."""
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
     try:
@@ -177,10 +334,10 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected sections such as 'training:', found {values!r}")
     parent = values.pop("extends", None)
     if parent is None:
-        return values
+        return [values]
     beside = path.parent / f"{parent}.yaml"
     parent_path = beside if beside.is_file() else find_config(parent)
-    return _merge(_read_with_parents(parent_path, (*seen, path.resolve())), values)
+    return [*_read_with_parents(parent_path, (*seen, path.resolve())), values]
 
 
 def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,12 +351,11 @@ def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    if not dotted or dotted not in _valid_keys():
+    if not dotted or dotted not in valid_keys():
         raise ConfigError(f"unknown key '{dotted}'{nearest_key(dotted)}")
     *sections, key = dotted.split(".")
     for section in sections:
-        values[section] = dict(values.get(section) or {})
-        values = values[section]
+        values = values.setdefault(section, {})
     values[key] = value
 
 
@@ -215,7 +371,7 @@ def _parse(key: str, text: str, override: str) -> Any:
 
 def _parse_path(key: str, text: str, override: str) -> Any:
     """A path that is there is that path, whatever its name; else a list, nothing, or a path."""
-    several = isinstance(getattr(Config().data, key.removeprefix("data.")), tuple)
+    several = KINDS["data"].fields()[key.removeprefix("data.")].default == ()
     if os.path.lexists(text):
         return text
     text = text.strip()
@@ -282,13 +438,9 @@ def _tuples(value: Any, key: str = "") -> Any:
     return value
 
 
-def _valid_keys() -> list[str]:
-    return list(flatten(Config()))
-
-
 def nearest_key(key: str) -> str:
     """Return the end of a message on an unknown key: the valid one that it may be meant to be."""
-    valid = _valid_keys()
+    valid = valid_keys()
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or difflib.get_close_matches(
         key.rsplit(".", 1)[-1], [name.rsplit(".", 1)[-1] for name in valid], n=1, cutoff=0.6
     )
@@ -298,10 +450,11 @@ def nearest_key(key: str) -> str:
     return f"; did you mean '{full}'?"
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, section: str = "") -> str:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+        parts = [section, *item["loc"]] if section else item["loc"]
+        key = ".".join(str(part) for part in parts if not isinstance(part, int))
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown key '{key}'{nearest_key(key)}")
             continue
@@ -314,13 +467,11 @@ def _explain(error: ValidationError) -> str:
 
 
 def _type_of(key: str) -> str:
-    model: Any = Config
-    for part in key.split("."):
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            return ""
-        model = fields[part].annotation
-    if isinstance(model, type) and issubclass(model, BaseModel):
+    section, _, name = key.partition(".")
+    if section not in Config.model_fields or not name:
         return ""
-    name = model.__name__ if isinstance(model, type) else str(model).replace("typing.", "")
-    return f" (expected {name})" if isinstance(model, (type, types.UnionType)) else ""
+    annotation: Any = Config.model_fields[section].annotation
+    fields = KINDS[section].fields() if section in KINDS else annotation.model_fields
+    expected = fields[name].annotation if name in fields else None
+    name = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
+    return f" (expected {name})" if isinstance(expected, (type, types.UnionType)) else ""

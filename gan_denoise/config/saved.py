@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_denoise.config.artifacts import SETTINGS
+from gan_denoise.config.kinds import DataConfig
 from gan_denoise.config.loader import ConfigError, load_config, make_config
 from gan_denoise.config.schema import Config
 
@@ -22,6 +23,19 @@ def settings_of(source: Path) -> Config:
     return load_config(path)
 
 
+def mixing_recipe(source: str | Path) -> DataConfig:
+    """Return how a settings file, or a shipped one by name, makes its mixtures.
+
+    Raises:
+        ConfigError: When it names something else than recordings to mix.
+    """
+    data = load_config(source).data
+    if not isinstance(data, DataConfig):
+        raise ConfigError(f"{source}: names {data.TITLE}, so it makes no mixtures",
+                          "give settings that leave data.speech and data.noise out, or name them")
+    return data
+
+
 def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config:
     """Return the settings of a fine-tuning run that starts from another run or model.
 
@@ -35,10 +49,9 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
     if refused := [override for override in overrides if override.startswith(fixed)]:
         raise ConfigError(f"{refused[0]}: --init {init} fixes the network, mel and audio settings")
     config, theirs = load_config(source, overrides), settings_of(init)
-    data = config.data
-    named = data.speech or data.noisy or data.clean or data.pairs or data.features
     joined = config.model_copy(update={
         "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
-        "data": data if named else theirs.data,
+        "data": config.data if config.data.named else theirs.data,
+        "plugins": tuple(dict.fromkeys((*theirs.plugins, *config.plugins))),
     })
     return make_config(joined.model_dump(), origin=source)

@@ -1,58 +1,43 @@
 """All settings and what they may be: frozen, strict, each with its unit.
 
-`configs/base.yaml` says why each is what it is; `loader` reads them from files.
+`kinds` has the sections that come in several kinds. `configs/base.yaml` says why each value is what
+it is; `loader` reads them from files.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-FORMAT_VERSION = 1  # of config.yaml in runs and model folders; newer than this is refused
+from gan_denoise.config.kinds import (
+    DataConfig,
+    DataSource,
+    DiscriminatorConfig,
+    GainInversion,
+    GeneratorConfig,
+    InversionConfig,
+    MetricDiscriminator,
+    PatchDiscriminator,
+    TcnAutoencoder,
+)
+from gan_denoise.config.registry import KINDS, LOSSES
+from gan_denoise.config.section import (
+    PATH,
+    Count,
+    FrozenDict,
+    NonNegative,
+    Positive,
+    Range,
+    Section,
+    Unit,
+    freeze,
+)
 
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"{value} has no middle; give an odd number")
-    return value
-
-
-Unit = typing.Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = typing.Annotated[float, Field(ge=0.0)]
-Count = typing.Annotated[int, Field(ge=0)]
-Positive = typing.Annotated[int, Field(ge=1)]
-Odd = typing.Annotated[int, Field(ge=1), AfterValidator(_odd)]
-Range = tuple[float, float]  # (low, high)
-Channels = typing.Annotated[tuple[Positive, ...], Field(min_length=1)]
-# Settings that name files and folders: text as it was given, never read as a number or a date.
-PATH = "path"
-FilePath = typing.Annotated[str | None, PATH]
-Folders = typing.Annotated[tuple[str, ...], PATH]
-
-
-class FrozenDict(dict):
-    """A mapping that, like all settings, can be hashed and is not changed."""
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> tuple[type, tuple[dict]]:
-        return FrozenDict, (dict(self),)
-
-    def _refuse(self, *_: Any, **__: Any) -> typing.NoReturn:
-        raise TypeError("settings are frozen")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys and silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+# Of config.yaml in runs and model folders; newer than this is refused. Format 1 held every key of
+# every kind: those without effect are left out as it is read.
+FORMAT_VERSION = 2
 
 
 class AudioConfig(Section):
@@ -60,6 +45,8 @@ class AudioConfig(Section):
 
 
 class MelConfig(Section):
+    ONLY_WITH: ClassVar = {"fmin": ("filters", "mel"), "fmax": ("filters", "mel")}
+
     n_fft: Positive = 512  # samples
     win_length: Positive = 512  # samples, <= n_fft
     hop_length: Positive = 128  # samples
@@ -100,115 +87,6 @@ class MelConfig(Section):
         return self
 
 
-class DataConfig(Section):
-    # Clean speech and noise, mixed on the fly ...
-    speech: Folders = ()
-    noise: Folders = ()
-    rir: Folders = ()
-    # ... or paired recordings: two folders, one folder of a known layout, or a manifest.
-    noisy: FilePath = None
-    clean: FilePath = None
-    pairs: FilePath = None
-    # ... or no sound at all: features from `gan-denoise features`, or `synthetic` spectrograms.
-    features: FilePath = None
-    # Validation material; left out, speakers are held out of the training material.
-    valid_speech: Folders = ()
-    valid_noise: Folders = ()
-    valid_noisy: FilePath = None
-    valid_clean: FilePath = None
-    valid_fraction: typing.Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    merge_validation: bool = False  # train on the validation material too, for a final score
-    valid_clips: Positive = 32
-    valid_seconds: typing.Annotated[float, Field(gt=0.0)] = 4.0
-    cache: FilePath = None  # folder of decoded audio; None: the user's cache folder
-    # How a mixture is made. SNR is of whole-clip energies, normal and clipped to its range.
-    snr_mean: float = 5.0  # dB
-    snr_std: NonNegative = 7.0  # dB
-    snr_range: Range = (-15.0, 30.0)  # dB
-    peak_range: Range = (-50.0, 0.0)  # dBFS of the mixture
-    noises: tuple[Positive, Positive] = (1, 3)  # recorded noises in one mixture
-    resample_noise: Unit = 0.3  # probability that a recorded noise is sped up or slowed down
-    resample_range: Range = (0.75, 1.35)
-    loop_noise: Unit = 0.7  # a short noise is looped with this probability, else placed once
-    coloured: Unit = 0.3  # probability of an added coloured noise
-    babble: Unit = 0.2  # probability of added babble of other voices
-    babble_voices: tuple[Positive, Positive] = (1, 5)
-    equalise: Unit = 0.5  # probability of a random smooth filter on speech, and on noise
-    equalise_db: NonNegative = 6.0  # its largest boost or cut
-    reverberate: Unit = 0.5  # probability of a room impulse response, where `rir` is given
-    early_ms: NonNegative = 50.0  # of the impulse response after its direct path: in the target
-    pause_range: Range = (0.1, 0.5)  # seconds between joined utterances
-
-    @field_validator("speech", "noise", "rir", "valid_speech", "valid_noise", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        many = (value,) if isinstance(value, str) else value
-        if not (isinstance(many, (tuple, list)) and all(isinstance(one, str) for one in many)):
-            raise ValueError("should be the path of a folder, or a list of them, each of them text")
-        return many
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DataConfig:
-        for key in ("snr_range", "peak_range", "resample_range", "pause_range", "noises",
-                    "babble_voices"):
-            low, high = getattr(self, key)
-            if low > high:
-                raise ValueError(f"{key}: {low} is above {high}")
-        return self
-
-    @model_validator(mode="after")
-    def _used(self) -> DataConfig:
-        """A folder that nothing would read is a mistake, not a detail."""
-        if self.noise and not self.speech:
-            raise ValueError("noise is mixed with speech; give data.speech (or leave noise out)")
-        if (self.valid_noisy is None) != (self.valid_clean is None) and self.noisy is not None:
-            raise ValueError("valid_noisy and valid_clean belong together; give both")
-        if (self.noisy or self.pairs) and (self.valid_speech or self.valid_noise):
-            raise ValueError("paired recordings are validated on valid_noisy and valid_clean")
-        others = ("speech", "noise", "rir", "noisy", "clean", "pairs", "valid_speech",
-                  "valid_noise", "valid_noisy", "valid_clean")
-        given = [key for key in others if getattr(self, key)]
-        if self.features and given:
-            raise ValueError(f"features hold noisy and clean already; leave out {', '.join(given)}")
-        return self
-
-
-class GeneratorConfig(Section):
-    name: str = "tcn_autoencoder"
-    head: Literal["gain", "direct"] = "gain"
-    gain_floor_db: typing.Annotated[float, Field(gt=0.0)] = 60.0  # deepest cut of the gain head
-    level_frames: Count = 251  # window of the level that the gain head's network sees relative to
-    channels: Channels = (16, 24, 32, 48)  # of the encoder's convolutions
-    time_strides: tuple[Literal[1, 2], ...] = (1, 2)  # of the first levels (tcn_autoencoder)
-    batch_norm: bool = False  # after the convolutions of encoder and decoder (tcn_autoencoder)
-    width: Positive = 176  # channels of the bottleneck (tcn_autoencoder)
-    blocks: Positive = 10  # temporal convolutions in the bottleneck (tcn_autoencoder)
-    kernel: Positive = 5  # their width in steps of the total time stride
-    dilations: Channels = (1, 2, 4, 8, 16)  # repeated over the blocks
-    dropout: typing.Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    frames: Count = 0  # of a network for windows of so many frames only; 0: any number
-    latent: Count = 0  # dense vector that all of a window passes through (conv_autoencoder)
-
-    @model_validator(mode="after")
-    def _fits(self) -> GeneratorConfig:
-        if self.latent and not self.frames:
-            raise ValueError("latent needs a fixed number of frames; give generator.frames")
-        if self.latent and self.name != "conv_autoencoder":
-            raise ValueError("latent is of name=conv_autoencoder")
-        return self
-
-
-class DiscriminatorConfig(Section):
-    kind: Literal["patch", "metric"] = "patch"  # clean or not; or its PESQ
-    channels: Channels = (16, 32, 64)  # (patch)
-    spectral_norm: bool = True  # (patch)
-    learning_rate: NonNegative = 4e-4
-    scored_clips: Positive = 8  # estimates of a batch that PESQ is computed of (metric)
-    replay_clips: Positive = 8  # earlier estimates that the discriminator sees again in a step
-    replay_size: Positive = 128  # estimates that are kept for it
-    judges: Positive = 2  # processes that compute PESQ
-
-
 class LossConfig(Section):
     # Reconstruction; each term has a weight, 0 leaves it out.
     mse_weight: NonNegative = 1.0  # MSE of mel01, peak 1
@@ -217,12 +95,19 @@ class LossConfig(Section):
     complex_weight: NonNegative = 0.0  # power-compressed complex STFT
     snr_weight: NonNegative = 0.0  # decibels that the SNR of the gained STFT lies below 30
     compression: typing.Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
-    # The adversary.
-    adversarial: Literal["lsgan", "hinge", "bce"] = "lsgan"
+    extra_weights: dict[str, NonNegative] = FrozenDict()  # of losses that plugins register
+    # Against the discriminator.
     adversarial_weight: NonNegative = 0.01
-    feature_weight: NonNegative = 0.0  # feature matching
     discriminator_warmup: Count = 200  # steps in which the discriminator alone learns
     adversarial_ramp: Count = 500  # steps from weight 0 to the full adversarial weight
+
+    @field_validator("extra_weights")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if unknown := sorted(set(value) - set(LOSSES)):
+            raise ValueError(f"there is no loss '{unknown[0]}'; plugins have registered "
+                             f"{', '.join(sorted(LOSSES)) or 'none'}")
+        return freeze(value)
 
 
 class TrainingConfig(Section):
@@ -251,17 +136,6 @@ class TrainingConfig(Section):
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"  # wandb: W&B beside TensorBoard
 
 
-class InversionConfig(Section):
-    name: Literal["gain", "gain+phase", "griffinlim"] = "gain"
-    max_gain_db: NonNegative = 0.0  # largest amplification by the gain
-    gain_offset_db: float = 0.0  # added to the gain's decibels
-    gain_smoothing: tuple[Odd, Odd] = (1, 1)  # frames and bands that its decibels are a mean over
-    phase_steps: Count = 2  # of gain+phase
-    griffinlim_steps: Count = 60
-    griffinlim_momentum: Unit = 0.99
-    seed: Count = 0  # of Griffin-Lim's random phase
-
-
 class TuneConfig(Section):
     """What `tune` tries, and how; neither a run nor a model depends on it."""
 
@@ -279,21 +153,22 @@ class TuneConfig(Section):
     @field_validator("space")
     @classmethod
     def _frozen(cls, value: Any) -> Any:
-        return _freeze(value)
+        return freeze(value)
 
 
 class Config(Section):
     """All settings of a run or a model."""
 
     format_version: int = FORMAT_VERSION
+    plugins: tuple[str, ...] = ()  # modules that register kinds of their own: see `registry`
     audio: AudioConfig = AudioConfig()
     mel: MelConfig = MelConfig()
-    data: DataConfig = DataConfig()
-    generator: GeneratorConfig = GeneratorConfig()
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: SerializeAsAny[DataSource] = DataConfig()
+    generator: SerializeAsAny[GeneratorConfig] = TcnAutoencoder()
+    discriminator: SerializeAsAny[DiscriminatorConfig] = PatchDiscriminator()
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
-    inversion: InversionConfig = InversionConfig()
+    inversion: SerializeAsAny[InversionConfig] = GainInversion()
     tune: TuneConfig = TuneConfig()
 
     @property
@@ -309,9 +184,9 @@ class Config(Section):
     @property
     def crop_shape(self) -> tuple[int, ...]:
         """Shape of a training crop: `[samples]`, or `[frames, bands]` of features."""
-        if self.data.features is not None:
-            return (self.crop_frames, self.mel.bands)
-        return (self.crop_samples,)
+        if self.data.has_waveforms:
+            return (self.crop_samples,)
+        return (self.crop_frames, self.mel.bands)
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
@@ -325,25 +200,24 @@ class Config(Section):
             fitting = (self.generator.frames - 0.5) * self.mel.hop_length / self.audio.sample_rate
             raise ValueError(f"training.crop_seconds: a crop has {frames} frames, generator.frames "
                              f"says {self.generator.frames}; give {fitting:.4g}")
-        if self.data.features is not None:
+        if not self.data.has_waveforms:
             self._check_features()
         if self.mel.n_mfcc and self.generator.head == "gain":
             raise ValueError("generator.head: gain has no meaning for MFCC; give direct, or "
                              "mel.n_mfcc=0")
-        if self.discriminator.kind == "metric" and (self.mel.n_mfcc or self.mel.filters != "mel"):
+        metric = isinstance(self.discriminator, MetricDiscriminator)
+        if metric and (self.mel.n_mfcc or self.mel.filters != "mel"):
             raise ValueError("discriminator.kind: the metric discriminator judges a mel alone; "
                              "give patch, or mel.n_mfcc=0 and mel.filters=mel")
-        if self.discriminator.kind == "metric" and self.losses.feature_weight:
-            raise ValueError("losses.feature_weight: a metric discriminator has no features to "
-                             "match; give 0, or discriminator.kind=patch")
         return self
-
 
     def _check_features(self) -> None:
         """Features have no phase: nothing that listens to a waveform can be asked of them."""
         heard = [f"losses.{key}" for key in ("magnitude_weight", "complex_weight", "snr_weight")
                  if getattr(self.losses, key)]
-        if self.discriminator.kind == "metric":
+        heard += [f"losses.extra_weights.{name}" for name in self.losses.extra_weights
+                  if LOSSES[name].of == "spectrum"]
+        if isinstance(self.discriminator, MetricDiscriminator):
             heard.append("discriminator.kind=metric")
         if self.training.select_by != "snr_mel":
             heard.append(f"training.select_by={self.training.select_by}")
@@ -354,19 +228,27 @@ class Config(Section):
 
 
 # Settings that name files and folders, by their type.
-PATH_SETTINGS = frozenset(f"data.{key}" for key, field in DataConfig.model_fields.items()
+PATH_SETTINGS = frozenset(f"data.{key}" for key, field in KINDS["data"].fields().items()
                           if PATH in field.metadata)
 # What only says when, where or how wide to run may change between a run and its resumption.
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
     for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
                 "data_workers", "max_bad_steps", "tracker", "watch")
-) | {"data.cache"} | {f"tune.{key}" for key in TuneConfig.model_fields}
+) | {"data.cache", "discriminator.pesq_workers", "plugins"} | {
+    f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
 PATHS = PATH_SETTINGS - {"data.cache"}
 
 
-def _freeze(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return FrozenDict({key: _freeze(item) for key, item in value.items()})
-    return tuple(_freeze(item) for item in value) if isinstance(value, (list, tuple)) else value
+def valid_keys() -> list[str]:
+    """Return all keys of all kinds, as `section.key`."""
+    keys = []
+    for section, info in Config.model_fields.items():
+        if section in KINDS:
+            keys += [f"{section}.{key}" for key in KINDS[section].fields()]
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            keys += [f"{section}.{key}" for key in info.annotation.model_fields]
+        else:
+            keys.append(section)
+    return keys

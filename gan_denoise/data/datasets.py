@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from gan_denoise.config import ConfigError
-from gan_denoise.config.schema import Config, DataConfig
+from gan_denoise.config.kinds import (
+    CleanData,
+    DataConfig,
+    FeatureSource,
+    PairData,
+    RecordedSource,
+    SyntheticData,
+)
+from gan_denoise.config.schema import Config
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.corpus import Corpus, build_corpus
 from gan_denoise.data.crops import SPEECH_SILENCE
@@ -31,7 +39,6 @@ from gan_denoise.data.synthetic_spectrograms import SpectrogramSource
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed
 HELD_CLIPS = 2  # of a lone speaker's recording, at least so many validation clips are held out
-SYNTHETIC = "synthetic"  # as data.features: made-up spectrograms
 NOTHING_TO_HEAR = "no pair in which both recordings are more than silence"
 Progress = Callable[[int, int], None] | None
 
@@ -73,22 +80,17 @@ def load_material(config: Config, progress: Progress = None) -> Material:
         AudioError, PairError: When the material cannot be used.
     """
     data = config.data
-    if data.features is not None:
+    if isinstance(data, FeatureSource):
         return _features(config)
-    paired = data.pairs is not None or data.noisy is not None
-    if data.noisy is not None and data.clean is None:
-        raise ConfigError("data.noisy needs data.clean beside it")
-    if paired and data.speech:
-        raise ConfigError("data: give either data.speech and data.noise, or paired recordings")
-    if data.pairs is not None and (data.noisy is not None or data.clean is not None):
-        raise ConfigError("data: give either data.pairs, or data.noisy and data.clean")
-    if data.speech and data.clean is not None:
-        raise ConfigError("data: give either data.speech and data.noise, or data.clean alone")
-    if paired:
+    if isinstance(data, PairData):
+        if data.pairs is not None and (data.noisy is not None or data.clean is not None):
+            raise ConfigError("data: give either data.pairs, or data.noisy and data.clean")
+        if data.pairs is None and data.clean is None:
+            raise ConfigError("data.noisy needs data.clean beside it")
         return _paired(config, progress)
-    if data.speech and not data.noise:
+    if isinstance(data, DataConfig) and data.speech and not data.noise:
         raise ConfigError("data.speech needs data.noise; for clean speech alone give data.clean")
-    if data.speech or data.clean:
+    if data.named:
         return _mixed(config, progress)
     raise ConfigError(
         "data: nothing to train on. Give data.speech=DIR data.noise=DIR (mixed on the fly), or "
@@ -129,7 +131,7 @@ class PairSource:
         seed: Of all draws.
     """
 
-    def __init__(self, noisy: Corpus, clean: Corpus, data: DataConfig, samples: int, seed: int):
+    def __init__(self, noisy: Corpus, clean: Corpus, data: RecordedSource, samples: int, seed: int):
         self.noisy, self.clean, self.data = noisy, clean, data
         self.samples, self.seed = samples, seed
         by_number = {int(number): index for index, number in enumerate(clean.folders)}
@@ -162,8 +164,8 @@ class PairSource:
 
 # ---- Material ----------------------------------------------------------------------------------
 def _mixed(config: Config, progress: Progress) -> Material:
-    data, rate = config.data, config.audio.sample_rate
-
+    rate = config.audio.sample_rate
+    data = config.data if isinstance(config.data, DataConfig) else _reconstruction(config.data)
     notices: dict[str, None] = {}
 
     def corpus(folders: Sequence[str]) -> Corpus:
@@ -171,17 +173,16 @@ def _mixed(config: Config, progress: Progress) -> Material:
         notices.update(dict.fromkeys(built.notes))
         return built
 
-    speech = corpus(data.speech or (data.clean,))
-    noise = corpus(data.noise) if data.speech else None
-    rir = corpus(data.rir) if data.rir and data.speech else None
+    speech = corpus(data.speech)
+    noise = corpus(data.noise) if data.noise else None
+    rir = corpus(data.rir) if data.rir else None
     digests = [c.digest for c in (speech, noise, rir) if c is not None]
     merge, held = data.merge_validation, ""
-    valid_folders = data.valid_speech or ((data.valid_clean,) if data.valid_clean else ())
-    if valid_folders:
-        valid_speech = corpus(valid_folders)
+    if data.valid_speech:
+        valid_speech = corpus(data.valid_speech)
         digests.append(valid_speech.digest)
         if merge:
-            speech = corpus((*(data.speech or (data.clean,)), *valid_folders))
+            speech = corpus((*data.speech, *data.valid_speech))
     elif is_lone(speech.groups):
         (train,), (valid_speech,), held = _hold_out_of_one([speech], data)
         speech = speech if merge else train
@@ -206,6 +207,13 @@ def _mixed(config: Config, progress: Progress) -> Material:
     added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
     summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}{held}"
     return Material(source, noisy, clean, _digest(digests), summary, tuple(notices))
+
+
+def _reconstruction(data: CleanData) -> DataConfig:
+    """Return clean speech alone as a mixture without noise."""
+    shared = {key: value for key, value in dict(data).items() if key in DataConfig.model_fields}
+    folders = data.valid_speech or ((data.valid_clean,) if data.valid_clean else ())
+    return DataConfig(**shared | {"speech": (data.clean,), "valid_speech": folders})
 
 
 def _paired(config: Config, progress: Progress) -> Material:
@@ -252,7 +260,7 @@ def _in_both(noisy: Corpus, clean: Corpus) -> list[Corpus]:
 
 
 def _hold_out_of_one(
-    sides: Sequence[Corpus], data: DataConfig
+    sides: Sequence[Corpus], data: RecordedSource
 ) -> tuple[list[Corpus], list[Corpus], str]:
     """Divide the recordings of a lone speaker, for want of another one to validate on.
 
@@ -292,10 +300,10 @@ def _hold_out_of_one(
 
 def _features(config: Config) -> Material:
     data, seed = config.data, config.training.seed
-    if data.features == SYNTHETIC:
+    if isinstance(data, SyntheticData):
         train = SpectrogramSource(config.crop_shape, data, seed)
         valid = SpectrogramSource(config.crop_shape, data, VALID_SEED)
-        digest, summary = _digest([SYNTHETIC]), "made-up spectrograms"
+        digest, summary = _digest([data.features]), "made-up spectrograms"
     else:
         folder = FeatureFolder(data.features, config)
         splits = ("train", "validation") if data.merge_validation else ("train",)

@@ -1,4 +1,4 @@
-"""Features made of recordings: the log-mel of noisy and clean, written once, trained on often."""
+"""Writes folders of features: log-mel and MFCC of the noisy and clean recordings of a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 from gan_denoise import audio
 from gan_denoise.config import dump_config, with_settings
 from gan_denoise.config.artifacts import SETTINGS
-from gan_denoise.config.schema import Config, DataConfig
+from gan_denoise.config.kinds import CleanData, DataSource, PairData
+from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import check_new_folder, new_folder
 from gan_denoise.data.dataset_layouts import read_layout
 from gan_denoise.data.feature_folder import FORMAT, INDEX, SPLITS, Clip, FeatureError
@@ -97,20 +98,20 @@ class _Ranges:
         ranges = [(float(a), float(b)) for a, b in
                   zip(self.low[bands:], self.high[bands:], strict=True)]
         if any(low >= high for low, high in [(low, high), *ranges]):
-            raise FeatureError("the recordings to train on are silent throughout; give others")
+            raise FeatureError("the recordings to train on are silent throughout", "give others")
         return {"mel.offset_db": -low, "mel.range_db": high - low, "mel.mfcc_range": ranges}
 
 
-def _recordings(data: DataConfig) -> list[Pair]:
-    if data.pairs is not None:
+def _recordings(data: DataSource) -> list[Pair]:
+    if isinstance(data, PairData) and data.pairs is not None:
         return read_layout(Path(data.pairs))
-    if data.noisy is not None and data.clean is not None:
+    if isinstance(data, PairData) and data.noisy is not None and data.clean is not None:
         return match_folders(Path(data.noisy), Path(data.clean))
-    if data.clean is None:
+    if not isinstance(data, CleanData):
         raise FeatureError("give data.noisy and data.clean, or data.pairs, or data.clean alone")
     root = Path(data.clean)
     if root.is_file():
-        raise FeatureError(f"{root}: is a file; give data.clean the folder that it is in")
+        raise FeatureError(f"{root}: is a file", "give data.clean the folder that it is in")
     files = audio.find_audio(root)
     notes = notes_beside(root)  # `mix` says whose a repeated utterance is, where no name does
     speakers = speakers_of((file, root) for file in files)
@@ -153,8 +154,8 @@ def _clips(
         name = f"{split}/{pair.name}" + (f".{number}" if count > 1 else "") + ".npz"
         path = build / name
         if path.exists():
-            raise FeatureError(f"{pair.clean}: another recording has the name {name} too; rename "
-                               "one")
+            raise FeatureError(f"{pair.clean}: another recording has the name {name} too",
+                               "rename one")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

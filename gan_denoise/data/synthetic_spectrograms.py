@@ -1,4 +1,4 @@
-"""Made-up log-mel spectrograms: what a denoiser of pictures of speech can be studied on.
+"""Synthetic log-mel spectrograms, to study denoisers of spectrograms without recordings.
 
 Syllables of harmonics under moving formants, hissing ones, and the broad strokes of onsets, drawn
 as level over time and band. There is no waveform behind them; all of it is deterministic.
@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gan_denoise.config.schema import DataConfig
+from gan_denoise.config.kinds import SyntheticData
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.feature_noise import add_noise, draw_snr
 
@@ -21,12 +21,12 @@ VOICED = 0.7  # share of the syllables
 
 
 def spectrogram(rng: np.random.Generator, frames: int, bands: int) -> np.ndarray:
-    """Return a made-up log-mel, float32 `[frames, bands]` in [0, 1]; 0 is silence.
+    """Return a synthetic log-mel, float32 `[frames, bands]` in [0, 1]; 0 is silence.
 
     Args:
-        rng: Of all draws.
-        frames: Its length; a syllable has 10 to 40 of 128.
-        bands: Its height; the lowest is at 0 Hz, the highest at 8 kHz.
+        rng: Random numbers of this spectrogram.
+        frames: Number of frames; a syllable has 10 to 40 of 128.
+        bands: Number of mel bands; the lowest is at 0 Hz, the highest at 8 kHz.
     """
     drawn = np.zeros((frames, bands), np.float32)
     unit = frames / 128
@@ -48,16 +48,16 @@ def spectrogram(rng: np.random.Generator, frames: int, bands: int) -> np.ndarray
 
 
 class SpectrogramSource:
-    """Batches of made-up spectrograms with Gaussian noise, a pure function of (seed, step).
+    """Batches of synthetic spectrograms with Gaussian noise, a pure function of (seed, step).
 
     Args:
         shape: (frames, bands).
         data: `snr_mean`, `snr_std` and `snr_range` say the SNR of a spectrogram: the energy of the
             clean over that of the noise.
-        seed: Of all draws.
+        seed: Seed of all spectrograms.
     """
 
-    def __init__(self, shape: tuple[int, int], data: DataConfig, seed: int):
+    def __init__(self, shape: tuple[int, int], data: SyntheticData, seed: int):
         self.shape, self.data, self.seed = shape, data, seed
 
     def item(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from gan_denoise.config.schema import InversionConfig
+from gan_denoise.config.kinds import (
+    GainInversion,
+    GainPhaseInversion,
+    GriffinLimInversion,
+    InversionConfig,
+)
+from gan_denoise.config.registry import INVERSIONS, register_inversion
 from gan_denoise.dsp.mel import Mel
 
 
@@ -34,22 +40,47 @@ def invert(
     Returns:
         float32 `[length]`.
     """
-    if inversion.name == "griffinlim":
-        return griffinlim(
-            mel, mel_to_magnitude(mel, mel.denormalise(estimate01)), length,
-            steps=inversion.griffinlim_steps, momentum=inversion.griffinlim_momentum,
-            seed=inversion.seed,
-        )
+    return INVERSIONS[inversion.name](mel, estimate01, noisy_spectrum, length, inversion)
+
+
+@register_inversion(GainInversion)
+def _by_gain(
+    mel: Mel, estimate01: np.ndarray, noisy_spectrum: np.ndarray, length: int,
+    inversion: GainInversion,
+) -> np.ndarray:
+    return mel.istft(_gained(mel, estimate01, noisy_spectrum, inversion), length)
+
+
+@register_inversion(GainPhaseInversion)
+def _by_gain_and_phase(
+    mel: Mel, estimate01: np.ndarray, noisy_spectrum: np.ndarray, length: int,
+    inversion: GainPhaseInversion,
+) -> np.ndarray:
+    spectrum = _gained(mel, estimate01, noisy_spectrum, inversion)
+    return mel.istft(refine_phase(mel, spectrum, length, inversion.phase_steps), length)
+
+
+@register_inversion(GriffinLimInversion)
+def _by_griffinlim(
+    mel: Mel, estimate01: np.ndarray, noisy_spectrum: np.ndarray, length: int,
+    inversion: GriffinLimInversion,
+) -> np.ndarray:
+    return griffinlim(
+        mel, mel_to_magnitude(mel, mel.denormalise(estimate01)), length,
+        steps=inversion.griffinlim_steps, momentum=inversion.griffinlim_momentum,
+        seed=inversion.seed,
+    )
+
+
+def _gained(
+    mel: Mel, estimate01: np.ndarray, noisy_spectrum: np.ndarray, inversion: GainInversion
+) -> np.ndarray:
     noisy01 = mel.normalise(mel.linear(noisy_spectrum))
-    gain = mel.bin_gain(band_gain(mel, noisy01, estimate01, inversion))
-    spectrum = gain * noisy_spectrum
-    if inversion.name == "gain+phase":
-        spectrum = refine_phase(mel, spectrum, length, inversion.phase_steps)
-    return mel.istft(spectrum, length)
+    return mel.bin_gain(band_gain(mel, noisy01, estimate01, inversion)) * noisy_spectrum
 
 
 def band_gain(
-    mel: Mel, noisy01: np.ndarray, estimate01: np.ndarray, inversion: InversionConfig
+    mel: Mel, noisy01: np.ndarray, estimate01: np.ndarray, inversion: GainInversion
 ) -> np.ndarray:
     """Return the gain per band that turns a noisy mel into an estimate, at most `max_gain_db`.
 
@@ -63,7 +94,7 @@ def band_gain(
     Args:
         mel: The transform of the model.
         noisy01: mel01 `[..., frames, bands]`.
-        estimate01: Of the same shape.
+        estimate01: The estimate, of the same shape.
         inversion: `gain_smoothing`, `gain_offset_db` and `max_gain_db` are used.
 
     Returns:
@@ -107,7 +138,7 @@ def griffinlim(
         length: Samples to return.
         steps: Iterations.
         momentum: 0 is the original algorithm of Griffin & Lim (1984).
-        seed: Of the random phase.
+        seed: Seed of the random phase.
 
     Returns:
         float32 `[length]`.

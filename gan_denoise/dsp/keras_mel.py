@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.config.schema import InversionConfig
+from gan_denoise.config.schema import GainInversion
 from gan_denoise.dsp.mel import Mel, cepstral_matrix
 
 
 class KerasMel:
-    """The same transforms in `keras.ops`, for the training graph.
+    """The transforms of `Mel` in `keras.ops`, for training graphs.
 
     Args:
-        mel: The NumPy transform that this one repeats.
+        mel: The NumPy transform to repeat.
     """
 
     def __init__(self, mel: Mel):
@@ -22,7 +22,14 @@ class KerasMel:
         self.window, self.filterbank, self.spread = mel.window, mel.filterbank, mel.spread
 
     def stft(self, audio: Any) -> tuple[Any, Any]:
-        """Return (real, imaginary), each `[batch, frames, bins]`, of `[batch, samples]`."""
+        """Return the spectrum.
+
+        Args:
+            audio: float32 `[batch, samples]`.
+
+        Returns:
+            Real and imaginary part, each `[batch, frames, bins]`.
+        """
         from keras import ops
 
         half = self.config.n_fft // 2
@@ -33,9 +40,15 @@ class KerasMel:
         )
 
     def istft(self, spectrum: tuple[Any, Any], length: int) -> Any:
-        """Return `[batch, length]` of (real, imaginary), each `[batch, frames, bins]`.
+        """Return the least-squares inverse of `stft`.
 
-        The frames are those that `stft` makes of `length` samples.
+        Args:
+            spectrum: Real and imaginary part, each `[batch, frames, bins]`, of as many frames as
+                `stft` makes of `length` samples.
+            length: Number of samples to return.
+
+        Returns:
+            `[batch, length]`.
         """
         from keras import ops
 
@@ -79,14 +92,23 @@ class KerasMel:
         decibel = self.mel.mel_part(mel01) * c.range_db - c.offset_db
         return ops.exp(decibel * (np.log(10) / 20))
 
-    def bin_gain(self, noisy01: Any, estimate01: Any, inversion: InversionConfig) -> Any:
-        """Return the gain per bin that `gain` inversion applies, `[batch, frames, bins]`."""
+    def bin_gain(self, noisy01: Any, estimate01: Any, inversion: GainInversion) -> Any:
+        """Return the gain per bin that `gain` inversion applies.
+
+        Args:
+            noisy01: mel01 of the recording, `[batch, frames, bands]`.
+            estimate01: mel01 of the estimate, of the same shape.
+            inversion: `gain_smoothing`, `gain_offset_db` and `max_gain_db` are used.
+
+        Returns:
+            Amplitude gain, `[batch, frames, bins]`.
+        """
         from keras import ops
 
         from gan_denoise.dsp.keras_bounds import upper_bound
 
         change = self.mel.mel_part(estimate01) - self.mel.mel_part(noisy01)
-        if inversion.gain_smoothing != (1, 1):  # what lies beyond the edges is in no mean
+        if inversion.gain_smoothing != (1, 1):  # padding is not part of a mean
             change = ops.average_pool(change[..., None], inversion.gain_smoothing, strides=1,
                                       padding="same")[..., 0]
         decibel = change * self.config.range_db + inversion.gain_offset_db

@@ -35,9 +35,8 @@ def oracle_parts(mel: Mel, clean: np.ndarray | Signal, noisy: np.ndarray | Signa
     """
     hop, n_fft, total = mel.config.hop_length, mel.config.n_fft, len(noisy)
     reach = -(-n_fft // hop)  # frames that share samples with a frame
-    steps = inversion.phase_steps if inversion.name == "gain+phase" else 0
-    context = hop * (reach * (steps + 2) + inversion.gain_smoothing[0] // 2)
-    fade = n_fft if inversion.name == "griffinlim" else 0
+    context = hop * (inversion.reach(reach) + reach)
+    fade = 0 if inversion.is_gain else n_fft
     ramp = ((np.arange(fade) + 0.5) / max(fade, 1)).astype(np.float32)
     tail = None
     for start, stop in part_ranges(total, hop * round(PART_SECONDS * mel.sample_rate / hop)):

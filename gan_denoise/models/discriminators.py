@@ -1,5 +1,8 @@
-"""The discriminators: is this mel the clean one of this noisy one, patch by patch? Or: what would
-PESQ say of this mel, given the clean one?"""
+"""Builds the discriminator that the settings name.
+
+The patch discriminator tells clean mels from estimates, patch by patch; the metric discriminator
+predicts the PESQ of an estimate.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from gan_denoise.config.kinds import MetricDiscriminator, PatchDiscriminator
+from gan_denoise.config.registry import DISCRIMINATORS, register_discriminator
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.mel import make_filterbank
 from gan_denoise.models.pesq_layers import Disturbance, Verdict
@@ -17,13 +22,13 @@ def build_discriminator(config: Config) -> keras.Model:
 
     Returns:
         Model `[reference_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
-        `[judgement, feature, feature, ...]`. The reference is the noisy mel for `patch`, the clean
-        one for `metric`.
+        `[logits or score, feature, feature, ...]`. The reference is the clean mel for `metric`,
+        else the noisy one.
     """
-    kinds = {"patch": build_patch_discriminator, "metric": build_metric_discriminator}
-    return kinds[config.discriminator.kind](config)
+    return DISCRIMINATORS[config.discriminator.kind](config)
 
 
+@register_discriminator(MetricDiscriminator)
 def build_metric_discriminator(config: Config) -> keras.Model:
     """Build the metric discriminator (MetricGAN: Fu et al. 2019) on pairs of mels.
 
@@ -51,6 +56,7 @@ def build_metric_discriminator(config: Config) -> keras.Model:
     return keras.Model([clean, candidate], [score, *disturbances], name="metric_discriminator")
 
 
+@register_discriminator(PatchDiscriminator)
 def build_patch_discriminator(config: Config) -> keras.Model:
     """Build the conditional patch discriminator (Isola et al. 2017) on pairs of mels.
 

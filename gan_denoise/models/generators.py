@@ -1,8 +1,8 @@
-"""The convolutional autoencoders, by name.
+"""Builds the generator that the settings name; the shipped ones are convolutional autoencoders.
 
 Every generator maps a noisy mel01 `[batch, frames, bands]` to an estimate of the clean mel01 of
 the same shape, any number of frames; one that is made for a fixed number is run over windows (see
-`windows`). Normalisation has no statistics over time at inference (batch
+`dsp.overlap_add`). Normalisation has no statistics over time at inference (batch
 norm with moving statistics, or layer norm within a frame) and the field of view is finite, so a
 chunk with enough context on both sides equals the whole.
 """
@@ -10,35 +10,23 @@ chunk with enough context on both sides equals the whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
-from gan_denoise.config import ConfigError
-from gan_denoise.config.schema import Config, GeneratorConfig
+from gan_denoise.config.kinds import (
+    Autoencoder,
+    Cnn,
+    ConvAutoencoder,
+    TcnAutoencoder,
+    UNet,
+)
+from gan_denoise.config.registry import GENERATORS, register_generator
+from gan_denoise.config.schema import Config
 from gan_denoise.dsp.overlap_add import window_hop
 from gan_denoise.models.layers import CropLike, DirectHead, GainHead, RelativeLevel
-
-
-@dataclass(frozen=True)
-class Body:
-    """What makes a generator, but for its head.
-
-    Attributes:
-        build: (mel01, settings) -> logits, both `[batch, frames, bands]`.
-        time_strides: settings -> stride of each level over time.
-        field: settings -> frames on each side that a frame's logits can depend on.
-    """
-
-    build: Callable[[keras.KerasTensor, GeneratorConfig], keras.KerasTensor]
-    time_strides: Callable[[GeneratorConfig], tuple[int, ...]]
-    field: Callable[[GeneratorConfig], int]
-
-
-GENERATORS: dict[str, Body] = {}
 
 
 def build_generator(config: Config) -> keras.Model:
@@ -50,11 +38,8 @@ def build_generator(config: Config) -> keras.Model:
     Returns:
         Functional model `noisy_mel [batch, frames, bands]` -> `estimate_mel` of the same shape,
         of any number of frames or of `generator.frames`.
-
-    Raises:
-        ConfigError: When no generator has that name.
     """
-    settings, body = config.generator, _body(config)
+    settings, body = config.generator, GENERATORS[config.generator.name]
     noisy = keras.Input((settings.frames or None, config.mel.bands), name="noisy_mel")
     seen = noisy
     if settings.head == "gain" and settings.level_frames:
@@ -72,7 +57,7 @@ def time_stride(config: Config) -> int:
     """Return the total stride over time, in frames: chunks must start at multiples of it."""
     if config.generator.frames:
         return window_hop(config.generator.frames)
-    return math.prod(_body(config).time_strides(config.generator))
+    return math.prod(GENERATORS[config.generator.name].time_strides(config.generator))
 
 
 def receptive_field(config: Config) -> int:
@@ -80,42 +65,23 @@ def receptive_field(config: Config) -> int:
     settings = config.generator
     if settings.frames:
         return settings.frames  # all windows over a frame, whatever is in them
-    field = _body(config).field(settings)
+    field = GENERATORS[settings.name].field(settings)
     if settings.head == "gain":
         field += settings.level_frames // 2
     return field + time_stride(config)  # the phase of a frame within a stride
 
 
-def _body(config: Config) -> Body:
-    name = config.generator.name
-    if name not in GENERATORS:
-        known = ", ".join(sorted(GENERATORS))
-        raise ConfigError(f"generator.name: there is no '{name}'; there are {known}")
-    return GENERATORS[name]
-
-
-def _register(
-    time_strides: Callable[[GeneratorConfig], tuple[int, ...]],
-    field: Callable[[GeneratorConfig], int],
-) -> Callable[[Callable[..., keras.KerasTensor]], Callable[..., keras.KerasTensor]]:
-    def register(build: Callable[..., keras.KerasTensor]) -> Callable[..., keras.KerasTensor]:
-        GENERATORS[build.__name__] = Body(build, time_strides, field)
-        return build
-
-    return register
-
-
 # ---- Time geometry -----------------------------------------------------------------------------
-def _halving(settings: GeneratorConfig) -> tuple[int, ...]:
+def _halving(settings: UNet | Autoencoder | ConvAutoencoder) -> tuple[int, ...]:
     return (2,) * len(settings.channels)
 
 
-def _chosen(settings: GeneratorConfig) -> tuple[int, ...]:
+def _chosen(settings: TcnAutoencoder) -> tuple[int, ...]:
     count = len(settings.channels)
     return (settings.time_strides + (1,) * count)[:count]
 
 
-def _tcn_field(settings: GeneratorConfig) -> int:
+def _tcn_field(settings: TcnAutoencoder) -> int:
     strides = _chosen(settings)
     field, stride = _encoder_field(strides), math.prod(strides)
     field += stride * sum((settings.kernel // 2) * d for d in _dilations(settings))
@@ -125,19 +91,19 @@ def _tcn_field(settings: GeneratorConfig) -> int:
     return field
 
 
-def _mirrored_field(settings: GeneratorConfig) -> int:
+def _mirrored_field(settings: UNet | Autoencoder) -> int:
     strides = _halving(settings)
     stride = math.prod(strides)
     field = _encoder_field(strides) + 2 * stride  # two 3x3 convolutions in the bottleneck
     return field + sum(2**level for level in range(len(strides)))  # one after each step up
 
 
-def _pooled_field(settings: GeneratorConfig) -> int:
+def _pooled_field(settings: ConvAutoencoder) -> int:
     # Down, a 3x3 convolution and the second frame of a pool; up, a 3x3 convolution.
     return sum(3 * 2**level for level in range(len(settings.channels)))
 
 
-def _cnn_field(settings: GeneratorConfig) -> int:
+def _cnn_field(settings: Cnn) -> int:
     return (settings.kernel // 2) * len(settings.channels) + 1
 
 
@@ -154,13 +120,13 @@ def _time_kernel(stride: int) -> int:
     return 3 if stride == 1 else 2 * stride
 
 
-def _dilations(settings: GeneratorConfig) -> list[int]:
+def _dilations(settings: TcnAutoencoder) -> list[int]:
     return [settings.dilations[k % len(settings.dilations)] for k in range(settings.blocks)]
 
 
 # ---- Bodies: mel01 -> logits, both [B, T, F] ---------------------------------------------------
-@_register(_chosen, _tcn_field)
-def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+@register_generator(TcnAutoencoder, _tcn_field, _chosen)
+def tcn_autoencoder(noisy: keras.KerasTensor, settings: TcnAutoencoder) -> keras.KerasTensor:
     """Convolutional encoder and decoder with skips around dilated temporal convolutions.
 
     The encoder halves the bands at each level and time only where `time_strides` says; its output
@@ -202,20 +168,20 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> kera
     return layers.Reshape((-1, bands))(x)
 
 
-@_register(_halving, _mirrored_field)
-def unet(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+@register_generator(UNet, _mirrored_field, _halving)
+def unet(noisy: keras.KerasTensor, settings: UNet) -> keras.KerasTensor:
     """Convolutional encoder and decoder with skips (Ronneberger, Fischer & Brox 2015)."""
     return _mirrored(noisy, settings, with_skips=True)
 
 
-@_register(_halving, _mirrored_field)
-def autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+@register_generator(Autoencoder, _mirrored_field, _halving)
+def autoencoder(noisy: keras.KerasTensor, settings: Autoencoder) -> keras.KerasTensor:
     """Convolutional encoder, bottleneck and decoder, without skips."""
     return _mirrored(noisy, settings, with_skips=False)
 
 
-@_register(_halving, _pooled_field)
-def conv_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+@register_generator(ConvAutoencoder, _pooled_field, _halving)
+def conv_autoencoder(noisy: keras.KerasTensor, settings: ConvAutoencoder) -> keras.KerasTensor:
     """The textbook denoising autoencoder: convolutions and pooling, mirrored, nothing else.
 
     Vincent et al. 2008, with convolutions (Masci et al. 2011). Of L channels it has 2 L
@@ -245,8 +211,8 @@ def conv_autoencoder(noisy: keras.KerasTensor, settings: GeneratorConfig) -> ker
     return layers.Reshape((-1, bands))(x)
 
 
-@_register(lambda settings: (1,), _cnn_field)
-def cnn(noisy: keras.KerasTensor, settings: GeneratorConfig) -> keras.KerasTensor:
+@register_generator(Cnn, _cnn_field)
+def cnn(noisy: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
     """Convolutions at full resolution, no pooling (as in Park & Lee 2017, without their skips)."""
     x = _as_image(noisy)
     for channels in settings.channels:
@@ -272,7 +238,7 @@ def _batch_norm(x):
     return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
 
 
-def _temporal_block(x, settings: GeneratorConfig, dilation: int):
+def _temporal_block(x, settings: TcnAutoencoder, dilation: int):
     y = layers.LayerNormalization(epsilon=1e-5)(x)
     y = layers.DepthwiseConv1D(
         settings.kernel, dilation_rate=dilation, padding="same", activation="relu"
@@ -283,7 +249,7 @@ def _temporal_block(x, settings: GeneratorConfig, dilation: int):
     return layers.Add()([x, y])
 
 
-def _mirrored(noisy, settings: GeneratorConfig, with_skips: bool):
+def _mirrored(noisy, settings: UNet | Autoencoder, with_skips: bool):
     bands = noisy.shape[-1]
     x = _as_image(noisy)
     levels = [x]

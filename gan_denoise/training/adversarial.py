@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from gan_denoise.config.kinds import MetricDiscriminator
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.mel import Mel
@@ -53,7 +54,7 @@ def make_adversary(
         frames: Of a training crop.
         judge: Scores estimates for a metric discriminator; None: PESQ.
     """
-    if config.discriminator.kind == "metric":
+    if isinstance(config.discriminator, MetricDiscriminator):
         return MetricAdversary(config, objective, mel, frames, judge)
     return PatchAdversary(config)
 
@@ -116,7 +117,7 @@ class Adversary(ABC):
         logits, *fake = self.network([reference, mels.candidate], training=False)
         terms = {"loss/adversarial": losses.generator_loss(logits, self.kind)}
         total = schedule["adversarial_weight"] * terms["loss/adversarial"]
-        if self.config.losses.feature_weight:
+        if getattr(self.config.discriminator, "feature_weight", 0.0):
             _, *real = self.network([reference, mels.clean], training=False)
             value = losses.feature_matching([ops.stop_gradient(r) for r in real], fake)
             terms["loss/features"] = value
@@ -141,7 +142,7 @@ class PatchAdversary(Adversary):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.kind = config.losses.adversarial
+        self.kind = config.discriminator.loss
         self._step = tf.function(self._learn)
 
     def reference(self, mels: Mels) -> Any:
@@ -194,7 +195,7 @@ class MetricAdversary(Adversary):
         super().__init__(config)
         settings = config.discriminator
         self.objective, self.mel = objective, mel
-        self.judge = judge or Judge(config.audio.sample_rate, settings.judges)
+        self.judge = judge or Judge(config.audio.sample_rate, settings.pesq_workers)
         self.replay = Replay(settings.replay_size, frames, config.mel.bands)
         self._step = tf.function(self._learn)
 

@@ -32,29 +32,26 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
                 f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
                 f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
             )
-    shape = ("kind", "channels", "spectral_norm")
-    judge = trainer.discriminator is not None and all(
-        getattr(theirs.discriminator, key) == getattr(ours.discriminator, key) for key in shape
-    )
+    same = (trainer.discriminator is not None
+            and theirs.discriminator.network == ours.discriminator.network)
     if (source / BEST).is_file():
         weights = read_variables(source / BEST, "ema.")
         assign(trainer.generator.variables, weights.values(), source)
-        judged = read_variables(source / BEST, "discriminator.") if judge else {}
-        judge = bool(judged)
-        if judge:
-            assign(trainer.discriminator.variables, judged.values(), source)
+        weights_of_theirs = read_variables(source / BEST, "discriminator.") if same else {}
+        loaded = bool(weights_of_theirs)
+        if loaded:
+            assign(trainer.discriminator.variables, weights_of_theirs.values(), source)
     elif (source / GENERATOR_WEIGHTS).is_file():
         _load(trainer.generator, source / GENERATOR_WEIGHTS)
-        judged = source / DISCRIMINATOR_WEIGHTS
-        judge = judge and judged.is_file()
-        if judge:
-            _load(trainer.discriminator, judged)
+        loaded = same and (source / DISCRIMINATOR_WEIGHTS).is_file()
+        if loaded:
+            _load(trainer.discriminator, source / DISCRIMINATOR_WEIGHTS)
     else:
         raise CheckpointError(
             f"{source}: holds neither {BEST} of a run nor {GENERATOR_WEIGHTS} of a model"
         )
     trainer.ema.set_weights(trainer.generator.get_weights())
-    return judge
+    return loaded
 
 
 def _load(network: keras.Model, path: Path) -> None:

@@ -116,7 +116,7 @@ class Monitor:
                     f"all of it, for {GAME_STEPS} steps: it draws the generator nowhere. Change "
                     "discriminator.learning_rate"))]
             return []
-        loss, chance = values["loss/discriminator"], CHANCE[self.config.losses.adversarial]
+        loss, chance = values["loss/discriminator"], CHANCE[self.config.discriminator.loss]
         if self._lasts("won", loss < WON * chance, GAME_STEPS):
             return [Finding("discriminator_won", (
                 f"the discriminator has won: for {GAME_STEPS} steps it has told every estimate "

@@ -21,8 +21,8 @@ class Objective:
     """
 
     def __init__(self, config: Config, mel: KerasMel):
-        self.weights, self.inversion, self.mel = config.losses, config.inversion, mel
-        self.features = config.data.features is not None
+        self.weights, self.inversion, self.mel = config.losses, config.inversion.gain, mel
+        self.features = not config.data.has_waveforms
 
     def mel01(self, waveform: Any) -> Any:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""

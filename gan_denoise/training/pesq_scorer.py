@@ -15,8 +15,8 @@ class Judge:
     """Computes PESQ, in processes that start with the first clips.
 
     Args:
-        sample_rate: Of the clips, in Hz; 16000.
-        workers: Processes.
+        sample_rate: Sample rate of the clips in Hz; 16000.
+        workers: Number of processes.
     """
 
     def __init__(self, sample_rate: int, workers: int):
@@ -35,7 +35,7 @@ class Judge:
         """
         if self._pool is None:
             self._pool = ProcessPool(self._workers, "computing PESQ",
-                                     "give discriminator.judges fewer processes")
+                                     "lower discriminator.pesq_workers")
         rates = [self._sample_rate] * len(clean)
         return np.float32(list(self._pool.map(_score, clean, estimate, rates)))
 

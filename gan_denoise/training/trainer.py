@@ -1,6 +1,6 @@
 """The trainer: the generator, its average, its training steps, and validation.
 
-The discriminator's side of the game is in `adversary`, the loop in `run`.
+The discriminator's side of the game is in `adversarial`, the loop in `loop`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Trainer:
     def schedule(self, step: int) -> dict[str, float]:
         """Return learning rates, adversarial weight and EMA decay at a step."""
         training, terms = self.config.training, self.config.losses
+        feature_weight = getattr(self.config.discriminator, "feature_weight", 0.0)
         total = self.progress.total_steps
         done = 0.0 if total is None else min(step / max(total, 1), 1.0)
         cosine = (1 + math.cos(math.pi * done)) / 2
@@ -119,7 +120,7 @@ class Trainer:
             "g_rate": training.learning_rate * cosine * max(warm, 0.0),
             "d_rate": self.config.discriminator.learning_rate * cosine,
             "adversarial_weight": terms.adversarial_weight * max(ramp, 0.0),
-            "feature_weight": terms.feature_weight * max(ramp, 0.0),
+            "feature_weight": feature_weight * max(ramp, 0.0),
             "ema_decay": min(training.ema_decay, (1 + max(since, 0)) / (10 + max(since, 0))),
         }
 
@@ -254,7 +255,7 @@ class Trainer:
             features have no waveforms.
         """
         noisy, clean = self.material.valid_noisy, self.material.valid_clean
-        if self.config.data.features is not None:
+        if not self.config.data.has_waveforms:
             mels = {"noisy": noisy, "estimate": self.estimate(noisy), "clean": clean}
             values = self._mel_scores(clean, mels["estimate"])
             return values | self._trivial(clean, noisy), {"mels": mels, "audio": {}}
@@ -262,7 +263,7 @@ class Trainer:
         noisy01 = self.mel.normalise(self.mel.linear(spectrum))
         clean01 = self.mel.mel01(clean)
         estimate01 = self.estimate(noisy01)
-        gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion)
+        gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion.gain)
         estimate = self.mel.istft(self.mel.bin_gain(gain) * spectrum, noisy.shape[1])
         values = self._waveform_scores(clean, estimate) | self._mel_scores(clean01, estimate01)
         values |= self._trivial(clean, noisy)
@@ -279,7 +280,7 @@ class Trainer:
             gained = np.stack([trivial_estimates(c, n)[BEST_GAIN] for c, n in pairs])
             self._trivial_scores = {}
             for suffix, estimate in ((NOISY_SUFFIX, noisy), (GAIN_SUFFIX, gained)):
-                if self.config.data.features is not None:
+                if not self.config.data.has_waveforms:
                     scores = self._mel_scores(clean, estimate)
                 else:
                     scores = self._mel_scores(self.mel.mel01(clean), self.mel.mel01(estimate))

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_denoise.config import ConfigError, flatten, nearest_key, with_settings
-from gan_denoise.config.schema import Config
+from gan_denoise.config.registry import KINDS
+from gan_denoise.config.schema import Config, valid_keys
 from gan_denoise.core.errors import GanDenoiseError
 
 COMBINATIONS = 64  # of the other settings that a refused value is tried with
+_ABSENT = object()  # the value of a setting that the kind at hand does not have
 _INTERVAL = ("low", "high", "step", "log")
 
 
@@ -60,7 +62,8 @@ class Choices:
     def value_in(self, settings: Mapping[str, Any]) -> str | None:
         """Return the value that these settings have, None where it is not among the choices."""
         return next((name for name, option in self.options.items()
-                     if all(settings[key] == value for key, value in option.items())), None)
+                     if all(settings.get(key, _ABSENT) == value
+                            for key, value in option.items())), None)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Interval:
 
     def value_in(self, settings: Mapping[str, Any]) -> float | None:
         """See `Choices`."""
-        value = settings[self.key]
+        value = settings.get(self.key)
         number = isinstance(value, int if self.whole else (int, float))
         if not number or isinstance(value, bool) or not self.low <= value <= self.high:
             return None
@@ -162,7 +165,7 @@ class Space:
                           for dimension in self.dimensions if dimension.key in drawn)
 
     def apply(self, config: Config, drawn: Mapping[str, Any]) -> Config:
-        """Return settings with those that were drawn.
+        """Return settings with those that were drawn, and have an effect on the kind drawn.
 
         Raises:
             ConfigError: When they do not fit each other.
@@ -170,12 +173,15 @@ class Space:
         chosen: dict[str, Any] = {}
         for dimension in self.dimensions:
             chosen |= dimension.settings(drawn[dimension.key])
-        return with_settings(config, chosen)
+        return with_settings(config, _with_effect(config, chosen))
 
     def values_in(self, config: Config) -> dict[str, Any] | None:
         """Return what would have to be drawn for the settings as they are; None: it cannot be."""
         settings = flatten(config)
-        drawn = {dimension.key: dimension.value_in(settings) for dimension in self.dimensions}
+        drawn = {}
+        for dimension in self.dimensions:
+            known = dimension.keys & settings.keys()  # none: another kind has it
+            drawn[dimension.key] = dimension.value_in(settings) if known else dimension.probes[0]
         return None if None in drawn.values() else drawn
 
     def check(self, config: Config) -> list[str]:
@@ -207,8 +213,9 @@ class Space:
             chosen = dict(dimension.settings(value))
             for other in others if attempt else ():
                 chosen |= other.settings(rng.choice(other.probes))
+            own = dimension.settings(value)
             try:
-                with_settings(config, chosen)
+                with_settings(config, _with_effect(config, chosen) | own)
             except ConfigError as error:
                 reason = reason or str(error).removeprefix("settings: ")
             else:
@@ -216,8 +223,16 @@ class Space:
         return reason
 
 
+def _with_effect(config: Config, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the chosen settings that the chosen kinds of generator and so on have."""
+    kinds = {f"{section}.{kind.key}" for section, kind in KINDS.items()}
+    named = with_settings(config, {key: chosen[key] for key in chosen if key in kinds})
+    known = flatten(named).keys() | {key for key in chosen if key.startswith("data.")}
+    return {key: value for key, value in chosen.items() if key in known}
+
+
 def _dimension(key: str, spec: Any) -> Choices | Interval:
-    sections = {name.partition(".")[0] for name in flatten(Config()) if "." in name} - {"tune"}
+    sections = {name.partition(".")[0] for name in valid_keys() if "." in name} - {"tune"}
     grouped = isinstance(spec, tuple) and all(isinstance(choice, Mapping) for choice in spec)
     if isinstance(spec, tuple) and not spec:
         raise SpaceError(f"tune.space: '{key}' has no values")
@@ -265,7 +280,7 @@ def _interval(key: str, spec: Mapping[str, Any]) -> Interval:
 def _known(key: str) -> str:
     if key.startswith("tune.") or key == "format_version":
         raise SpaceError(f"tune.space: '{key}' is not for a study to change")
-    if key not in flatten(Config()):
+    if key not in valid_keys():
         raise SpaceError(f"tune.space: unknown key '{key}'{nearest_key(key)}")
     return key
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
+import logging
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -14,14 +17,28 @@ from pydantic import ValidationError
 from gan_denoise.config import (
     ConfigError,
     check_resume,
+    checkpoint_folder,
     config_folder,
     dump_config,
     flatten,
+    join_settings,
     load_config,
     make_config,
     with_settings,
 )
-from gan_denoise.config.schema import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config
+from gan_denoise.config.kinds import (
+    Autoencoder,
+    CleanData,
+    Cnn,
+    DataConfig,
+    FeatureData,
+    GriffinLimInversion,
+    MetricDiscriminator,
+    PairData,
+    SyntheticData,
+)
+from gan_denoise.config.registry import KINDS
+from gan_denoise.config.schema import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config, valid_keys
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
                  for path in config_folder().rglob("*.yaml"))
@@ -67,7 +84,10 @@ def test_a_key_that_resembles_nothing_lists_the_sections():
     ("data", "noises", [3], "noises"),
     ("generator", "channels", [], "at least 1"),
     ("generator", "channels", ["a"], "integer"),
-    ("losses", "adversarial", "wgan", "'lsgan', 'hinge' or 'bce'"),
+    ("discriminator", "loss", "wgan", "'lsgan', 'hinge' or 'bce'"),
+    ("generator", "name", "gpt", "'tcn_autoencoder', 'unet'"),
+    ("generator", "name", 3, "'tcn_autoencoder', 'unet'"),
+    ("losses", "extra_weights", {"mine": 1.0}, "no loss 'mine'"),
     ("inversion", "name", "magic", "'griffinlim'"),
 ])
 def test_a_wrong_type_names_key_and_expectation(section, key, value, expected):
@@ -91,7 +111,7 @@ def test_a_section_of_another_kind_is_refused():
     ({"data": {"snr_range": [10.0, -10.0]}}, "snr_range"),
     ({"data": {"noise": "folder"}}, "data.speech"),
     ({"data": {"noisy": "a", "clean": "b", "valid_noisy": "c"}}, "valid_clean"),
-    ({"data": {"noisy": "a", "clean": "b", "valid_speech": "c"}}, "valid_noisy"),
+    ({"data": {"noisy": "a", "clean": "b", "valid_speech": "c"}}, "valid_clean"),
     ({"discriminator": {"kind": "metric"}, "losses": {"feature_weight": 1.0}}, "feature_weight"),
 ])
 def test_settings_that_do_not_fit_each_other_are_refused(values, word):
@@ -106,16 +126,153 @@ def test_settings_are_frozen():
 
 def test_a_newer_format_is_refused():
     with pytest.raises(ConfigError, match="newer gan_denoise"):
-        make_config({"format_version": 2})
-    assert make_config({"format_version": 1}) == Config()
+        make_config({"format_version": 3})
+    assert make_config({"format_version": 2}) == make_config({"format_version": 1}) == Config()
+
+
+# ---- Kinds: a key has an effect, or is refused -------------------------------------------------
+@pytest.mark.parametrize(("values", "wrong", "kind", "nearest"), [
+    ({"generator": {"name": "cnn", "width": 8}}, "generator.width", "generator.name=cnn", ""),
+    ({"generator": {"name": "unet", "batch_norm": False}}, "generator.batch_norm",
+     "generator.name=unet", ""),
+    ({"generator": {"name": "autoencoder", "kernels": 3}}, "generator.kernels", "", ""),
+    ({"generator": {"latent": 4}}, "generator.latent", "generator.name=tcn_autoencoder", ""),
+    ({"generator": {"head": "direct", "gain_floor_db": 3.0}}, "generator.gain_floor_db",
+     "generator.head=direct", ""),
+    ({"discriminator": {"scored_clips": 3}}, "discriminator.scored_clips",
+     "discriminator.kind=patch", ""),
+    ({"discriminator": {"kind": "metric", "channels": [3]}}, "discriminator.channels",
+     "discriminator.kind=metric", ""),
+    ({"inversion": {"phase_steps": 3}}, "inversion.phase_steps", "inversion.name=gain", ""),
+    ({"inversion": {"name": "griffinlim", "gain_smoothing": [3, 3]}}, "inversion.gain_smoothing",
+     "inversion.name=griffinlim", "inversion.griffinlim_momentum"),
+    ({"data": {"valid_noisy": "a"}}, "data.valid_noisy", "recordings to mix", "data.valid_noise"),
+    ({"data": {"noisy": "a", "clean": "b", "snr_mean": 3.0}}, "data.snr_mean",
+     "paired recordings", ""),
+    ({"data": {"features": "synthetic", "babble": 0.1}}, "data.babble", "made-up", ""),
+    ({"mel": {"filters": "stft", "n_mels": 257, "fmax": 4000.0}}, "mel.fmax",
+     "mel.filters=stft", ""),
+])
+def test_a_key_without_effect_names_the_kind_and_the_nearest_key_that_has_one(
+    values, wrong, kind, nearest
+):
+    with pytest.raises(ConfigError) as refused:
+        make_config(values)
+    for words in (f"'{wrong}'", kind, nearest):
+        assert words in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("given", "section", "kind"), [
+    (["data.speech=a", "data.noise=b"], "data", DataConfig),
+    (["data.noisy=a", "data.clean=b"], "data", PairData), (["data.pairs=a"], "data", PairData),
+    (["data.clean=a"], "data", CleanData), (["data.features=a"], "data", FeatureData),
+    (["data.features=synthetic", "training.select_by=snr_mel"], "data", SyntheticData),
+    (["generator.name=cnn"], "generator", Cnn),
+    (["discriminator.kind=metric"], "discriminator", MetricDiscriminator),
+    (["inversion.name=griffinlim"], "inversion", GriffinLimInversion),
+])
+def test_another_kind_drops_what_its_parents_said_of_theirs(given, section, kind):
+    more = ["training.select_by=snr_mel"] if "data.features=a" in given else []
+    config, parent = load_config("debug", [*given, *more]), load_config("debug")
+    assert type(getattr(config, section)) is kind
+    shared = set(kind.model_fields) & set(type(getattr(parent, section)).model_fields)
+    named = {one.partition("=")[0] for one in given}
+    for key in shared - {"name", "kind"}:  # what both have is as the parent said
+        if f"{section}.{key}" not in named:
+            assert getattr(getattr(config, section), key) == getattr(getattr(parent, section), key)
+    assert make_config(yaml.safe_load(dump_config(config))) == config
+
+
+def test_what_a_file_says_in_vain_is_refused_though_a_later_one_changes_the_kind():
+    cnn = {"generator": {"name": "cnn", "width": 3}}
+    with pytest.raises(ConfigError, match=r"generator\.width"):
+        join_settings([cnn, {"generator": {"name": "tcn_autoencoder"}}])
+    joined = join_settings([{"generator": {"width": 3}}, {"generator": {"name": "cnn"}},
+                            {"generator": {"name": "tcn_autoencoder"}}])
+    assert joined.generator.width == Config().generator.width  # dropped on the way
+
+
+def test_another_folder_of_clean_speech_keeps_the_pairs():
+    pairs = make_config({"data": {"noisy": "a", "clean": "b"}})
+    assert with_settings(pairs, {"data.clean": "c"}).data == PairData(noisy="a", clean="c")
+    mixed = with_settings(pairs, {"data.speech": ["s"], "data.noise": ["n"]})
+    assert mixed.data == DataConfig(speech=("s",), noise=("n",))
+    unset = with_settings(pairs, {"data.noisy": None, "data.clean": None})
+    assert unset.data == DataConfig()
+
+
+def test_settings_of_format_1_lose_what_has_no_effect_and_say_so_once(tmp_path, caplog):
+    """Runs and models of that format hold every key of every kind."""
+    old = {"format_version": 1, "data": {"clean": "a", "babble": 0.3, "noise": []},
+           "generator": {"name": "cnn", "width": 8, "batch_norm": False, "kernel": 3},
+           "discriminator": {"kind": "metric", "channels": [4], "judges": 1},
+           "losses": {"adversarial": "hinge", "feature_weight": 0.0}}
+    with caplog.at_level(logging.INFO):
+        config = make_config(old)
+    assert config.generator == Cnn(kernel=3)
+    assert config.discriminator == MetricDiscriminator(pesq_workers=1)
+    assert config.data == CleanData(clean="a")
+    for key in ("data.babble", "generator.width", "discriminator.channels", "discriminator.loss"):
+        assert sum(key in record.getMessage() for record in caplog.records) == 1
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    with pytest.raises(ConfigError):
+        make_config({key: value for key, value in old.items() if key != "format_version"})
+
+
+def test_the_shipped_model_of_format_1_is_read_with_all_that_has_an_effect():
+    path = checkpoint_folder() / "hush" / "config.yaml"
+    stored, config = yaml.safe_load(path.read_text(encoding="utf-8")), load_config(path)
+    assert config.format_version == 2
+    for section in ("audio", "mel", "training", "generator"):
+        for key, value in stored[section].items():
+            assert json.loads(json.dumps(getattr(getattr(config, section), key))) == value
+    assert config.discriminator.scored_clips == stored["discriminator"]["scored_clips"]
+    assert config.discriminator.pesq_workers == stored["discriminator"]["judges"]
+    assert config.inversion.phase_steps == stored["inversion"]["phase_steps"]
+
+
+def test_an_old_key_is_read_with_a_note(caplog):
+    config = load_config("real-16k-metric", ["discriminator.judges=3"])
+    assert config.discriminator.pesq_workers == 3
+    assert len(caplog.records) == 1
+    caplog.clear()
+    config = make_config({"losses": {"adversarial": "bce"},
+                          "tune": {"space": {"losses.feature_weight": [0.0, 0.1]}}})
+    assert config.discriminator.loss == "bce"
+    assert list(config.tune.space) == ["discriminator.feature_weight"]
+    assert {record.getMessage() for record in caplog.records} == {
+        "losses.adversarial is called discriminator.loss now",
+        "losses.feature_weight is called discriminator.feature_weight now"}
 
 
 # ---- Files and overrides -----------------------------------------------------------------------
 def test_base_holds_every_key_with_its_default():
     values = yaml.safe_load((config_folder() / "base.yaml").read_text(encoding="utf-8"))
-    keys = {f"{section}.{key}" for section, keys in values.items() for key in keys}
+    keys = {"plugins"} | {f"{section}.{key}" for section, keys in values.items() if keys
+                          for key in keys}
     assert keys == set(flatten(Config())) - {"format_version"}
     assert load_config("base") == Config()
+
+
+def test_base_shows_the_keys_of_every_other_kind_with_their_defaults():
+    text = (config_folder() / "base.yaml").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block.replace("\n# ", "\n")) for block in
+              re.findall(r"(?<=^# )\w+:.*\n(?:#   .*\n)+", text, re.MULTILINE)]
+    shown = {kind for block in blocks for kind in kinds_shown(block)}
+    default = {(section, type(getattr(Config(), section))) for section in KINDS}
+    everything = {(section, kind) for section, kinds in KINDS.items() for kind in kinds.all()}
+    alike = {("generator", Autoencoder), ("data", SyntheticData)}  # keys as of UNet, FeatureData
+    assert shown == everything - default - alike
+
+
+def kinds_shown(block):
+    """Return the (section, class) whose keys, with their defaults, a block of settings is."""
+    ((section, values),) = block.items()
+    for kind in KINDS[section].all():
+        defaults = json.loads(kind().model_dump_json())
+        if values == defaults:
+            yield section, kind
 
 
 def test_overrides_come_last_and_are_typed():
@@ -161,8 +318,10 @@ def value_of(config, key):
 def test_a_folder_of_any_name_is_given_as_text(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
-    for key in sorted(PATH_SETTINGS - {"data.noise", "data.features", "data.valid_noise"}):
-        config = load_config("base", [f"{key}={name}"])
+    beside = {"data.noise": ["data.speech=a"], "data.valid_noisy": ["data.pairs=a"],
+              "data.valid_clean": ["data.clean=a"]}
+    for key in sorted(PATH_SETTINGS - {"data.valid_noisy"}):
+        config = load_config("base", [*beside.get(key, []), f"{key}={name}"])
         assert value_of(config, key) in (name, (name,))
         (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         assert load_config(tmp_path / "config.yaml") == config
@@ -296,8 +455,7 @@ def test_some_settings_are_changed_and_checked_anew():
 
 # ---- Resume ------------------------------------------------------------------------------------
 def test_only_what_says_when_where_and_how_wide_may_change_on_resume():
-    keys = set(flatten(Config()))
-    assert keys >= FREE_ON_RESUME | PATHS
+    assert set(valid_keys()) >= FREE_ON_RESUME | PATHS
     free = tiny_config(
         training={"steps": 9, "minutes": 3.0, "validate_every": 1, "checkpoint_every": 2,
                   "log_every": 3, "threads": 1, "data_workers": 5, "max_bad_steps": 7,
@@ -340,7 +498,7 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     })
     source = TinySource(config.crop_samples)
     noisy, clean = source.batch(0, 2)
-    if config.data.features is not None:
+    if not config.data.has_waveforms:
         mel = Mel(config.audio, config.mel)
         noisy, clean = (tf.constant(mel.mel01(wave)) for wave in (noisy, clean))
     keras.utils.set_random_seed(0)

@@ -10,7 +10,7 @@ from conftest import RATE, TinySource, tiny_config
 
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
-from gan_denoise.config import ConfigError
+from gan_denoise.config import ConfigError, join_settings
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.corpus import build_corpus
 from gan_denoise.data.datasets import PairSource, batches, load_material
@@ -22,9 +22,11 @@ FOLDERS = ("speech", "noise", "noisy", "clean", "pairs", "valid_speech", "valid_
 PLAIN = {"equalise": 0.0, "coloured": 0.0, "babble": 0.0, "resample_noise": 0.0}
 
 
-def config_of(**data):
+def config_of(recipe=None, **data):
+    """Return settings of tiny material; of the recipe what is of use to this kind of material."""
     small = {"valid_clips": 6, "valid_seconds": 0.4, "valid_fraction": 0.25}
-    return tiny_config(data=small | data)
+    parent = tiny_config(data=small | (recipe or {}))
+    return join_settings([parent.model_dump(), {"data": data}])
 
 
 def material_of(**data):
@@ -113,7 +115,7 @@ def test_a_lone_noise_file_serves_both(folders, tmp_path):
 def test_validation_folders_are_taken_where_given(folders, tones):
     material = material_of(speech=folders / "speech", noise=folders / "noise",
                            valid_speech=tones / "clean", valid_noise=folders / "noise",
-                           snr_mean=30.0, snr_std=0.0, **PLAIN)
+                           snr_mean=30.0, snr_std=0.0, recipe=PLAIN)
     spectrum = np.abs(np.fft.rfft(material.valid_clean * np.hanning(6400)))
     loudest = np.argmax(spectrum, axis=1) * RATE / 6400
     assert all(min(abs(hertz - tone) for tone in TONES.values()) < 10 for hertz in loudest)
@@ -157,7 +159,7 @@ def test_a_pair_with_a_silent_side_is_left_out(tmp_path):
 # ---- Speakers ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("sides", [("clean",), ("noisy", "clean")])
 def test_validation_speakers_are_not_trained_on(tones, sides):
-    material = material_of(**{side: tones / side for side in sides}, **PLAIN)
+    material = material_of(**{side: tones / side for side in sides}, recipe=PLAIN)
     held_out = speakers_in(material.valid_clean)
     trained = set().union(*(speakers_in(material.train.batch(step, 8)[1]) for step in range(6)))
     assert len(held_out) == 1
@@ -191,7 +193,8 @@ def test_of_one_recording_the_end_is_held_out_and_not_trained_on(folders, tmp_pa
     """Of 8 s, 2 s are: those before a pause, in which there would be nothing to validate on."""
     for side in sides:
         write(tmp_path / side / "me reading.wav", rising(8.0, pause=pause), RATE)
-    data = {side: tmp_path / side for side in sides} | {"snr_mean": 30.0, "snr_std": 0.0, **PLAIN}
+    data = {side: tmp_path / side for side in sides} | {
+        "recipe": {"snr_mean": 30.0, "snr_std": 0.0, **PLAIN}}
     if "noise" in sides:
         data["noise"] = folders / "noise"
     material = material_of(**data)
@@ -214,7 +217,7 @@ def test_of_several_recordings_of_one_speaker_whole_ones_are_held_out(folders, t
     for take, hertz in tones.items():
         write(tmp_path / "clean" / f"p226_{take:03d}.wav", 0.4 * np.sin(2 * np.pi * hertz * time),
               RATE)
-    material = material_of(clean=tmp_path / "clean", **PLAIN)
+    material = material_of(clean=tmp_path / "clean", recipe=PLAIN)
     held = {round(hertz, -2) for hertz in pitches(material.valid_clean)}
     trained = {round(hertz, -2) for step in range(8)
                for hertz in pitches(material.train.batch(step, 16)[1])}
@@ -227,7 +230,7 @@ def test_of_several_recordings_of_one_speaker_whole_ones_are_held_out(folders, t
 def test_of_a_long_and_a_short_recording_the_end_of_the_long_one_is_held_out(tmp_path):
     for name, seconds in (("p226_001", 10.0), ("p226_002", 0.3)):
         write(tmp_path / f"{name}.wav", rising(seconds), RATE)
-    material = material_of(clean=tmp_path, **PLAIN)
+    material = material_of(clean=tmp_path, recipe=PLAIN)
     assert "the last 2.6 s of p226_001.wav" in material.summary
 
 

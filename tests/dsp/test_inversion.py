@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from gan_denoise import audio, metrics
-from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
+from gan_denoise.config.kinds import GainInversion, GriffinLimInversion
+from gan_denoise.config.registry import KINDS
+from gan_denoise.config.schema import AudioConfig, MelConfig
 from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.inversion import band_gain, griffinlim, invert, mel_to_magnitude, refine_phase
 from gan_denoise.dsp.mel import Mel
@@ -43,7 +45,7 @@ def test_an_identity_estimate_returns_the_noisy_recording(clips, name, length):
     noisy = clips[1][4000 : 4000 + length]
     spectrum = MEL.stft(noisy)
     estimate01 = MEL.normalise(MEL.linear(spectrum))
-    back = invert(MEL, estimate01, spectrum, length, InversionConfig(name=name))
+    back = invert(MEL, estimate01, spectrum, length, KINDS["inversion"].classes[name]())
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, noisy, atol=1e-4)
 
@@ -52,7 +54,7 @@ def test_an_identity_estimate_returns_the_noisy_recording(clips, name, length):
 def test_the_true_mel_improves_si_sdr(clips, name):
     clean, noisy = clips
     estimate = invert(MEL, MEL.mel01(clean), MEL.stft(noisy), len(noisy),
-                      InversionConfig(name=name))
+                      KINDS["inversion"].classes[name]())
     assert metrics.si_sdr(clean, estimate) > metrics.si_sdr(clean, noisy) + 4
 
 
@@ -60,7 +62,7 @@ def test_the_true_mel_improves_si_sdr(clips, name):
 def test_no_bin_is_amplified_beyond_the_limit(max_gain_db):
     rng = np.random.default_rng(0)
     noisy01, estimate01 = (rng.random((20, 80), np.float32) for _ in range(2))
-    gain = band_gain(MEL, noisy01, estimate01, InversionConfig(max_gain_db=max_gain_db))
+    gain = band_gain(MEL, noisy01, estimate01, GainInversion(max_gain_db=max_gain_db))
     limit = 10 ** (max_gain_db / 20)
     assert gain.min() >= 0
     assert gain.max() <= limit * (1 + 1e-6)
@@ -71,9 +73,9 @@ def test_an_estimate_above_the_noisy_mel_changes_nothing_by_default(clips):
     noisy = clips[1][:8000]
     spectrum = MEL.stft(noisy)
     louder = np.minimum(MEL.normalise(MEL.linear(spectrum)) + 0.2, 1).astype(np.float32)
-    np.testing.assert_allclose(invert(MEL, louder, spectrum, 8000, InversionConfig()), noisy,
+    np.testing.assert_allclose(invert(MEL, louder, spectrum, 8000, GainInversion()), noisy,
                                atol=1e-5)
-    amplified = invert(MEL, louder, spectrum, 8000, InversionConfig(max_gain_db=6.0))
+    amplified = invert(MEL, louder, spectrum, 8000, GainInversion(max_gain_db=6.0))
     assert np.linalg.norm(amplified) == pytest.approx(2 * np.linalg.norm(noisy), rel=0.02)
 
 
@@ -84,7 +86,7 @@ def test_a_smoothed_gain_is_the_mean_of_the_decibels_around(
 ):
     narrow = Mel(AudioConfig(), MelConfig(n_mels=bands, range_db=60.0))
     noisy01, estimate01 = np.random.default_rng(seed).random((2, rows, bands), np.float32)
-    inversion = InversionConfig(gain_smoothing=(over, across), max_gain_db=100.0,
+    inversion = GainInversion(gain_smoothing=(over, across), max_gain_db=100.0,
                                 gain_offset_db=offset_db)
     found = 20 * np.log10(band_gain(narrow, noisy01, estimate01, inversion))
     change = 60.0 * (estimate01 - noisy01)
@@ -102,7 +104,7 @@ def test_a_smoothed_gain_leaves_the_harmonics_that_a_blurred_estimate_lost(clips
     blurred = uniform_filter(mel01, (9, 9), mode="nearest")
     si_sdr = {}
     for size in (1, 9):
-        inversion = InversionConfig(gain_smoothing=(size, size))
+        inversion = GainInversion(gain_smoothing=(size, size))
         found = invert(MEL, blurred, spectrum, len(clean), inversion)
         si_sdr[size] = metrics.si_sdr(clean, found)
     assert si_sdr[9] > si_sdr[1] + 6
@@ -112,7 +114,7 @@ def test_a_smoothed_gain_leaves_the_harmonics_that_a_blurred_estimate_lost(clips
 def test_refine_phase_keeps_the_magnitude_and_makes_it_more_consistent(clips):
     clean, noisy = clips
     spectrum = MEL.stft(noisy)
-    gain = band_gain(MEL, MEL.mel01(noisy), MEL.mel01(clean), InversionConfig())
+    gain = band_gain(MEL, MEL.mel01(noisy), MEL.mel01(clean), GainInversion())
     spectrum = spectrum * MEL.bin_gain(gain)
     np.testing.assert_array_equal(refine_phase(MEL, spectrum, len(noisy), 0), spectrum)
     magnitude = np.abs(spectrum)
@@ -161,7 +163,7 @@ def test_mel_to_magnitude_has_the_given_mel(clips, n_fft, n_mels):
 
 def test_a_bare_mel_needs_no_noisy_recording(clips):
     clean = clips[0]
-    inversion = InversionConfig(name="griffinlim", griffinlim_steps=16)
+    inversion = GriffinLimInversion(griffinlim_steps=16)
     rebuilt = invert(MEL, MEL.mel01(clean), None, len(clean), inversion)
     assert rebuilt.shape == clean.shape
     assert np.abs(MEL.mel01(rebuilt) - MEL.mel01(clean)).mean() < 0.05  # of 110 dB

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_denoise.config.schema import AudioConfig, Config, InversionConfig, MelConfig
+from gan_denoise.config.kinds import GainInversion
+from gan_denoise.config.schema import AudioConfig, Config, MelConfig
 from gan_denoise.data import synthetic_audio
 from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.keras_mel import KerasMel
@@ -159,8 +160,8 @@ def test_numpy_and_graph_agree_with_a_short_window():
 
 
 @pytest.mark.parametrize("inversion", [
-    InversionConfig(), InversionConfig(max_gain_db=6.0),
-    InversionConfig(gain_smoothing=(5, 9), gain_offset_db=-2.0),
+    GainInversion(), GainInversion(max_gain_db=6.0),
+    GainInversion(gain_smoothing=(5, 9), gain_offset_db=-2.0),
 ])
 def test_numpy_and_graph_apply_the_same_gain(inversion):
     rng = np.random.default_rng(0)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from gan_denoise.config.schema import AudioConfig, InversionConfig, MelConfig
+from gan_denoise.config.kinds import GainInversion, GainPhaseInversion, GriffinLimInversion
+from gan_denoise.config.schema import AudioConfig, MelConfig
 from gan_denoise.data.synthetic_audio import voice
 from gan_denoise.dsp.inversion import invert
 from gan_denoise.dsp.mel import Mel
@@ -27,8 +28,8 @@ def pair():
 
 
 @pytest.mark.parametrize("inversion", [
-    InversionConfig(name="gain"), InversionConfig(name="gain+phase", phase_steps=3),
-    InversionConfig(name="gain+phase", gain_smoothing=(9, 3)),
+    GainInversion(), GainPhaseInversion(phase_steps=3),
+    GainPhaseInversion(gain_smoothing=(9, 3)),
 ])
 def test_parts_of_the_oracle_equal_the_whole(mel, pair, monkeypatch, inversion):
     monkeypatch.setattr(oracle, "PART_SECONDS", 0.35)
@@ -41,7 +42,7 @@ def test_parts_of_the_oracle_equal_the_whole(mel, pair, monkeypatch, inversion):
 
 def test_parts_from_random_phase_are_faded_over(mel, pair, monkeypatch):
     clean, noisy = pair
-    inversion = InversionConfig(name="griffinlim", griffinlim_steps=3)
+    inversion = GriffinLimInversion(griffinlim_steps=3)
     (whole,) = oracle.oracle_parts(mel, clean, noisy, inversion)
     np.testing.assert_array_equal(
         whole, invert(mel, mel.mel01(clean), mel.stft(noisy), len(noisy), inversion))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 
 import keras
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TinySource, tiny_config, tiny_material
-from rich.console import Console
 
 from gan_denoise import metrics
 from gan_denoise.config import load_config
@@ -97,12 +95,12 @@ def test_a_run_ends_its_judges(tmp_path):
     """Else a process of `multiprocessing` that trains, a trial of a study, would never end."""
     config = tiny_config(
         generator={"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]},
-        discriminator=METRIC | {"judges": 1}, training={"steps": 3},
+        discriminator=METRIC | {"pesq_workers": 1}, training={"steps": 3},
     )
     before = set(multiprocessing.active_children())
     seen = []
-    loop.train(config, tmp_path, "finetune", None, Console(file=io.StringIO()), tiny_material(),
-              lambda *_: seen.extend(multiprocessing.active_children()))
+    loop.train(config, tmp_path, "finetune", material=tiny_material(),
+               on_validation=lambda *_: seen.extend(multiprocessing.active_children()))
     assert set(seen) - before  # one was at work
     assert not set(multiprocessing.active_children()) - before
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import TinySource, tiny_config, tiny_material
 
+from gan_denoise.config.registry import KINDS
 from gan_denoise.models.generators import GENERATORS, build_generator
 from gan_denoise.training.trainer import Trainer
 
@@ -30,8 +31,10 @@ class Learner:
     """One network, whose graphs are traced once, trained from several seeds."""
 
     def __init__(self, name, head):
-        generator = HARD["generator"] | {"name": name, "head": head}
-        self.config = tiny_config(**HARD | {"generator": generator})
+        generator = {key: value for key, value in HARD["generator"].items()
+                     if key in KINDS["generator"].classes[name].model_fields
+                     and (head == "gain" or key != "gain_floor_db")}
+        self.config = tiny_config(**HARD | {"generator": generator | {"name": name, "head": head}})
         self.trainer = Trainer(self.config, tiny_material())
         self.trainer.progress.total_steps = 10 * STEPS  # the rate stays up
         self.first = [np.asarray(v).copy() for v in self.trainer.variables().values()]
