@@ -1,1 +1,1 @@
-"""Models measured: systems x files, means with margins, tables, and by speaker."""
+"""Evaluation of models: scores of each file and system, their means, and groups of speakers."""

@@ -1,1 +1,1 @@
-"""Recordings looked at before training: faults of files and pairs, and what a corpus is like."""
+"""Checks of datasets for faults before training, and surveys of recordings by their acoustics."""

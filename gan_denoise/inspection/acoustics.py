@@ -1,7 +1,7 @@
-"""What is heard in one recording without a reference: level, pauses, SNR, pitch, spectrum.
+"""Acoustic measures of one recording without a reference: level, pauses, SNR, F0, spectrum.
 
-Signals are float `[samples]` with full scale at +-1; levels are of the RMS in dB of full scale, so
-a full-scale sine has -3 dB. What cannot be measured is None, never a stand-in number.
+Signals are float `[samples]` with full scale at +-1. Levels are RMS in dB of full scale, so a
+full-scale sine has -3 dB. A measure that cannot be taken is None.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ ROLLOFF = 0.99  # of the energy
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
-    """The measurements of one signal.
+class AcousticMeasures:
+    """The acoustic measures of one signal; all are None for silence.
 
     Attributes:
-        level_db: Active speech level in dB of full scale; None for silence, as all that follows.
-        pauses: Share of the time in which nobody speaks, 0 to 1.
-        snr_db: Estimate of the SNR over a steady noise floor.
-        f0_hz: Median F0 of the voiced frames; None where there are hardly any.
-        f0_range_hz: 10th and 90th percentile of the same.
+        level_db: Active speech level in dB of full scale.
+        pauses: Share of the time without speech, 0 to 1.
+        snr_db: Estimate of the SNR in dB over a steady noise floor.
+        f0_hz: Median F0 of the voiced frames in Hz; None for fewer than `VOICED_FRAMES` of them.
+        f0_range_hz: 10th and 90th percentile of F0 in Hz.
         voiced: Share of voiced frames, 0 to 1.
         bandwidth_hz: Highest frequency with content.
         rolloff_hz: Frequency under which 99 % of the energy lies.
-        bands_db: Energy in each of BAND_EDGES' bands in dB of all bands' energy, `[bands]`; NaN
-            beyond half the sample rate.
+        bands_db: Energy in the bands between `BAND_EDGES` in dB of the energy of all bands,
+            `[bands]`; NaN beyond half the sample rate.
     """
 
     level_db: float | None = None
@@ -67,18 +67,23 @@ class Sound:
     bands_db: np.ndarray | None = None
 
 
-def listen(audio: np.ndarray, sample_rate: int) -> Sound:
-    """Measure a signal, float `[samples]`, at its rate in Hz. A constant offset is left out."""
+def measure_acoustics(audio: np.ndarray, sample_rate: int) -> AcousticMeasures:
+    """Measure a signal; its mean is removed first.
+
+    Args:
+        audio: float `[samples]`.
+        sample_rate: Hz.
+    """
     audio = np.asarray(audio, np.float32)
     audio = audio - audio.mean(dtype=np.float64).astype(np.float32) if audio.size else audio
     if peak(audio) <= 10 ** (SILENCE_DB / 20):
-        return Sound()
+        return AcousticMeasures()
     level_db, activity = active_level(audio, sample_rate)
     f0 = voiced_f0(audio, sample_rate)
     enough = np.count_nonzero(~np.isnan(f0)) >= VOICED_FRAMES
     low, middle, high = np.nanpercentile(f0, (10, 50, 90)) if enough else (None, None, None)
     hertz, density = long_term_spectrum(audio, sample_rate)
-    return Sound(
+    return AcousticMeasures(
         level_db=level_db,
         pauses=1.0 - activity,
         snr_db=estimate_snr(audio, sample_rate),
@@ -97,7 +102,7 @@ def active_level(audio: np.ndarray, sample_rate: int) -> tuple[float, float]:
     ITU-T P.56 (12/2011), method B: the RMS over the time in which the envelope, held for 200 ms,
     is above a threshold that lies 15.9 dB below that RMS. Its thresholds are set here relative to
     the highest envelope, so that the level follows a gain exactly and the share does not change.
-    Steady noise is active throughout, and so is what lasts less than 200 ms: its level is its RMS.
+    Steady noise and signals shorter than 200 ms are active throughout: their level is their RMS.
 
     Args:
         audio: float `[samples]`, not silent.
@@ -121,13 +126,13 @@ def active_level(audio: np.ndarray, sample_rate: int) -> tuple[float, float]:
 
 
 def estimate_snr(audio: np.ndarray, sample_rate: int) -> float | None:
-    """Return an estimate of the SNR in dB without a reference; None of less than 1/4 s.
+    """Return an estimate of the SNR in dB without a reference; None for less than 1/4 s.
 
     The noise is the 10th percentile of the levels of 50 ms frames (a percentile of that
-    distribution, as in the quick method of NIST's `stnr`), the speech what the mean energy has
-    above it: so it estimates the SNR of whole-clip energies that `mix` sets. True to a few dB for
-    steady noise and speech with pauses. It reads too high where the noise comes and goes (music,
-    barks), and too low where there is no pause (a word cut out tightly).
+    distribution, as in the quick method of NIST's `stnr`), the speech is the mean energy above it.
+    So it estimates the ratio of whole-clip energies, as `mix` sets it, to within a few dB for
+    steady noise and speech with pauses. It is too high for noise that comes and goes (music,
+    barks), and too low for speech without a pause (a word cut out tightly).
 
     Args:
         audio: float `[samples]`.
@@ -147,10 +152,10 @@ def estimate_snr(audio: np.ndarray, sample_rate: int) -> float | None:
 def voiced_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return F0 in Hz of frames every 10 ms, `[frames]`; NaN in frames that are not voiced.
 
-    F0 is by YIN (de Cheveigné & Kawahara 2002, librosa). YIN gives a value to any frame: one counts
-    as voiced where it is like itself one period later (normalised correlation of 0.7 or more) and
-    within 30 dB of the loudest. Of the frames that pYIN calls voiced as well, 1 % differed by more
-    than a quarter of an octave on real speech; pYIN takes thirty times longer.
+    F0 is by YIN (de Cheveigné & Kawahara 2002, librosa), which gives a value to every frame. A
+    frame is voiced where its normalised correlation with the signal one period later is 0.7 or
+    more, and its level within 30 dB of the loudest. Of the frames that pYIN calls voiced as well,
+    1 % differed by more than a quarter of an octave on real speech; pYIN takes thirty times longer.
 
     Args:
         audio: float `[samples]`.
@@ -201,7 +206,7 @@ def band_levels(hertz: np.ndarray, density: np.ndarray) -> np.ndarray:
 def bandwidth(hertz: np.ndarray, density: np.ndarray) -> float:
     """Return the highest frequency in Hz at which a spectrum is within 60 dB of its peak.
 
-    A low-pass on the recording's way here (8 kHz material resampled to 16 kHz, MP3) shows as a
+    A low-pass in the history of the recording (8 kHz material resampled to 16 kHz, MP3) shows as a
     bandwidth well below half the sample rate. Rumble below the lowest band is left out.
     """
     heard = hertz >= min(BAND_EDGES[0], hertz[-1])
@@ -212,8 +217,8 @@ def bandwidth(hertz: np.ndarray, density: np.ndarray) -> float:
 def rolloff(hertz: np.ndarray, density: np.ndarray) -> float:
     """Return the frequency in Hz under which 99 % of the energy lies.
 
-    Most of the energy of speech lies below 4 kHz anyway: this tells dull from bright material, and
-    does not tell upsampled from genuine speech, for which there is `bandwidth`.
+    Most of the energy of speech lies below 4 kHz: this tells dull from bright material. `bandwidth`
+    tells upsampled speech.
     """
     below = np.cumsum(density)
     return float(hertz[np.searchsorted(below, ROLLOFF * below[-1])])

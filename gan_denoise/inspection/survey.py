@@ -1,4 +1,7 @@
-"""A corpus measured: a row a recording, in memory that does not grow with the recordings."""
+"""Surveys of recordings: acoustic measures of every file under some folders, as a table.
+
+Memory does not grow with the length of the recordings.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +27,16 @@ from gan_denoise.audio import (
 from gan_denoise.audio.containers import by_libsndfile
 from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.processes import ProcessPool
+from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.tables import write_csv
 from gan_denoise.data.file_labels import is_noise, speakers_of
-from gan_denoise.inspection.acoustics import Sound, listen
+from gan_denoise.inspection.acoustics import AcousticMeasures, measure_acoustics
 
-# A recording of up to a minute is measured whole, of a longer one so many pieces, spread evenly.
+# A recording of up to a minute is measured whole; of a longer one, pieces spread evenly are.
 PIECE_SECONDS = 10.0  # also what is decoded at once
 PIECES = 6
-FADE_SECONDS = 0.01  # where pieces are joined: a jump would be heard as a click in every band
-PROCESS_FILES = 500  # that make a second process worth its start
+FADE_SECONDS = 0.01  # where pieces are joined: a jump has energy in every band
+PROCESS_FILES = 500  # fewer files do not repay the start of another process
 CHUNK_FILES = 4  # handed to a process at once; those on their way are finished after Ctrl-C
 
 COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "format", "subtype",
@@ -42,21 +45,21 @@ COLUMNS = ("folder", "file", "speaker", "seconds", "sample_rate", "channels", "f
 
 
 class SurveyError(GanDenoiseError):
-    """Recordings cannot be surveyed: one line with the reason and the way out."""
+    """Recordings cannot be surveyed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One recording and what was measured of it.
+    """One recording and its measures.
 
     Attributes:
         folder: Label of the folder that it was found in.
         name: Path below that folder, with forward slashes.
-        speaker: As names and folders tell it; None for noise.
-        info: What the header says.
-        seconds_measured: How much of it was decoded.
-        peak_dbfs: Highest magnitude of all channels; None for silence.
-        sound: Of the mean of its channels.
+        speaker: Speaker that the names of file and folders tell; None where none, and for noise.
+        info: Format and length.
+        seconds_measured: Duration of the part that was measured.
+        peak_dbfs: Highest magnitude of all channels in dB of full scale; None for silence.
+        acoustics: Measures of the mean of its channels.
     """
 
     folder: str
@@ -65,20 +68,20 @@ class Recording:
     info: AudioInfo
     seconds_measured: float
     peak_dbfs: float | None
-    sound: Sound
+    acoustics: AcousticMeasures
 
     def row(self) -> dict[str, Any]:
-        """Return its row of the CSV: numbers rounded to what they are worth, by COLUMNS."""
-        info, sound = self.info, self.sound
-        low, high = sound.f0_range_hz or (None, None)
+        """Return `{column: value}` of `COLUMNS`, numbers rounded to their precision."""
+        info, measures = self.info, self.acoustics
+        low, high = measures.f0_range_hz or (None, None)
         digits = {"seconds": 3, "seconds_measured": 3, "pauses": 3, "voiced": 3, "f0_hz": 1,
                   "f0_low_hz": 1, "f0_high_hz": 1, "peak_dbfs": 1, "level_db": 1, "snr_db": 1,
                   "bandwidth_hz": 0, "rolloff_hz": 0}
         values = (
             self.folder, self.name, self.speaker, info.seconds, info.sample_rate, info.channels,
-            info.format, info.subtype, self.seconds_measured, self.peak_dbfs, sound.level_db,
-            sound.pauses, sound.snr_db, sound.f0_hz, low, high, sound.voiced, sound.bandwidth_hz,
-            sound.rolloff_hz, describe_anomalies(info),
+            info.format, info.subtype, self.seconds_measured, self.peak_dbfs, measures.level_db,
+            measures.pauses, measures.snr_db, measures.f0_hz, low, high, measures.voiced,
+            measures.bandwidth_hz, measures.rolloff_hz, describe_anomalies(info),
         )
         return {
             name: round(value, digits[name] or None) if name in digits and value is not None
@@ -88,19 +91,25 @@ class Recording:
 
 @dataclass(frozen=True)
 class Survey:
-    """Folders, their recordings, and a line on each file that could not be read."""
+    """The result of a survey.
+
+    Attributes:
+        folders: Labels of the folders.
+        recordings: The recordings that could be read.
+        failures: A line for each file that could not be read.
+    """
 
     folders: tuple[str, ...]
     recordings: tuple[Recording, ...]
     failures: tuple[str, ...]
 
-    def of(self, folder: str) -> list[Recording]:
+    def in_folder(self, folder: str) -> list[Recording]:
         """Return the recordings of one folder."""
         return [recording for recording in self.recordings if recording.folder == folder]
 
 
 @dataclass(frozen=True)
-class _Work:
+class _File:
     """A file to measure."""
 
     folder: str
@@ -120,8 +129,11 @@ def survey(
 
     Args:
         roots: Folders, searched recursively, or files.
-        jobs: Processes; 1 measures in this one, 0 is one per core where there is enough to do.
-        progress: Called with (files done, files in all).
+        jobs: Number of processes; 1 measures in this process, 0 chooses by cores and files.
+        progress: Called with (files done, files in all) after each file.
+
+    Returns:
+        The recordings in the order of the folders, and the files that could not be read.
 
     Raises:
         AudioError: When a folder is missing, not readable, or holds no audio.
@@ -130,17 +142,17 @@ def survey(
     """
     paths = [Path(root) for root in roots]
     labels = label_folders(paths)
-    works = [work for root, label in zip(paths, labels, strict=True) for work in _find(root, label)]
+    files = [file for root, label in zip(paths, labels, strict=True) for file in _find(root, label)]
     recordings, failures = [], []
-    for done, result in enumerate(_measured(works, jobs or _processes(len(works))), start=1):
+    for done, result in enumerate(_measured(files, jobs or _processes(len(files))), start=1):
         (failures if isinstance(result, str) else recordings).append(result)
         if progress is not None:
-            progress(done, len(works))
+            progress(done, len(files))
     return Survey(tuple(labels), tuple(recordings), tuple(failures))
 
 
 def label_folders(roots: Sequence[Path]) -> list[str]:
-    """Return a short name for each folder: its path below what all of them have in common.
+    """Return a label for each folder: its path below the folder that holds them all.
 
     Raises:
         SurveyError: When two are the same folder.
@@ -148,7 +160,7 @@ def label_folders(roots: Sequence[Path]) -> list[str]:
     real = [Path(os.path.realpath(root)) for root in roots]
     for number, root in enumerate(real):
         if root in real[:number]:
-            raise SurveyError(f"{roots[number]}: given twice; give each folder once")
+            raise SurveyError(f"{roots[number]}: given twice", "give each folder once")
     common = Path(os.path.commonpath([root.parent for root in real]))
     return [root.relative_to(common).as_posix() for root in real]
 
@@ -160,7 +172,7 @@ def excerpt(path: Path, info: AudioInfo) -> tuple[np.ndarray, float]:
 
     Args:
         path: The recording.
-        info: Of it, its length counted (`probe` with `count`).
+        info: Its format and length, from `probe` with `count`.
 
     Returns:
         The mean of the channels, float32 `[samples]`, and the peak of all channels.
@@ -192,7 +204,7 @@ def _pieces(path: Path, info: AudioInfo, size: int) -> Iterator[np.ndarray]:
 
 
 def save_csv(survey: Survey, path: str | Path) -> None:
-    """Write a row a recording; the file appears whole or not at all.
+    """Write a row for each recording as CSV; the file appears whole or not at all.
 
     Raises:
         OutputError: When it cannot be written.
@@ -201,39 +213,39 @@ def save_csv(survey: Survey, path: str | Path) -> None:
               (recording.row().values() for recording in survey.recordings))
 
 
-def _find(root: Path, label: str) -> Iterator[_Work]:
+def _find(root: Path, label: str) -> Iterator[_File]:
     found = find_audio(root)
     speakers = speakers_of((path, root) for path in found)
     for path, speaker in zip(found, speakers, strict=True):
         name = path.name if path == root else path.relative_to(root).as_posix()
-        yield _Work(label, name, None if is_noise(path, root) else speaker, path)
+        yield _File(label, name, None if is_noise(path, root) else speaker, path)
 
 
 def _processes(files: int) -> int:
-    return max(min(os.cpu_count() or 1, files // PROCESS_FILES), 1)
+    return max(min(cores(), files // PROCESS_FILES), 1)
 
 
-def _measured(works: Sequence[_Work], jobs: int) -> Iterator[Recording | str]:
+def _measured(files: Sequence[_File], jobs: int) -> Iterator[Recording | str]:
     """Measure in order, in processes where jobs > 1."""
     if jobs <= 1:
-        yield from map(_measure, works)
+        yield from map(_measure, files)
         return
     with ProcessPool(jobs, "measuring", "jobs=1 measures without processes") as pool:
-        yield from pool.map(_measure, works, chunksize=CHUNK_FILES)
+        yield from pool.map(_measure, files, chunksize=CHUNK_FILES)
 
 
-def _measure(work: _Work) -> Recording | str:
+def _measure(file: _File) -> Recording | str:
     """Return what was measured, or a line on why a file cannot be read."""
     try:
-        info = probe(work.path, count=True)
-        audio, top = excerpt(work.path, info)
+        info = probe(file.path, count=True)
+        audio, top = excerpt(file.path, info)
     except AudioError as error:
         return str(error)
     return Recording(
-        folder=work.folder, name=work.name, speaker=work.speaker, info=info,
+        folder=file.folder, name=file.name, speaker=file.speaker, info=info,
         seconds_measured=len(audio) / info.sample_rate,
         peak_dbfs=20 * math.log10(top) if top > 0 else None,
-        sound=listen(audio, info.sample_rate),
+        acoustics=measure_acoustics(audio, info.sample_rate),
     )
 
 

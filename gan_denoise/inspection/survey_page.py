@@ -1,4 +1,4 @@
-"""A corpus at a glance: the page of a survey, for people who are about to train on it."""
+"""The HTML page of a survey: tables, figures and sample recordings of each folder."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from gan_denoise.inspection.survey import PIECE_SECONDS, PIECES, Recording, Surv
 from gan_denoise.inspection.survey_plots import Measure
 from gan_denoise.reports.html_page import Page
 
-SHOWN_SECONDS = 10.0  # of a sample recording: drawn and heard
+SHOWN_SECONDS = 10.0  # of a sample recording, as figure and audio
 LEVELS = (
-    Measure("active speech level (dBFS)", lambda r: r.sound.level_db),
+    Measure("active speech level (dBFS)", lambda r: r.acoustics.level_db),
     Measure("peak (dBFS)", lambda r: r.peak_dbfs, digits=1),
 )
 NOISE = (
-    Measure("SNR, estimated (dB)", lambda r: r.sound.snr_db),
-    Measure("pauses (% of the time)", lambda r: _percent(r.sound.pauses)),
+    Measure("SNR, estimated (dB)", lambda r: r.acoustics.snr_db),
+    Measure("pauses (% of the time)", lambda r: _percent(r.acoustics.pauses)),
 )
 BANDS = (
-    Measure("content up to (Hz)", lambda r: r.sound.bandwidth_hz),
-    Measure("99 % of the energy below (Hz)", lambda r: r.sound.rolloff_hz),
+    Measure("content up to (Hz)", lambda r: r.acoustics.bandwidth_hz),
+    Measure("99 % of the energy below (Hz)", lambda r: r.acoustics.rolloff_hz),
 )
 DURATION = Measure("duration (s)", lambda r: r.info.seconds, log=True, digits=1)
-F0 = Measure("median F0 of voiced frames (Hz)", lambda r: r.sound.f0_hz, log=True)
+F0 = Measure("median F0 of voiced frames (Hz)", lambda r: r.acoustics.f0_hz, log=True)
 
 
 def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> Page:
     """Return the page of a survey (needs the `train` extra).
 
     Args:
-        survey: What was measured.
-        samples: Recordings of each folder that are drawn and can be heard.
-        seed: Of the random ones among them.
+        survey: The survey.
+        samples: Number of recordings of each folder that the page shows and plays.
+        seed: Seed of the random ones among them.
     """
     page = Page("Recordings at a glance")
     count, hours = len(survey.recordings), _hours(survey.recordings)
@@ -67,13 +67,18 @@ def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> Page:
     return page
 
 
-def choose(
+def choose_samples(
     recordings: Sequence[Recording], count: int, seed: int = 0
 ) -> list[tuple[Recording, str]]:
-    """Choose recordings to look at, each with the reason.
+    """Choose recordings to show, each with the reason.
 
     First those of median length, of the lowest level, of the lowest SNR, the shortest and the
-    longest, then random ones; none twice.
+    longest, then random ones; none is chosen twice.
+
+    Args:
+        recordings: The recordings of a folder.
+        count: Number of recordings to choose.
+        seed: Seed of the random choice.
     """
     if not recordings:
         return []
@@ -87,8 +92,8 @@ def choose(
     drawn = np.random.default_rng(seed).permutation(len(by_length))
     for recording, reason in (
         (by_length[len(by_length) // 2], "of median length"),
-        (lowest(lambda r: r.sound.level_db), "the quietest"),
-        (lowest(lambda r: r.sound.snr_db), "the lowest SNR"),
+        (lowest(lambda r: r.acoustics.level_db), "the quietest"),
+        (lowest(lambda r: r.acoustics.snr_db), "the lowest SNR"),
         (by_length[0], "the shortest"), (by_length[-1], "the longest"),
         *((by_length[number], "drawn at random") for number in drawn),
     ):
@@ -103,7 +108,7 @@ def choose(
 
 
 def _add_tables(page: Page, survey: Survey) -> None:
-    folders = [(folder, survey.of(folder)) for folder in survey.folders]
+    folders = [(folder, survey.in_folder(folder)) for folder in survey.folders]
     total = [("all", list(survey.recordings))] if len(folders) > 1 else []
     page.table(
         ["folder", "recordings", "hours", "speakers", "sample rates (Hz)", "channels", "formats"],
@@ -167,25 +172,25 @@ def _add_samples(page: Page, survey: Survey, samples: int, seed: int) -> None:
               f"{survey_plots.RANGE_DB:g} dB (bright is loud), and {survey_plots.N_MFCC} MFCC of "
               "these, the lowest at the bottom, each as its deviation from its mean.")
     for folder in survey.folders:
-        for recording, reason in choose(survey.of(folder), samples, seed):
+        for recording, reason in choose_samples(survey.in_folder(folder), samples, seed):
             path, rate = recording.info.path, recording.info.sample_rate
             audio = read(path, 0, round(SHOWN_SECONDS * rate))[0].mean(axis=0)
             caption = f"{folder}: {recording.name}, {reason}. " + ", ".join(_words(recording))
-            page.figure(survey_plots.portrait(audio, rate, mel), caption)
-            page.sound(audio, rate)
+            page.figure(survey_plots.recording_figure(audio, rate, mel), caption)
+            page.audio(audio, rate)
 
 
 def _words(recording: Recording) -> Iterator[str]:
-    sound = recording.sound
+    measures = recording.acoustics
     yield f"{recording.info.seconds:.1f} s"
     if recording.speaker is not None:
         yield f"speaker {recording.speaker}"
-    if sound.level_db is not None:
-        yield f"level {sound.level_db:.0f} dB"
-    if sound.snr_db is not None:
-        yield f"SNR {sound.snr_db:.0f} dB"
-    if sound.f0_hz is not None:
-        yield f"F0 {sound.f0_hz:.0f} Hz"
+    if measures.level_db is not None:
+        yield f"level {measures.level_db:.0f} dB"
+    if measures.snr_db is not None:
+        yield f"SNR {measures.snr_db:.0f} dB"
+    if measures.f0_hz is not None:
+        yield f"F0 {measures.f0_hz:.0f} Hz"
 
 
 def _range(recordings: Sequence[Recording], measure: Measure) -> str:

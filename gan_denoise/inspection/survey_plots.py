@@ -1,6 +1,6 @@
-"""Figures of a survey: distributions, spectra, pitch, hours, and the portrait of one recording.
+"""Figures of a survey: distributions, spectra, F0, durations, and one recording in detail.
 
-Folders are told apart by colour, and without colour by their own row, line, marker or hatching.
+Folders differ in colour, and also in row, line style, marker or hatching.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ RANGE_DB = 80.0  # of a mel below its loudest band
 
 @dataclass(frozen=True)
 class Measure:
-    """What a column of `distributions` shows.
+    """A measure of recordings, as `distributions` shows it.
 
     Attributes:
-        label: Of the axis, with the unit.
-        value: Of a recording; None where there is none.
+        label: Label of the axis, with the unit.
+        value: Returns the measure of a recording; None where there is none.
         log: Whether the axis is logarithmic.
-        digits: After the point, of the median.
+        digits: Decimals of the median.
     """
 
     label: str
@@ -62,13 +62,14 @@ class _Bar(NamedTuple):
 
 
 def distributions(survey: Survey, measures: Sequence[Measure]) -> Figure:
-    """Draw a histogram a folder (rows) and measure (columns), on one axis a measure."""
+    """Draw a histogram for each folder (rows) and measure (columns); a column shares its axis."""
     from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
     figure = new_figure(WIDTH, 0.7 + 0.85 * len(survey.folders))
     panels = figure.subplots(len(survey.folders), len(measures), sharex="col", squeeze=False)
     for column, measure in zip(panels.T, measures, strict=True):
-        values = {folder: _values(survey.of(folder), measure.value) for folder in survey.folders}
+        values = {folder: _values(survey.in_folder(folder), measure.value)
+                  for folder in survey.folders}
         bins = _bins(np.concatenate(list(values.values())), measure.log)
         for panel, (folder, found), colour in zip(
             column, values.items(), itertools.cycle(COLOURS), strict=False
@@ -88,14 +89,15 @@ def distributions(survey: Survey, measures: Sequence[Measure]) -> Figure:
 
 
 def spectra(survey: Survey) -> Figure:
-    """Draw the long-term spectra of the folders: the median recording, and the spread of 80 %."""
+    """Draw the long-term spectra of the folders: median, and 10th to 90th percentile."""
     figure = new_figure(WIDTH, 4.2)
     panel = figure.subplots()
     highest = BAND_EDGES[1]
     for folder, colour, line in zip(
         survey.folders, itertools.cycle(COLOURS), itertools.cycle(LINES), strict=False
     ):
-        levels = [r.sound.bands_db for r in survey.of(folder) if r.sound.bands_db is not None]
+        known = [recording.acoustics.bands_db for recording in survey.in_folder(folder)]
+        levels = [levels for levels in known if levels is not None]
         levels = np.array(levels or [np.full(len(BAND_CENTRES), np.nan)])
         inside = np.mean(~np.isnan(levels), axis=0) >= 0.1  # a few of a higher rate draw no curve
         if not inside.any():
@@ -119,11 +121,11 @@ def spectra(survey: Survey) -> Figure:
 
 
 def pitch_by_speaker(survey: Survey) -> Figure | None:
-    """Draw the speakers in the order of their F0; None where none is known."""
+    """Draw the median F0 of each speaker in rising order; None where no speaker is known."""
     voices = []
     for number, folder in enumerate(survey.folders):
-        for speaker, own in _grouped(survey.of(folder), lambda r: r.speaker).items():
-            f0 = _values(own, lambda recording: recording.sound.f0_hz)
+        for speaker, own in _grouped(survey.in_folder(folder), lambda r: r.speaker).items():
+            f0 = _values(own, lambda recording: recording.acoustics.f0_hz)
             if len(f0):
                 voices.append((*np.percentile(f0, (50, *SPREAD)), speaker, number))
     if not voices:
@@ -152,7 +154,7 @@ def minutes(survey: Survey) -> Figure:
     speakers: list[_Bar] = []
     kinds: list[_Bar] = []
     for number, folder in enumerate(survey.folders):
-        own = survey.of(folder)
+        own = survey.in_folder(folder)
         speakers += _bars(own, number, lambda r: r.speaker)
         kinds += _bars([r for r in own if r.speaker is None], number,
                        lambda r, folder=folder: r.name.rpartition("/")[0] or folder)
@@ -177,13 +179,13 @@ def minutes(survey: Survey) -> Figure:
     return figure
 
 
-def portrait(audio: np.ndarray, sample_rate: int, mel: Mel) -> Figure:
-    """Draw a recording as waveform, log-mel and MFCC, under one another.
+def recording_figure(audio: np.ndarray, sample_rate: int, mel: Mel) -> Figure:
+    """Draw the waveform, the log-mel and the MFCC of a recording, one below the other.
 
     Args:
         audio: float32 `[samples]`.
         sample_rate: Hz.
-        mel: As training sees it: the mel and the MFCC are of the recording at its rate.
+        mel: The transform; mel and MFCC are of the recording resampled to its rate.
     """
     from librosa.feature import mfcc
 
@@ -219,7 +221,7 @@ def _values(recordings: Iterable[Recording], value: Callable[[Recording], Any]) 
 def _grouped(
     recordings: Iterable[Recording], key: Callable[[Recording], str | None]
 ) -> dict[str, list[Recording]]:
-    """Return the recordings by a key; those without one are left out."""
+    """Return `{key: recordings}`; recordings without a key are left out."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         if (name := key(recording)) is not None:

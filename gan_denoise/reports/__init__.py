@@ -1,1 +1,1 @@
-"""What people look at: pages of one file, pictures of spectrograms."""
+"""HTML report pages and pictures of spectrograms."""

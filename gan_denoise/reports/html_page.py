@@ -1,4 +1,4 @@
-"""A page for people: one HTML file of text, tables, figures and sounds that needs nothing else."""
+"""Report pages: one HTML file of text, tables, figures and audio that refers to no other file."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ figcaption, .note { color: #777; font-size: .9rem; }
 
 
 class Page:
-    """Sections in the order in which they are added; all text is escaped.
+    """An HTML page; what is added appears in that order, and all text is escaped.
 
     Args:
-        title: Of the page.
+        title: Title and first heading of the page.
     """
 
     def __init__(self, title: str):
@@ -50,11 +50,11 @@ class Page:
         self._parts.append(f"<p{kind}>{html.escape(text)}</p>")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Add a table; what is not a string stands to the right, floats as they are formatted.
+        """Add a table; columns of numbers are aligned to the right, floats have four digits.
 
         Args:
             columns: Headings.
-            rows: Cells: strings, numbers, or None for an empty one.
+            rows: Cells of each row: strings, numbers, or None for an empty cell.
         """
         rows = [list(row) for row in rows]
         numeric = [
@@ -85,18 +85,27 @@ class Page:
         self._parts.append(f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
                            f"<figcaption>{words}</figcaption></figure>")
 
-    def sound(self, audio: np.ndarray, sample_rate: int) -> None:
-        """Add a player of a waveform, float `[samples]` or `[samples, channels]`, as FLAC."""
+    def audio(self, waveform: np.ndarray, sample_rate: int) -> None:
+        """Add a player of a waveform, stored as FLAC with 16 bits.
+
+        Args:
+            waveform: float `[samples]` or `[samples, channels]`.
+            sample_rate: Rate of the waveform in Hz.
+        """
         import soundfile
 
         stream = io.BytesIO()
-        soundfile.write(stream, audio, sample_rate, format="FLAC", subtype="PCM_16")
+        soundfile.write(stream, waveform, sample_rate, format="FLAC", subtype="PCM_16")
         data = base64.b64encode(stream.getvalue()).decode()
         self._parts.append(f'<audio controls preload="none" src="data:audio/flac;base64,{data}">'
                            "</audio>")
 
     def write(self, path: str | Path) -> Path:
-        """Write the page; it appears whole or not at all."""
+        """Write the page and return its path; the file appears whole or not at all.
+
+        Raises:
+            OutputError: When it cannot be written.
+        """
         text = "\n".join([
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -110,14 +119,19 @@ class Page:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of so many inches, without pyplot's global state or a window system."""
+    """Return an empty Matplotlib figure without pyplot's global state or a window system.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _show_names(figure: Figure) -> None:
-    """Let names in a figure be drawn: what no font has is escaped, $ begins no formula."""
+    """Escape the texts of a figure: characters that no font has, and $, which begins a formula."""
     from matplotlib.text import Text
     from matplotlib.ticker import FuncFormatter
 

@@ -1,30 +1,27 @@
-"""Pictures for people: log-mel spectrograms as PNG files and as images for TensorBoard."""
+"""Pictures of log-mel spectrograms: PNG files with axes, grids of mels, images for TensorBoard.
+
+They need Matplotlib, which comes with the `train` extra.
+"""
 
 from __future__ import annotations
 
 import io
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gan_denoise import audio
+from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.dsp.mel import Mel
 
-RANGE_DB = 80.0  # below the loudest band of all signals: what a picture shows
+RANGE_DB = 80.0  # the picture shows levels from the loudest band of all signals down to this
 WIDTH, PANEL_HEIGHT, HEAD_HEIGHT = 1000, 190, 60  # pixels
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
-TICK_GAP = 0.07  # of the axis, between two of them
+TICK_GAP = 0.07  # least distance of two ticks as a share of the axis
 GRID = 2  # pixels between the mels of a grid
-COLOURS = 256  # of the palette that keeps a PNG small
-
-# Dark to bright through violet, red and orange, of evenly rising luminance: close to magma.
-_ANCHORS = np.array(
-    [(0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100),
-     (251, 135, 97), (254, 194, 135), (252, 253, 191)]
-)  # fmt: skip
+COLOURS = "magma"  # Matplotlib's colour map, dark to bright
+PALETTE_SIZE = 256  # colours of a PNG
 
 
 def spectrogram_figure(
@@ -34,7 +31,7 @@ def spectrogram_figure(
 
     Args:
         signals: `{title: waveform [samples]}`, for instance noisy, denoised and clean.
-        sample_rate: Of the waveforms, in Hz.
+        sample_rate: Rate of the waveforms in Hz.
         path: The PNG to write; missing folders are made, the file appears whole or not at all.
         mel: The transform to show; waveforms of another rate are resampled to its own.
 
@@ -42,8 +39,9 @@ def spectrogram_figure(
         The path.
 
     Raises:
-        ValueError: No signals, or one that is not `[samples]`.
-        ModuleNotFoundError: Matplotlib is not installed (it comes with the `train` extra).
+        ValueError: When there is no signal, or one is not `[samples]`.
+        ModuleNotFoundError: When Matplotlib is not installed.
+        OutputError: When the file cannot be written.
     """
     if not signals or any(np.ndim(signal) != 1 or not len(signal) for signal in signals.values()):
         raise ValueError("expected at least one signal, each of shape [samples]")
@@ -60,7 +58,7 @@ def spectrogram_figure(
     ticks = mel_ticks(mel)
     for panel, (title, image), signal in zip(panels, images.items(), signals.values(), strict=True):
         drawn = panel.imshow(
-            image.T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma",
+            image.T, origin="lower", aspect="auto", interpolation="nearest", cmap=COLOURS,
             vmin=top - RANGE_DB, vmax=top,
             extent=(0, len(signal) / sample_rate, -0.5, image.shape[1] - 0.5),
         )
@@ -77,9 +75,9 @@ def spectrogram_figure(
 
 
 def mel_ticks(mel: Mel) -> tuple[list[float], list[str]]:
-    """Return where round frequencies lie on an axis of mel bands, and how to write them.
+    """Return the positions of round frequencies on an axis of mel bands, and their labels.
 
-    From the highest down, as long as they do not crowd: an STFT's own bins leave the low ones out.
+    They are taken from the highest down, until two would be closer than `TICK_GAP` of the axis.
     """
     places: dict[str, float] = {}
     for hertz in reversed(TICKS):
@@ -95,32 +93,35 @@ def mel_image(mel01: np.ndarray) -> np.ndarray:
     """Return a mel as a picture: time to the right, low frequencies at the bottom.
 
     Args:
-        mel01: `[frames, n_mels]` in [0, 1]; values beyond are shown as its ends.
+        mel01: `[frames, n_mels]` in [0, 1]; values beyond are clipped.
 
     Returns:
         uint8 `[n_mels, frames, 3]`.
     """
+    from matplotlib import colormaps
+
     level = np.clip(np.asarray(mel01, np.float32), 0, 1).T[::-1] * 255  # [n_mels, frames]
-    return _palette()[np.rint(level).astype(np.uint8)]
+    return colormaps[COLOURS](np.rint(level).astype(np.uint8), bytes=True)[..., :3]
 
 
 def mel_picture(rows: Sequence[Sequence[np.ndarray]], path: str | Path) -> Path:
-    """Write mels as a PNG of a grid, for instance clips to the right, noisy over estimate.
+    """Write mels as a PNG of a grid, one pixel for each value.
 
     Args:
-        rows: mel01 `[frames, n_mels]` of equal shape, as many in each row.
+        rows: Rows of mels in [0, 1], each `[frames, n_mels]` of equal shape, as many in each row;
+            for instance the noisy clips in the first row and their estimates in the second.
         path: The PNG to write; missing folders are made, the file appears whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: When it cannot be written.
     """
     edge = ((GRID, 0), (GRID, 0), (0, 0))
     tiles = [[np.pad(mel_image(mel), edge, constant_values=255) for mel in row] for row in rows]
     lines = [np.concatenate(row, axis=1) for row in tiles]
     return _write_png(np.concatenate(lines), Path(path))
-
-
-def _palette() -> np.ndarray:
-    places = np.linspace(0, 255, len(_ANCHORS))
-    channels = [np.interp(np.arange(256), places, channel) for channel in _ANCHORS.T]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)  # [256, 3]
 
 
 def _decibel(signal: np.ndarray, sample_rate: int, mel: Mel) -> np.ndarray:
@@ -130,7 +131,7 @@ def _decibel(signal: np.ndarray, sample_rate: int, mel: Mel) -> np.ndarray:
 
 
 def _band_of(hertz: float, mel: Mel) -> float:
-    """Return where a frequency lies on the axis of bands."""
+    """Return the position of a frequency in Hz on the axis of bands."""
     bins = np.arange(mel.filterbank.shape[1]) * mel.sample_rate / mel.config.n_fft
     centres = mel.filterbank @ bins / np.maximum(mel.filterbank.sum(axis=1), 1e-12)  # [n_mels]
     return float(np.interp(hertz, centres, np.arange(len(centres))))
@@ -141,16 +142,11 @@ def _hertz(value: float) -> str:
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> Path:
+    """Write uint8 `[height, width, 3]` with a palette: 2.5 times smaller than Matplotlib's PNG."""
     from PIL import Image
 
+    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(PALETTE_SIZE, dither=0)
     stream = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(COLOURS, dither=0)
     image.save(stream, format="PNG", optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        part.write_bytes(stream.getvalue())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, lambda file: file.write(stream.getvalue()))
     return path

@@ -121,10 +121,10 @@ def test_a_recording_of_less_than_a_quarter_second_has_no_snr():
 
 
 def test_a_harmonic_voice_at_200_hz_has_an_f0_of_200_hz():
-    sound = acoustics.listen(harmonic(200.0), RATE)
-    assert sound.f0_hz == pytest.approx(200, rel=0.01)
-    assert sound.f0_range_hz == pytest.approx((200, 200), rel=0.02)
-    assert sound.voiced > 0.9
+    measures = acoustics.measure_acoustics(harmonic(200.0), RATE)
+    assert measures.f0_hz == pytest.approx(200, rel=0.01)
+    assert measures.f0_range_hz == pytest.approx((200, 200), rel=0.02)
+    assert measures.voiced > 0.9
 
 
 @settings(max_examples=20, deadline=None)
@@ -143,9 +143,9 @@ def test_frames_of_noise_and_of_pauses_are_not_voiced():
 
 
 def test_noise_has_no_f0():
-    sound = acoustics.listen(white(), RATE)
-    assert (sound.f0_hz, sound.f0_range_hz) == (None, None)
-    assert sound.voiced < 0.02
+    measures = acoustics.measure_acoustics(white(), RATE)
+    assert (measures.f0_hz, measures.f0_range_hz) == (None, None)
+    assert measures.voiced < 0.02
 
 
 # ---- Spectrum ----
@@ -155,22 +155,22 @@ def test_what_was_low_passed_shows_its_cut():
     whole = white(seconds=4.0)
     cut = resample(resample(whole, RATE, 8000), 8000, RATE)
     for audio, hertz in ((whole, 8000), (cut, 4000)):
-        sound = acoustics.listen(audio, RATE)
-        assert sound.bandwidth_hz == pytest.approx(hertz, rel=0.05)
-        assert sound.rolloff_hz == pytest.approx(hertz, rel=0.08)
+        measures = acoustics.measure_acoustics(audio, RATE)
+        assert measures.bandwidth_hz == pytest.approx(hertz, rel=0.05)
+        assert measures.rolloff_hz == pytest.approx(hertz, rel=0.08)
 
 
 def test_upsampled_speech_shows_its_cut_where_its_energy_does_not():
     speech = synthetic_audio.voice(0, 3.0, seed=0) + white(-55.0, 3.0)
     upsampled = resample(resample(speech, RATE, 8000), 8000, RATE)
-    genuine, other = (acoustics.listen(audio, RATE) for audio in (speech, upsampled))
+    genuine, other = (acoustics.measure_acoustics(audio, RATE) for audio in (speech, upsampled))
     assert genuine.bandwidth_hz > 7500
     assert other.bandwidth_hz == pytest.approx(4000, rel=0.05)
     assert genuine.rolloff_hz < 7500
 
 
 def test_white_noise_has_twice_the_energy_an_octave_higher():
-    levels = acoustics.listen(white(seconds=10.0), RATE).bands_db
+    levels = acoustics.measure_acoustics(white(seconds=10.0), RATE).bands_db
     inside = acoustics.BAND_EDGES[1:] <= RATE / 2
     assert np.all(np.isnan(levels) == ~inside)
     assert 10 * np.log10(np.sum(10 ** (levels[inside] / 10))) == pytest.approx(0, abs=0.01)
@@ -179,7 +179,7 @@ def test_white_noise_has_twice_the_energy_an_octave_higher():
 
 def test_a_tone_is_in_its_own_band():
     tone = np.sin(2 * np.pi * 1060 * np.arange(2 * RATE) / RATE)  # the middle of one
-    levels = acoustics.listen(tone, RATE).bands_db
+    levels = acoustics.measure_acoustics(tone, RATE).bands_db
     best = int(np.nanargmax(levels))
     assert acoustics.BAND_EDGES[best] < 1060 < acoustics.BAND_EDGES[best + 1]
     assert levels[best] == pytest.approx(0, abs=0.1)
@@ -193,12 +193,12 @@ def test_a_tone_is_in_its_own_band():
     np.zeros(RATE), np.full(RATE, 0.5), np.zeros(0), np.array([0.5]), np.full(RATE, 1e-7),
 ])  # fmt: skip
 def test_silence_and_a_mere_offset_have_no_measures(audio):
-    assert vars(acoustics.listen(audio, RATE)) == vars(acoustics.Sound())
+    assert vars(acoustics.measure_acoustics(audio, RATE)) == vars(acoustics.AcousticMeasures())
 
 
 def test_an_offset_does_not_count():
     speech = synthetic_audio.voice(0, 1.0, seed=0)
-    plain, shifted = (acoustics.listen(audio, RATE) for audio in (speech, speech + 0.3))
+    plain, shifted = (acoustics.measure_acoustics(audio, RATE) for audio in (speech, speech + 0.3))
     assert shifted.level_db == pytest.approx(plain.level_db, abs=0.01)
     assert shifted.snr_db == pytest.approx(plain.snr_db, abs=0.1)
 
@@ -207,8 +207,8 @@ def test_an_offset_does_not_count():
 @given(samples=st.integers(2, 3000), rate=st.sampled_from([8000, 16000, 96000]))
 def test_the_shortest_recordings_are_measured_as_far_as_they_go(samples, rate):
     audio = np.random.default_rng(samples).uniform(-0.5, 0.5, samples)
-    sound = acoustics.listen(audio, rate)
-    assert math.isfinite(sound.level_db)
-    assert 0 <= sound.pauses < 1
-    assert 0 < sound.bandwidth_hz <= 1.001 * rate / 2
-    assert sound.level_db == pytest.approx(20 * math.log10(np.std(audio)), abs=1.5)
+    measures = acoustics.measure_acoustics(audio, rate)
+    assert math.isfinite(measures.level_db)
+    assert 0 <= measures.pauses < 1
+    assert 0 < measures.bandwidth_hz <= 1.001 * rate / 2
+    assert measures.level_db == pytest.approx(20 * math.log10(np.std(audio)), abs=1.5)

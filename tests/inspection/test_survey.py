@@ -22,7 +22,7 @@ def test_recordings_and_their_speakers_are_found(folders):
     found = survey.survey([folders / "speech", folders / "noise"])
     assert found.folders == ("speech", "noise")
     assert found.failures == ()
-    speech, noise = found.of("speech"), found.of("noise")
+    speech, noise = found.in_folder("speech"), found.in_folder("noise")
     assert [recording.name for recording in speech[:2]] == ["speaker0/0.wav", "speaker0/1.wav"]
     assert {recording.speaker for recording in speech} == {f"speaker{k}" for k in range(4)}
     assert {recording.speaker for recording in noise} == {None}  # their folders are kinds
@@ -73,7 +73,7 @@ def test_the_peak_is_of_all_channels_and_the_rest_of_their_mean(tmp_path):
     write(tmp_path / "stereo.wav", np.stack([left, right]), RATE, subtype="FLOAT")
     (found,) = survey.survey([tmp_path]).recordings
     assert found.peak_dbfs == pytest.approx(20 * np.log10(0.99), abs=0.01)
-    assert found.sound.level_db == pytest.approx(-20 - 3, abs=0.2)
+    assert found.acoustics.level_db == pytest.approx(-20 - 3, abs=0.2)
 
 
 # ---- Long recordings ----
@@ -154,5 +154,6 @@ def test_the_csv_says_what_was_measured(folders, tmp_path):
     assert len(rows) == 11
     for row, recording in zip(rows, found.recordings, strict=True):
         assert row["file"] == recording.name
-        assert float(row["level_db"]) == pytest.approx(recording.sound.level_db, abs=0.051)
-        assert float(row["bandwidth_hz"]) == pytest.approx(recording.sound.bandwidth_hz, abs=0.51)
+        assert float(row["level_db"]) == pytest.approx(recording.acoustics.level_db, abs=0.051)
+        assert float(row["bandwidth_hz"]) == pytest.approx(
+            recording.acoustics.bandwidth_hz, abs=0.51)

@@ -13,19 +13,19 @@ from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import AudioConfig, MelConfig
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.inspection import survey_plots
-from gan_denoise.inspection.acoustics import Sound
+from gan_denoise.inspection.acoustics import AcousticMeasures
 from gan_denoise.inspection.survey import Recording, Survey, survey
-from gan_denoise.inspection.survey_page import choose, make_page
+from gan_denoise.inspection.survey_page import choose_samples, make_page
 
 pytest.importorskip("librosa")
 pytest.importorskip("matplotlib")
 
 
 def recording(name: str, seconds: float = 1.0, speaker: str | None = None, folder: str = "a",
-              **sound: float) -> Recording:
+              **measures: float) -> Recording:
     """A recording that was measured, without a file."""
     info = AudioInfo(None, RATE, 1, round(seconds * RATE), "WAV", "PCM_16")
-    return Recording(folder, name, speaker, info, seconds, -3.0, Sound(**sound))
+    return Recording(folder, name, speaker, info, seconds, -3.0, AcousticMeasures(**measures))
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -100,7 +100,7 @@ def test_silence_alone_makes_a_page(tmp_path):
 def test_the_chosen_are_what_they_are_said_to_be():
     recordings = [recording(f"{k}.wav", seconds=1 + k, level_db=-30.0 + (k * 7) % 10,
                             snr_db=20.0 + (k * 3) % 10) for k in range(10)]
-    chosen = [(found.name, reason) for found, reason in choose(recordings, 5)]
+    chosen = [(found.name, reason) for found, reason in choose_samples(recordings, 5)]
     assert chosen[:3] == [
         ("5.wav", "of median length"), ("0.wav", "the quietest, the lowest SNR, the shortest"),
         ("9.wav", "the longest"),
@@ -111,17 +111,19 @@ def test_the_chosen_are_what_they_are_said_to_be():
 def test_no_recording_is_chosen_twice_and_the_seed_moves_the_random_ones():
     recordings = [recording(f"{k:02}.wav", seconds=1 + k, level_db=-30.0 - k) for k in range(40)]
     for count in (0, 1, 4, 12, 99):
-        names = [found.name for found, _ in choose(recordings, count)]
+        names = [found.name for found, _ in choose_samples(recordings, count)]
         assert len(names) == len(set(names)) == min(count, 40)
-    first, second = ([found.name for found, _ in choose(recordings, 12, seed)] for seed in (0, 1))
+    first, second = ([found.name for found, _ in choose_samples(recordings, 12, seed)]
+                     for seed in (0, 1))
     assert first[:3] == second[:3]
     assert first != second
-    assert first == [found.name for found, _ in choose(recordings, 12, 0)]
-    assert choose([], 4) == []
+    assert first == [found.name for found, _ in choose_samples(recordings, 12, 0)]
+    assert choose_samples([], 4) == []
 
 
 def test_silence_is_neither_the_quietest_nor_the_noisiest():
-    reasons = dict(choose([recording("silent.wav"), recording("b.wav", 2.0, level_db=-20.0)], 2))
+    recordings = [recording("silent.wav"), recording("b.wav", 2.0, level_db=-20.0)]
+    reasons = dict(choose_samples(recordings, 2))
     assert [reason for found, reason in reasons.items() if found.name == "silent.wav"] == [
         "the shortest"
     ]
@@ -158,7 +160,7 @@ def test_figures_take_any_number_of_folders_and_hundreds_of_speakers(folders):
                       bands_db=np.full(51, -20.0)) for k, name in enumerate(names)
             for n in range(80)]
     found = Survey(names, tuple(rows), ())
-    measure = survey_plots.Measure("F0", lambda row: row.sound.f0_hz, log=True)
+    measure = survey_plots.Measure("F0", lambda row: row.acoustics.f0_hz, log=True)
     figure = survey_plots.distributions(found, [measure, measure])
     assert len(figure.axes) == 2 * folders
     assert len(survey_plots.spectra(found).axes[0].get_lines()) == folders
@@ -185,10 +187,10 @@ def test_an_axis_has_numbers_on_it_however_narrow(low, high):
 
 
 @pytest.mark.parametrize("samples", [1, 700, 3 * RATE])
-def test_a_portrait_shows_waveform_mel_and_20_mfcc(samples):
+def test_the_figure_of_a_recording_shows_waveform_mel_and_20_mfcc(samples):
     mel = Mel(AudioConfig(), MelConfig())
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, samples).astype(np.float32)
-    wave, bands, coefficients = survey_plots.portrait(audio, RATE, mel).axes
+    wave, bands, coefficients = survey_plots.recording_figure(audio, RATE, mel).axes
     frames = mel.frames(samples)
     assert bands.images[0].get_array().shape == (80, frames)
     assert coefficients.images[0].get_array().shape == (20, frames)

@@ -78,7 +78,7 @@ def test_a_figure_is_a_picture_inside_the_page(tmp_path):
 def test_a_sound_is_heard_again_as_it_was(tmp_path):
     audio = np.random.default_rng(0).uniform(-1.2, 1.2, 500)
     page = Page("p")
-    page.sound(audio, 44100)
+    page.audio(audio, 44100)
     text = page.write(tmp_path / "p.html").read_text(encoding="utf-8")
     data = re.search(r'src="data:audio/flac;base64,([^"]+)"', text)[1]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))

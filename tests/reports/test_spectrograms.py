@@ -21,12 +21,10 @@ def mel():
 
 
 def read_png(path):
-    image = pytest.importorskip("PIL.Image").open(path)
-    return np.asarray(image.convert("RGB")).astype(int)
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
 def test_a_picture_has_the_width_of_a_readme_and_is_small(mel, tmp_path):
-    pytest.importorskip("matplotlib")
     clean = voice(0, 8.0, 0, RATE)
     noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(len(clean))
     path = tmp_path / "deep" / "spectrograms.png"
@@ -41,7 +39,6 @@ def test_a_picture_has_the_width_of_a_readme_and_is_small(mel, tmp_path):
 
 
 def test_panels_share_one_scale_of_colours(mel, tmp_path):
-    pytest.importorskip("matplotlib")
     loud = 0.5 * np.random.default_rng(0).standard_normal(RATE)
     signals = {"loud": loud, "faint": loud / 1000, "silent": np.zeros(RATE)}
     pixels = read_png(spectrograms.spectrogram_figure(signals, RATE, tmp_path / "a.png", mel))
@@ -54,7 +51,6 @@ def test_panels_share_one_scale_of_colours(mel, tmp_path):
 
 
 def test_other_rates_are_drawn_on_the_transform_of_the_model(mel, tmp_path):
-    pytest.importorskip("matplotlib")
     signal = voice(0, 1.0, 0, 44100)
     assert spectrograms.spectrogram_figure({"a": signal}, 44100, tmp_path / "a.png", mel).is_file()
 

@@ -1,1 +1,1 @@
-"""Does a denoiser help all speakers alike? Groups compared, tests, a page."""
+"""Comparison of a model's improvement between groups of speakers: tests, summary, report."""
