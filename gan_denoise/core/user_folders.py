@@ -1,4 +1,4 @@
-"""Where files of no run go: the user's cache folder, or the temporary folder where there is none.
+"""The user's cache folder, or the temporary folder where there is none.
 
 In a container there may be no HOME, a user without an entry, or a home that cannot be written.
 """
@@ -19,8 +19,10 @@ LIBRARIES = {"XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "config", "KERAS_HOME": "k
 def cache_folder() -> Path:
     """Return the folder for decoded audio that is used when none is named.
 
-    `$GAN_DENOISE_CACHE`, `$XDG_CACHE_HOME/gan_denoise`, `~/.cache/gan_denoise`, or one in the
-    temporary folder that only this user can read.
+    `$GAN_DENOISE_CACHE`, `$XDG_CACHE_HOME/gan_denoise`, the system's place for caches
+    (`~/.cache/gan_denoise` on Linux, `~/Library/Caches/gan_denoise` on macOS,
+    `%LOCALAPPDATA%/gan_denoise/Cache` on Windows), or a folder in the temporary folder that only
+    this user can read.
 
     Raises:
         OSError: When not even that can be written.
@@ -29,14 +31,20 @@ def cache_folder() -> Path:
         return Path(own)
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches) / NAME
-    return _home_cache() or _temporary() / NAME
+    if _has_home():
+        import platformdirs  # not at the start: most commands need no cache
+
+        folder = platformdirs.user_cache_path(NAME, appauthor=False)
+        if _can_be_made(folder):
+            return folder
+    return _temporary() / NAME
 
 
 def settle_libraries() -> None:
     """Send what libraries keep in the home to the temporary folder, where the home is of no use."""
-    if _home_cache() is not None:
+    if _has_home() and _can_be_made(Path.home() / ".cache" / NAME):
         return
-    with contextlib.suppress(OSError):  # then each has a way of its own, or says what is wrong
+    with contextlib.suppress(OSError):  # the libraries then do what they would have done
         folder = _temporary()
         for variable, name in LIBRARIES.items():
             os.environ.setdefault(variable, os.fspath(folder / name))
@@ -53,14 +61,11 @@ def _has_home() -> bool:
     return True
 
 
-def _home_cache() -> Path | None:
-    """Return the cache folder in the home; None where there is none and none can be made."""
-    if not _has_home():
-        return None
-    folder = Path.home() / ".cache" / NAME
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written, or be made where it is not there yet."""
     # Not Path.exists: it raises in a folder that may not be entered.
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    return folder if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _temporary() -> Path:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 from conftest import RATE
 
@@ -59,6 +60,12 @@ def test_variables_come_before_the_home(plain, monkeypatch):
     monkeypatch.setenv("GAN_DENOISE_CACHE", "/own")
     assert user_folders.cache_folder() == Path("/own")
     assert not list((plain / "tmp").iterdir())
+
+
+def test_the_place_is_that_of_the_operating_system(plain, monkeypatch):
+    monkeypatch.setattr(platformdirs, "user_cache_path",
+                        lambda name, appauthor: plain / "home" / "Library" / "Caches" / name)
+    assert user_folders.cache_folder() == plain / "home" / "Library" / "Caches" / "gan_denoise"
 
 
 @pytest.mark.parametrize("why", ["none", "read-only", "missing"])
