@@ -1,14 +1,15 @@
-"""Audio files in folders, by their names; what looks like a recording and is none is told."""
+"""Audio files in folders, found by their suffixes; files that look like audio and are left out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gan_denoise.audio.errors import AudioError
 
-# What libsndfile reads and writes, and what FFmpeg does; lower case, matched in any case.
+# Suffixes that libsndfile or FFmpeg read, in lower case; matched in any case.
 AUDIO_SUFFIXES = (
     ".wav", ".wave", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".aiff",
     ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".voc", ".m4a", ".m4b", ".aac",
@@ -16,10 +17,11 @@ AUDIO_SUFFIXES = (
     ".3g2", ".ac3", ".eac3", ".dts", ".wv", ".ape", ".tta", ".avi", ".flv", ".mpg", ".mpeg",
     ".ra", ".rm", ".m2ts", ".mts", ".ts", ".8svx", ".iff", ".ircam", ".gsm",
 )  # fmt: skip
+# Suffixes of recordings that neither reads, and of files that another program has not finished.
 _NOT_READ = {".raw", ".pcm", ".dss", ".ds2", ".m4p", ".aa", ".aax", ".shn", ".mid", ".midi",
              ".dsf", ".dff"}  # fmt: skip
 _UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".tmp", ".temp"}
-TEMPORARY, UNKNOWN = "temporary name", "not read"
+TEMPORARY, UNKNOWN = "temporary name", "not read"  # reasons to pass a file over
 
 
 @dataclass
@@ -27,8 +29,8 @@ class Found:
     """The audio under a folder.
 
     Attributes:
-        files: Sorted; each path begins with that of the folder.
-        passed_over: What looks like a recording and was left out, by the reason for it.
+        files: Their paths, sorted; each begins with that of the folder.
+        passed_over: Paths of files that look like recordings and were left out, by the reason.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -36,12 +38,12 @@ class Found:
 
 
 def find_audio(path: str | Path, recursive: bool = True) -> list[Path]:
-    """List the audio files of a folder, sorted: `search` without what it passed over."""
+    """List the audio files of a folder, sorted; arguments and errors are those of `search`."""
     return search(path, recursive).files
 
 
 def search(path: str | Path, recursive: bool = True) -> Found:
-    """Find the audio files of a folder; a file is returned as it is, whatever its name.
+    """Find the audio files of a folder; a path of a file is returned as it is, whatever its name.
 
     Hidden and temporary files are left out. Folders behind a symbolic link are followed once, and
     not at all where the link leads back into `path`, whose files are listed already.
@@ -62,33 +64,13 @@ def search(path: str | Path, recursive: bool = True) -> Found:
     if not root.exists():
         raise AudioError(f"{root}: no such file or folder; check the path")
 
-    def fail(error: OSError) -> None:
-        raise AudioError(
-            f"{error.filename}: folder not readable ({error.strerror}); check its permissions"
-        ) from error
-
     found = Found()
-    top = os.path.realpath(root)
-    visited = {top}
-    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
-        for name in files:
-            reason = _left_out(name) if _is_media(folder, name) else ""
-            if reason is None:
-                found.files.append(Path(folder, name))
-            elif reason:
-                found.passed_over.setdefault(reason, []).append(Path(folder, name))
-        kept = []
-        for name in sorted(folders) if recursive else []:
-            link = os.path.join(folder, name)
-            if name.startswith(".") or name == "__MACOSX":
-                continue
-            if os.path.islink(link):
-                real = os.path.realpath(link)
-                if real in visited or real == top or real.startswith(top + os.sep):
-                    continue
-                visited.add(real)
-            kept.append(name)
-        folders[:] = kept
+    for path in _walk(root, recursive):
+        reason = _reason_to_pass_over(path.name) if _is_media(path) else ""
+        if reason is None:
+            found.files.append(path)
+        elif reason:
+            found.passed_over.setdefault(reason, []).append(path)
     for paths in found.passed_over.values():
         paths.sort()
     if not found.files:
@@ -102,8 +84,46 @@ def search(path: str | Path, recursive: bool = True) -> Found:
     return found
 
 
+def _walk(root: Path, recursive: bool) -> Iterator[Path]:
+    """Yield the files under a folder; a folder behind links is entered once.
+
+    Raises:
+        AudioError: When a folder is not readable.
+    """
+
+    def fail(error: OSError) -> None:
+        raise AudioError(
+            f"{error.filename}: folder not readable ({error.strerror}); check its permissions"
+        ) from error
+
+    top = os.path.realpath(root)
+    visited = {top}
+
+    def is_entered(path: str) -> bool:
+        if not os.path.islink(path):
+            return True
+        real = os.path.realpath(path)
+        if real in visited or real.startswith(top + os.sep):
+            return False
+        visited.add(real)
+        return True
+
+    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
+        yield from (Path(folder, name) for name in files)
+        folders[:] = [name for name in sorted(folders)
+                      if recursive and not name.startswith(".") and name != "__MACOSX"
+                      and is_entered(os.path.join(folder, name))]
+
+
 def describe_passed_over(passed_over: dict[str, list[Path]]) -> str:
-    """Return in one line what was passed over, by reason, some of it by name; empty for nothing."""
+    """Return in one line how many files were passed over, why, and the names of some.
+
+    Args:
+        passed_over: Paths by reason, as in `Found`.
+
+    Returns:
+        The line; empty where there are none.
+    """
     parts = []
     for reason, paths in passed_over.items():
         names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
@@ -119,23 +139,23 @@ def _plural(reason: str) -> str:
 
 
 def is_audio_suffix(suffix: str) -> bool:
-    """Whether a suffix, with its dot, is that of an audio file."""
+    """Return whether a suffix, with its dot, is that of an audio file, in any case."""
     return suffix.lower() in AUDIO_SUFFIXES
 
 
-def _is_media(folder: str, name: str) -> bool:
-    """Tell transport streams from programs in TypeScript; all else is what it is named."""
-    if not name.lower().endswith(".ts"):
+def _is_media(path: Path) -> bool:
+    """Return whether a `.ts` file is a transport stream and not TypeScript; True for all others."""
+    if not path.name.lower().endswith(".ts"):
         return True
     try:
-        with open(os.path.join(folder, name), "rb") as file:
-            return file.read(189)[::188] == b"GG"  # its packets begin so
+        with open(path, "rb") as file:
+            return file.read(189)[::188] == b"GG"  # packets of 188 bytes begin with G
     except OSError:
-        return True  # told when it is read
+        return True  # the error is reported when it is read
 
 
-def _left_out(name: str) -> str | None:
-    """Return why a file is no input: a reason to tell, none to tell (empty), or None: it is one."""
+def _reason_to_pass_over(name: str) -> str | None:
+    """Return why a file is no input; empty where that needs no report, None where it is one."""
     stem, suffix = os.path.splitext(name.lower())
     if name.startswith("."):
         return ""

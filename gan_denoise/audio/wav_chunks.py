@@ -1,7 +1,7 @@
-"""What a WAV carries beside its audio, copied into the WAV that was made of it.
+"""Chunks of a WAV copied into the WAV that was made of it: cue points, time codes, iXML, ...
 
-Length and rate of both are the same, so time codes, cue points and loops stay true. libsndfile
-writes the text tags; here go the chunks that it does not know, and the speaker mask.
+Both have the same length and rate, so positions in samples stay true. libsndfile writes the text
+tags; copied here are the chunks that it does not know, and the speaker mask.
 """
 
 from __future__ import annotations
@@ -12,33 +12,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# Chunks that every writer makes itself.
 _OWN = {b"fmt ", b"data", b"fact", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"ds64", b"levl"}
 _MOST_BYTES = 2**26  # of a chunk; larger ones are left out
 _EXTENSIBLE = 0xFFFE
-_MASK = 20  # place of the speaker mask in an extensible format
+_MASK = 20  # offset of the speaker mask in an extensible format
 
 
 def copy_chunks(source: Path, target: Path) -> None:
-    """Append the chunks of one WAV to another that lacks them, and give it the speaker mask.
+    """Append the chunks that one WAV has and another lacks, and copy the speaker mask.
 
-    A source that is no WAV, or a damaged one, gives nothing, or what stands before the damage.
+    Nothing is copied where one of them is no WAV; of a damaged source, the chunks before the
+    damage.
+
+    Args:
+        source: The file to copy from.
+        target: The file to append to.
 
     Raises:
-        OSError: When the target cannot be written.
+        OSError: When a file cannot be opened, or the target not be written.
     """
     with open(source, "rb") as old, open(target, "r+b") as new:
         if not _is_wav(old) or not _is_wav(new):
             return
-        there = dict(_chunks(new))
+        present = dict(_chunks(new))
         carried = b""
         for name, (begin, size) in _chunks(old):
             old.seek(begin)
             if name == b"fmt ":
-                _copy_mask(old.read(size), new, *there.get(b"fmt ", (0, 0)))
+                _copy_mask(old.read(size), new, *present.get(b"fmt ", (0, 0)))
                 continue
             kind = old.read(4)
             info = name == b"LIST" and kind == b"INFO"
-            if name in _OWN or info or (name in there and name != b"LIST") or size > _MOST_BYTES:
+            if name in _OWN or info or (name in present and name != b"LIST") or size > _MOST_BYTES:
                 continue
             old.seek(begin)
             body = old.read(size)
@@ -52,7 +58,7 @@ def copy_chunks(source: Path, target: Path) -> None:
 
 
 def _copy_mask(form: bytes, target: BinaryIO, begin: int, size: int) -> None:
-    """Write the speaker mask of one extensible format into that of another."""
+    """Copy the speaker mask if both formats are extensible and of as many channels."""
     target.seek(begin)
     own = target.read(size)
     both = all(len(one) >= 40 and struct.unpack("<H", one[:2])[0] == _EXTENSIBLE
@@ -63,13 +69,14 @@ def _copy_mask(form: bytes, target: BinaryIO, begin: int, size: int) -> None:
 
 
 def _is_wav(file: BinaryIO) -> bool:
+    """Return whether a file is a little-endian WAV of 32-bit sizes."""
     file.seek(0)
     head = file.read(12)
     return head[:4] == b"RIFF" and head[8:] == b"WAVE"
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yield name, (begin, size) of each chunk that is whole."""
+    """Yield the name, and begin and size in bytes, of each chunk that is whole."""
     end = file.seek(0, os.SEEK_END)
     at = 12
     while at + 8 <= end:
@@ -78,6 +85,6 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, tuple[int, int]]]:
         if not name.isascii() or not name.decode().isprintable() or at + 8 + size > end:
             return
         yield name, (at + 8, size)
-        if name == b"data" and size == 0:  # never closed: what follows is audio
+        if name == b"data" and size == 0:  # never finished: what follows is audio
             return
         at += 8 + size + size % 2

@@ -4,7 +4,7 @@
 """
 
 from gan_denoise.audio.headers.check import check_header
-from gan_denoise.audio.headers.header_check import HeaderCheck, RawSamples
+from gan_denoise.audio.headers.header_check import HeaderCheck, RawSamples, read_exactly
 from gan_denoise.audio.headers.wav import is_unknown_size
 
-__all__ = ["HeaderCheck", "RawSamples", "check_header", "is_unknown_size"]
+__all__ = ["HeaderCheck", "RawSamples", "check_header", "is_unknown_size", "read_exactly"]
