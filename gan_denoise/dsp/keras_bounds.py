@@ -1,10 +1,10 @@
-"""Functions that saturate, with a gradient that leads back out of saturation.
+"""Sigmoids and clips in `keras.ops` whose gradient does not vanish in saturation.
 
-A network whose output lies far on the flat side of a sigmoid, or behind a clip, gets no gradient
-and never comes back, whatever its loss says. The functions here compute what the plain ones do.
-Their gradient differs in one case: where the true slope is next to nothing and a step downhill
-would leave the flat side, it is as if there were a small slope. A step further in gets the true
-slope. For clips this is `identity_if_towards` of TensorFlow Compression (Ballé et al. 2018).
+A network whose output is deep in the saturation of a sigmoid or beyond a clip gets no gradient, so
+no loss can move it back. The functions here return the same values as the plain ones. Their
+gradient differs in one case: where a step of descent would lead out of saturation, the slope has a
+lower bound. Where it would lead deeper, the slope is the true one. For clips this is
+`identity_if_towards` of TensorFlow Compression (Ballé et al. 2018).
 """
 
 from __future__ import annotations
@@ -15,26 +15,38 @@ from typing import Any
 
 from keras import ops
 
-LEAST_SLOPE_DB = 0.5  # dB a logit of a gain, on the way back
-LEAST_SLOPE = 0.005  # the same of a sigmoid whose [0, 1] stands for about 100 dB
+LEAST_SLOPE_DB = 0.5  # dB per logit, of `gain_decibels`
+LEAST_SLOPE = 0.005  # per logit, of `sigmoid`: the same, as its [0, 1] stands for about 100 dB
 
 
 def sigmoid(logits: Any) -> Any:
-    """Return the sigmoid of a tensor of any shape."""
+    """Return the sigmoid, with a slope of `LEAST_SLOPE` or more towards zero.
+
+    Args:
+        logits: Tensor of any shape.
+
+    Returns:
+        Tensor of the same shape, in (0, 1).
+    """
 
     def value_and_slope(x: Any) -> tuple[Any, Any]:
         value = ops.sigmoid(x)
         return value, value * (1 - value)
 
-    return _returning(value_and_slope, LEAST_SLOPE)(logits)
+    return _with_least_slope(value_and_slope, LEAST_SLOPE)(logits)
 
 
 def gain_decibels(logits: Any, floor_db: float) -> Any:
-    """Return the decibels of a linear gain that the sigmoid of a logit moves between its bounds.
+    """Return a gain in dB: its amplitude is the sigmoid of a logit, mapped to [floor, 1].
+
+    The slope towards zero is `LEAST_SLOPE_DB` or more.
 
     Args:
-        logits: Of any shape.
-        floor_db: Deepest cut; the linear gain lies in (10^(-floor_db / 20), 1).
+        logits: Tensor of any shape.
+        floor_db: Deepest attenuation in dB, positive; the floor is 10^(-floor_db / 20).
+
+    Returns:
+        Tensor of the same shape, in (-floor_db, 0) dB.
     """
     floor = 10 ** (-floor_db / 20)
     to_decibel = 20 / math.log(10)
@@ -44,11 +56,16 @@ def gain_decibels(logits: Any, floor_db: float) -> Any:
         gain = floor + (1 - floor) * share
         return ops.log(gain) * to_decibel, to_decibel * (1 - floor) * share * (1 - share) / gain
 
-    return _returning(value_and_slope, LEAST_SLOPE_DB)(logits)
+    return _with_least_slope(value_and_slope, LEAST_SLOPE_DB)(logits)
 
 
 def lower_bound(x: Any, bound: float) -> Any:
-    """Return `max(x, bound)`; below the bound a gradient that leads up passes."""
+    """Return `max(x, bound)`; below the bound a gradient whose descent raises `x` passes.
+
+    Args:
+        x: Tensor of any shape.
+        bound: The least value.
+    """
 
     @ops.custom_gradient
     def bounded(x: Any) -> tuple[Any, Callable[..., Any]]:
@@ -63,15 +80,24 @@ def lower_bound(x: Any, bound: float) -> Any:
 
 
 def upper_bound(x: Any, bound: float) -> Any:
-    """Return `min(x, bound)`; above the bound a gradient that leads down passes."""
+    """Return `min(x, bound)`; above the bound a gradient whose descent lowers `x` passes.
+
+    Args:
+        x: Tensor of any shape.
+        bound: The largest value.
+    """
     return -lower_bound(-x, -bound)
 
 
-def _returning(
+def _with_least_slope(
     value_and_slope: Callable[[Any], tuple[Any, Any]], least: float
 ) -> Callable[[Any], Any]:
-    """Return a function of logits, saturating away from zero, whose slope towards zero is `least`
-    or more."""
+    """Return a function of logits whose slope towards zero is at least `least`.
+
+    Args:
+        value_and_slope: Returns the value at each logit and the true slope there.
+        least: Lower bound of the slope where descent leads towards zero.
+    """
 
     @ops.custom_gradient
     def function(logits: Any) -> tuple[Any, Callable[..., Any]]:

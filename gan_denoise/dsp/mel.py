@@ -1,11 +1,13 @@
-"""STFT and mel in NumPy: what models are given, and what denoising computes.
+"""STFT and mel spectrogram in NumPy: the input of models, and the way back to a waveform.
 
 `keras_mel` repeats it for training graphs. Both are librosa's: periodic Hann window, frames centred
 on multiples of the hop, zero padding of `n_fft / 2` on both sides, magnitudes (power 1),
 `librosa.filters.mel` (Slaney scale and area norm). `mel01` is the log-mel mapped to [0, 1] by
-constants that travel with the model, so nothing depends on a statistic of the file. Two settings
-change what a frame holds, and nothing else: the STFT's own magnitudes in place of mel bands, and
-MFCC behind the bands.
+constants stored with the model, so it does not depend on statistics of the file. Two settings
+change the values of a frame: `filters: stft` takes the magnitudes of the STFT's bins in place of
+mel bands, and `n_mfcc` appends MFCC to the bands.
+
+In shapes, `bins` is `n_fft / 2 + 1`, and `bands` is `n_mels + n_mfcc`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,20 @@ from scipy.sparse import csr_array
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import AudioConfig, MelConfig
 
-BLOCK = 256  # frames transformed at once: what fits the processor's cache is twice as fast
+BLOCK = 256  # frames transformed at once: twice as fast where they fit the processor's cache
 
 
 def make_filterbank(audio: AudioConfig, mel: MelConfig) -> np.ndarray:
-    """Return the filterbank, float32 `[n_mels, bins]`: librosa's (needs the `train` extra), or a
-    band for each bin."""
+    """Return the filterbank of the settings.
+
+    Args:
+        audio: Sample rate.
+        mel: Transform settings.
+
+    Returns:
+        float32 `[n_mels, bins]`: librosa's, which needs the `train` extra, or for `filters: stft`
+        the identity.
+    """
     if mel.filters == "stft":
         return np.eye(mel.n_mels, dtype=np.float32)
     import librosa
@@ -46,8 +56,9 @@ def analysis_window(mel: MelConfig) -> np.ndarray:
 def spread_matrix(filterbank: np.ndarray) -> np.ndarray:
     """Return the matrix that spreads a gain per mel band to a gain per bin.
 
-    A bin's gain is the mean of the gains of the bands over it, weighted by the filterbank. Bins
-    under no triangle (DC, Nyquist, all beyond fmin and fmax) take the nearest covered bin's gain.
+    A bin's gain is the mean of the gains of the bands that cover it, weighted by the filterbank.
+    Bins that no band covers (DC, Nyquist, all beyond fmin and fmax) take the nearest covered bin's
+    gain.
 
     Args:
         filterbank: `[n_mels, bins]`.
@@ -64,6 +75,10 @@ def spread_matrix(filterbank: np.ndarray) -> np.ndarray:
 def cepstral_matrix(n_mels: int, n_mfcc: int) -> np.ndarray:
     """Return the orthonormal DCT-II that turns a log-mel into MFCC (Davis & Mermelstein 1980).
 
+    Args:
+        n_mels: Number of mel bands.
+        n_mfcc: Number of coefficients.
+
     Returns:
         float32 `[n_mels, n_mfcc]`.
     """
@@ -77,6 +92,9 @@ class Mel:
         audio: Sample rate.
         mel: Transform settings.
         filterbank: `[n_mels, bins]` as stored with a model; None computes it (needs librosa).
+
+    Raises:
+        ValueError: When the filterbank is of another shape than the settings say.
     """
 
     def __init__(self, audio: AudioConfig, mel: MelConfig, filterbank: np.ndarray | None = None):
@@ -93,7 +111,7 @@ class Mel:
         self.window = analysis_window(mel)
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a signal of so many samples."""
+        """Return the number of frames that `stft` makes of so many samples."""
         return 1 + samples // self.config.hop_length
 
     def stft(self, audio: np.ndarray) -> np.ndarray:
@@ -123,7 +141,7 @@ class Mel:
 
         Args:
             spectrum: complex `[..., frames, bins]`.
-            length: Samples to return.
+            length: Number of samples to return.
 
         Returns:
             float32 `[..., length]`.
@@ -148,17 +166,18 @@ class Mel:
         return self.bands(np.abs(spectrum))
 
     def bands(self, bins: np.ndarray) -> np.ndarray:
-        """Return the filterbank's sums: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
+        """Apply the filterbank: `[..., frames, bins]` -> `[..., frames, n_mels]`."""
         return _product(self._to_bands, bins)
 
     def features(self, linear: np.ndarray) -> np.ndarray:
-        """Return what a frame holds: the log-mel in dB, and the MFCC where the settings have some.
+        """Return the log-mel in dB, followed by the MFCC where the settings have some.
 
         Args:
-            linear: Linear mel, `[..., n_mels]`.
+            linear: Linear mel, `[..., n_mels]`; values below the settings' `floor` are raised to
+                it.
 
         Returns:
-            `[..., bands]`; no level is below the floor.
+            `[..., bands]`, the first `n_mels` in dB.
         """
         decibel = 20 * np.log10(np.maximum(linear, self.config.floor))
         if not self.config.n_mfcc:
@@ -167,10 +186,16 @@ class Mel:
         return np.concatenate([decibel, mfcc], axis=-1)
 
     def scale(self, features: np.ndarray) -> np.ndarray:
-        """Map features to mel01, float32 in [0, 1], of the same shape.
+        """Map features to mel01.
+
+        Args:
+            features: `[..., bands]`, as `features` returns them.
+
+        Returns:
+            float32 in [0, 1], of the same shape.
 
         Raises:
-            ConfigError: When the settings have MFCC and not their ranges.
+            ConfigError: When the settings have MFCC but not their ranges.
         """
         c = self.config
         mel01 = np.clip((self.mel_part(features) + c.offset_db) / c.range_db, 0, 1)
@@ -182,7 +207,11 @@ class Mel:
         return np.concatenate([mel01, mfcc01], axis=-1).astype(np.float32)
 
     def check_ranges(self) -> None:
-        """Raise where the ranges of the MFCC are not known yet."""
+        """Check that the ranges of the MFCC are known.
+
+        Raises:
+            ConfigError: When they are not measured yet.
+        """
         if len(self.config.mfcc_range) != self.config.n_mfcc:
             raise ConfigError("mel.mfcc_range: not measured yet; gan-denoise features measures it "
                               "and writes the settings to train with")
@@ -202,14 +231,14 @@ class Mel:
     def denormalise(self, mel01: np.ndarray) -> np.ndarray:
         """Map mel01 `[..., bands]` back to a linear mel `[..., n_mels]`.
 
-        What lay below the floor comes back as the floor; MFCC are not looked at.
+        Values that were below the floor come back as the floor; MFCC are ignored.
         """
         c = self.config
         decibel = self.mel_part(np.asarray(mel01)) * c.range_db - c.offset_db
         return (10 ** (decibel / 20)).astype(np.float32)
 
     def mel_part(self, mel01: Any) -> Any:
-        """Leave MFCC out: `[..., bands]` -> `[..., n_mels]`."""
+        """Return the bands without MFCC: `[..., bands]` -> `[..., n_mels]`."""
         return mel01[..., : self.config.n_mels] if self.config.n_mfcc else mel01
 
     def mel01(self, audio: np.ndarray) -> np.ndarray:
@@ -217,7 +246,15 @@ class Mel:
         return self.normalise(self.linear(self.stft(audio)))
 
     def log_gain(self, noisy01: np.ndarray, estimate01: np.ndarray) -> np.ndarray:
-        """Return log10 of the gain per band that turns noisy into estimate, `[..., n_mels]`."""
+        """Return log10 of the amplitude gain per band that turns one mel into another.
+
+        Args:
+            noisy01: mel01 of the recording, `[..., bands]`.
+            estimate01: mel01 of the estimate, of the same shape.
+
+        Returns:
+            `[..., n_mels]`.
+        """
         change = self.mel_part(estimate01) - self.mel_part(noisy01)
         return change * np.float32(self.config.range_db / 20)
 
@@ -227,7 +264,7 @@ class Mel:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (one transform lives as long as its model)
     def window_energy(self, frames: int) -> np.ndarray:
-        """Return the sum of squared windows over so many frames, `[samples]`, nowhere 0."""
+        """Return the sum of squared windows over so many frames, `[samples]`, at least 1e-11."""
         hop = self.config.hop_length
         squared = np.pad(self.window**2, (0, -self.config.n_fft % hop)).reshape(-1, hop)
         energy = np.zeros((frames + len(squared) - 1, hop), np.float32)
@@ -239,7 +276,7 @@ class Mel:
 def _product(matrix: csr_array, rows: np.ndarray) -> np.ndarray:
     """Multiply every row of `[..., n]` by a sparse matrix: `[..., m]`.
 
-    Not by BLAS: its sums depend on the number of its threads, and with them the bytes of a file.
+    Not by BLAS: the rounding of its sums, and so the bytes of an output, depends on its threads.
     """
     flat = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]).T)
     return np.ascontiguousarray((matrix @ flat).T).reshape(*rows.shape[:-1], matrix.shape[0])

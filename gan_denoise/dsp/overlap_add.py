@@ -1,8 +1,8 @@
-"""A network of a fixed number of frames, run over a mel of any length.
+"""Overlap-add of windows: a network of a fixed number of frames run over a mel of any length.
 
-Windows begin at multiples of half their length from the beginning of the mel, and neighbours are
-faded over linearly, which keeps the level. So chunks that begin at such a multiple and bring a
-window of context on both sides equal the whole.
+Windows begin at multiples of half their length from the beginning of the mel, and overlapping
+estimates are cross-faded linearly with weights that sum to 1. So a chunk that begins at such a
+multiple and has a window of context on both sides gives the same estimate as the whole mel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def window_hop(frames: int) -> int:
-    """Return the frames from window to window."""
+    """Return the number of frames from one window to the next, given those of a window."""
     return max(frames // 2, 1)
 
 
@@ -23,13 +23,14 @@ def windowed(
     """Return the estimate of a whole mel.
 
     Args:
-        run: Network, `[windows, frames, bands]` to the same shape.
-        mel01: `[batch, any frames, bands]`; behind its end a window sees silence.
-        frames: Length of a window; 0 for a network that takes any number of frames at once.
-        silence: A silent frame, `[bands]`: zeros, but for MFCC.
+        run: The network, `[windows, frames, bands]` to an estimate of the same shape.
+        mel01: Normalised mel in [0, 1], `[batch, any frames, bands]`; the last window is filled up
+            with `silence`.
+        frames: Frames of a window; 0 for a network that takes any number of frames.
+        silence: A silent frame, `[bands]`: zeros but for MFCC.
 
     Returns:
-        Of mel01's shape and type.
+        The estimate, of the shape and type of `mel01`.
     """
     if not frames:
         return run(mel01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.dsp.keras_bounds import (
@@ -37,6 +37,7 @@ def slope(function, x, upstream):
 
 
 # ---- Values ------------------------------------------------------------------------------------
+@settings(deadline=None)
 @given(LOGITS)
 def test_values_are_the_plain_functions(x):
     with np.errstate(over="ignore"):
@@ -50,6 +51,7 @@ def test_values_are_the_plain_functions(x):
 
 
 # ---- Gradients ---------------------------------------------------------------------------------
+@settings(deadline=None)
 @given(LOGITS, st.sampled_from([-1.0, 1.0]), st.sampled_from(FLOORS))
 def test_a_step_towards_zero_always_has_a_slope_and_a_step_away_the_true_one(x, upstream, floor):
     """Descent moves a logit against its gradient: towards zero where both have one sign."""

@@ -31,7 +31,7 @@ def test_known_levels():
     assert levels.peak_out == np.abs(speech + 0.1 * hiss).max()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5), st.integers(1, 9000))
 def test_blocks_change_nothing(sizes, length):
     noisy = np.random.default_rng(length).standard_normal((2, length)).astype(np.float32)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from conftest import RATE, tiny_config, tiny_run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_denoise.dsp.inversion import band_gain
@@ -24,12 +24,14 @@ def mel(total, batch=1, bands=3, seed=0):
 SILENCE = np.array([0, 0.25, 0.5], np.float32)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 21), st.integers(1, 3))
 def test_an_identity_stays_one_at_any_length(total, frames, batch):
     given = mel(total, batch)
     np.testing.assert_allclose(windowed(lambda x: x, given, frames, SILENCE), given, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 21))
 def test_a_network_sees_windows_of_its_length_on_the_grid(total, frames):
     seen = []
