@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import AudioConfig, MelConfig
 
+WEIGHT_FLOOR = 1e-11  # least sum of squared windows that the inverse STFT divides by
 BLOCK = 256  # frames transformed at once: twice as fast where they fit the processor's cache
 
 
@@ -264,13 +265,13 @@ class Mel:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (one transform lives as long as its model)
     def window_energy(self, frames: int) -> np.ndarray:
-        """Return the sum of squared windows over so many frames, `[samples]`, at least 1e-11."""
+        """Return the sum of squared windows of some frames, `[samples]`, at least WEIGHT_FLOOR."""
         hop = self.config.hop_length
         squared = np.pad(self.window**2, (0, -self.config.n_fft % hop)).reshape(-1, hop)
         energy = np.zeros((frames + len(squared) - 1, hop), np.float32)
         for k, piece in enumerate(squared):
             energy[k : k + frames] += piece
-        return np.maximum(energy.reshape(-1), 1e-11)
+        return np.maximum(energy.reshape(-1), WEIGHT_FLOOR)
 
 
 def _product(matrix: csr_array, rows: np.ndarray) -> np.ndarray:

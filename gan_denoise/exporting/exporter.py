@@ -8,41 +8,30 @@ SavedModel are written on request.
 
 from __future__ import annotations
 
-import datetime
-import json
-import platform
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_denoise import __version__
 from gan_denoise.config import dump_config
 from gan_denoise.config.artifacts import (
     BEST,
-    CARD,
-    CARD_TEXT,
     DISCRIMINATOR_WEIGHTS,
     FILTERBANK,
     GENERATOR_WEIGHTS,
     NETWORK,
     SETTINGS,
 )
+from gan_denoise.config.kinds import DataConfig, DataSource
 from gan_denoise.config.saved import settings_of
-from gan_denoise.config.schema import PATHS, Config, DataConfig, TuneConfig
+from gan_denoise.config.schema import PATH_SETTINGS, Config, TuneConfig
+from gan_denoise.core.atomic_files import new_folder
 from gan_denoise.dsp.mel import make_filterbank
 from gan_denoise.exporting.dsp_description import write_dsp
 from gan_denoise.exporting.formats import FORMATS, check_formats
-from gan_denoise.exporting.model_card import _card_text, _look_ahead, _warnings
-from gan_denoise.models.complexity import macs_per_frame
-from gan_denoise.training.checkpoints import (
-    CheckpointError,
-    read_progress,
-    read_variables,
-)
+from gan_denoise.exporting.model_card import describe_model, write_card
+from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
 PARITY_FRAMES = (1, 7, 250)
@@ -60,7 +49,7 @@ def export(
         run_dir: Directory of a training run.
         out: Folder to write; replaced when it is a model folder already.
         notes: Entries added to the model card (data, licences, scores).
-        formats: Of `onnx` (always written), `litert` and `savedmodel`.
+        formats: Names among `onnx` (always written), `litert` and `savedmodel`.
 
     Returns:
         The model card.
@@ -70,77 +59,68 @@ def export(
             a format computes something else than Keras.
         ConfigError: When there is no such format.
     """
-    import keras
-    import tensorflow as tf
-
-    from gan_denoise.exporting.onnx_writer import write_onnx
-    from gan_denoise.models.discriminators import build_discriminator
     from gan_denoise.models.generators import build_generator, receptive_field, time_stride
     from gan_denoise.training.initialization import assign
 
     run_dir, out, formats = Path(run_dir), Path(out), check_formats(formats)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and not (out / NETWORK).is_file():
-        raise CheckpointError(f"{out}: holds something else than a model; give another folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _is_model(out):
+        raise CheckpointError(f"{out}: holds something else than a model", "give another folder")
     generator = build_generator(config)
     assign(generator.variables, read_variables(run_dir / BEST, "ema.").values(), run_dir)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        build = Path(temporary) / "model"
-        build.mkdir()
-        geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
-        write_onnx(generator, build / NETWORK, geometry)
-        parity = {}
-        for name in formats:
-            path = build / FORMATS[name].file
-            if FORMATS[name].write is not None:
-                FORMATS[name].write(generator, path)
-            parity[f"{name}_parity_mel01"] = _parity(generator, path, config, name)
-        bank = make_filterbank(config.audio, config.mel)
-        np.save(build / FILTERBANK, np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
-        write_dsp(build, config, formats)
-        # The recordings' paths stay at home, as does what led to these settings.
-        public = config.model_copy(update={
-            "data": _without_paths(config.data), "tune": TuneConfig(),
-        })
-        (build / SETTINGS).write_text(dump_config(public), encoding="utf-8")
-        _save_weights(generator, build / GENERATOR_WEIGHTS)
-        judged = read_variables(run_dir / BEST, "discriminator.")
-        if judged:
-            discriminator = build_discriminator(config)
-            assign(discriminator.variables, judged.values(), run_dir)
-            _save_weights(discriminator, build / DISCRIMINATOR_WEIGHTS)
-        frame_rate = config.audio.sample_rate / config.mel.hop_length
-        if config.generator.frames:  # windows overlap: a frame is computed in several
-            frame_rate *= config.generator.frames / geometry["time_stride"]
-        card = {
-            "name": out.name,
-            "kind": progress.kind,
-            "steps": progress.step,
-            "training_minutes": round(progress.seconds / 60, 1),
-            "audio_hours_trained": round(
-                progress.step * config.training.batch_size * config.training.crop_seconds / 3600, 2
-            ),
-            "parameters": generator.count_params(),
-            "mega_macs_per_second": round(macs_per_frame(generator) * frame_rate / 1e6, 1),
-            "sample_rate": config.audio.sample_rate,
-            **geometry,
-            "look_ahead_ms": round(_look_ahead(config, geometry["receptive_field"])),
-            "validation": progress.history[-1],
-            **_warnings(config, progress),
-            **parity,
-            "versions": {"gan_denoise": __version__, "keras": keras.__version__,
-                         "tensorflow": tf.__version__, "python": platform.python_version()},
-            "date": datetime.date.today().isoformat(),
-            **(notes or {}),
-        }
-        (build / CARD).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
-        (build / CARD_TEXT).write_text(_card_text(card), encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        build.rename(out)
+    geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
+    with new_folder(out, replace=_is_model) as build:
+        parity = _write_networks(generator, build, config, geometry, formats)
+        _write_settings(build, config, formats)
+        _write_weights(generator, build, config, run_dir)
+        card = describe_model(out.name, config, progress, generator, geometry, parity)
+        card |= notes or {}
+        write_card(build, card)
     return card
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / NETWORK).is_file()
+
+
+def _write_networks(
+    generator: Any, build: Path, config: Config, geometry: Mapping[str, int],
+    formats: Iterable[str],
+) -> dict[str, float]:
+    """Write a generator in all formats; return the differences from Keras by a card's entry."""
+    from gan_denoise.exporting.onnx_writer import write_onnx
+
+    write_onnx(generator, build / NETWORK, geometry)
+    parity = {}
+    for name in formats:
+        path = build / FORMATS[name].file
+        if FORMATS[name].write is not None:
+            FORMATS[name].write(generator, path)
+        parity[f"{name}_parity_mel01"] = _parity(generator, path, config, name)
+    return parity
+
+
+def _write_settings(build: Path, config: Config, formats: Iterable[str]) -> None:
+    """Write `config.yaml`, the filterbank and `dsp.json`."""
+    bank = make_filterbank(config.audio, config.mel)
+    np.save(build / FILTERBANK, np.ascontiguousarray(bank, "<f4"))  # as dsp.json says
+    write_dsp(build, config, formats)
+    # Neither the paths of the recordings nor the search that led to these settings is published.
+    public = config.model_copy(update={"data": _without_paths(config.data), "tune": TuneConfig()})
+    (build / SETTINGS).write_text(dump_config(public), encoding="utf-8")
+
+
+def _write_weights(generator: Any, build: Path, config: Config, run_dir: Path) -> None:
+    """Write the weights of the generator and, where the run has one, of the discriminator."""
+    from gan_denoise.models.discriminators import build_discriminator
+    from gan_denoise.training.initialization import assign
+
+    _save_weights(generator, build / GENERATOR_WEIGHTS)
+    variables = read_variables(run_dir / BEST, "discriminator.")
+    if variables:
+        discriminator = build_discriminator(config)
+        assign(discriminator.variables, variables.values(), run_dir)
+        _save_weights(discriminator, build / DISCRIMINATOR_WEIGHTS)
 
 
 def _save_weights(network: Any, path: Path) -> None:
@@ -183,10 +163,8 @@ def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> f
     return worst
 
 
-def _without_paths(data: DataConfig) -> DataConfig:
-    """Paths of the machine that trained mean nothing to others."""
-    blank = DataConfig()
-    paths = [key.removeprefix("data.") for key in (*PATHS, "data.cache")]
-    return data.model_copy(update={key: getattr(blank, key) for key in paths})
-
-
+def _without_paths(data: DataSource) -> DataConfig:
+    """Return settings without paths: those of the machine that trained mean nothing elsewhere."""
+    kept = {key: value for key, value in dict(data).items()
+            if key in DataConfig.model_fields and f"data.{key}" not in PATH_SETTINGS}
+    return DataConfig(**kept)

@@ -72,8 +72,9 @@ def run_dir(tmp_path_factory):
     config = tiny_config(
         mel={"win_length": 200, "hop_length": 50, "fmin": 300.0, "fmax": 6000.0, "floor": 1e-4,
              "offset_db": 80.0, "range_db": 90.0},
-        generator={"head": "direct"}, inversion={"name": "griffinlim", "max_gain_db": 6.0,
-                                                   "gain_smoothing": [5, 3], "gain_offset_db": 2.0},
+        generator={"head": "direct"},
+        inversion={"name": "gain+phase", "max_gain_db": 6.0, "gain_smoothing": [5, 3],
+                   "gain_offset_db": 2.0},
     )
     tiny_run(folder, config)
     return folder
@@ -142,13 +143,62 @@ def test_the_description_holds_the_numbers_of_the_settings(model, run_dir):
     assert (scale["floor"], scale["offset_db"], scale["range_db"]) == (1e-4, 80, 90)
     assert (dsp["gain"]["max_gain_db"], dsp["gain"]["smoothing"]) == (6, [5, 3])
     assert dsp["gain"]["offset_db"] == 2
-    assert dsp["inversion"]["name"] == "griffinlim"
+    assert dsp["inversion"]["name"] == "gain+phase"
     net = dsp["network"]
     assert (net["receptive_field"], net["time_stride"]) == (
         receptive_field(config), time_stride(config))
     assert net["input"]["shape"] == net["output"]["shape"] == ["batch", "frames", 16]
     assert {name: item["file"] for name, item in net["formats"].items()} == {
         "onnx": "model.onnx", "litert": "model.tflite", "savedmodel": "saved_model"}
+
+
+def test_the_numbers_of_the_description_compute_what_the_package_computes(model, run_dir):
+    """The transform is rebuilt from dsp.json alone and compared with the package's own."""
+    config = load_config(run_dir / "config.yaml")
+    dsp, mel = describe_dsp(config), Mel(config.audio, config.mel)
+    stft, scale = dsp["stft"], dsp["normalisation"]
+    window = stft["window"]
+    w = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(stft["win_length"]) / stft["win_length"])
+    w = np.pad(w, (window["zeros_left"], window["zeros_right"]))
+    np.testing.assert_allclose(w, mel.window, atol=1e-7)
+    noisy = recording()[:4001]
+    padded = np.pad(noisy, (stft["padding"]["left"], stft["padding"]["right"]))
+    frames = 1 + len(noisy) // stft["hop_length"]
+    bins = np.arange(stft["bins"])[:, None] * np.arange(stft["n_fft"])
+    kernel = np.exp(-2j * np.pi * bins / stft["n_fft"])  # [bins, n_fft]
+    spectrum = np.stack([kernel @ (w * padded[t * stft["hop_length"]:][: stft["n_fft"]])
+                         for t in range(frames)])
+    assert mel.frames(len(noisy)) == frames
+    np.testing.assert_allclose(spectrum, mel.stft(noisy), atol=1e-4)
+    linear = (np.abs(spectrum) ** dsp["mel"]["power"]) @ mel.filterbank.T
+    decibel = 20 * np.log10(np.maximum(linear, scale["floor"]))
+    mel01 = (decibel + scale["offset_db"]) / scale["range_db"]
+    expected = np.clip(mel01, scale["low"], scale["high"])
+    np.testing.assert_allclose(mel.normalise(mel.linear(mel.stft(noisy))), expected, atol=1e-4)
+    back = 10 ** ((expected * scale["range_db"] - scale["offset_db"]) / 20)
+    np.testing.assert_allclose(mel.denormalise(expected), back, rtol=1e-5)
+    silent_window = mel.window_energy(frames).min()  # the first sample of a Hann window is 0
+    assert silent_window == np.float32(dsp["istft"]["weight_floor"])
+
+
+EVERY_SETTING = {
+    "mel": {"n_fft": 512, "win_length": 160, "hop_length": 32, "n_mels": 12, "fmin": 90.0,
+            "fmax": 5000.0, "floor": 1e-6, "offset_db": 70.0, "range_db": 75.0},
+    "inversion": {"name": "gain+phase", "phase_steps": 7, "max_gain_db": 3.0,
+                  "gain_smoothing": [3, 1], "gain_offset_db": 1.0},
+    "audio": {"sample_rate": 8000},
+}
+
+
+@pytest.mark.parametrize(("section", "key"), [
+    (section, key) for section, values in EVERY_SETTING.items() for key in values])
+def test_no_setting_of_the_signal_processing_is_left_out(section, key):
+    value = EVERY_SETTING[section][key]
+    base = {"mel": {"fmax": 3500.0}, "inversion": {"name": "gain+phase"}}
+    changed = base | {section: base.get(section, {}) | {key: value}}
+    if (section, key) == ("inversion", "name"):
+        base = base | {"inversion": {"name": "gain"}}
+    assert describe_dsp(tiny_config(**changed)) != describe_dsp(tiny_config(**base))
 
 
 @pytest.mark.parametrize("n_mels", [1, 16, 128])
