@@ -21,7 +21,8 @@ import numpy as np
 from gan_denoise import audio
 from gan_denoise.audio.writer import Writer, write
 from gan_denoise.core.machine import machine
-from gan_denoise.inference.enhancer import BLOCK_SECONDS, Enhancer
+from gan_denoise.inference.enhancer import Enhancer
+from gan_denoise.inference.file_enhancer import BLOCK_SECONDS
 
 LONG_RATE, LONG_CHANNELS = 48000, 2  # of the recording that memory is measured on
 
@@ -42,7 +43,7 @@ def measure(enhancer: Enhancer, seconds: float = 60.0, runs: int = 5) -> dict[st
     recording = _hiss(1, seconds, rate)
     clock = _TimedSession(enhancer.model.session)
     timed = dataclasses.replace(enhancer.model, session=clock)
-    timed = Enhancer(timed, enhancer.inversion, enhancer.treatment, enhancer.threads,
+    timed = Enhancer(timed, enhancer.inversion, enhancer.options, enhancer.threads,
                      enhancer.chunk_seconds, enhancer.pool)
     with tempfile.TemporaryDirectory(prefix="gan-denoise-bench-") as temporary:
         source, target = Path(temporary) / "noisy.wav", Path(temporary) / "out" / "noisy.wav"

@@ -1,22 +1,26 @@
-"""Folders that lose no work: what is done stays done; whatever ends a run, the next goes on."""
+"""Files and folders denoised into one folder, by one process or several.
+
+What is done is in the folder's journal, so that a run that was stopped goes on where it was.
+"""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.audio import AudioError
-from gan_denoise.inference.enhancer import Enhancer
-from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
-from gan_denoise.inference.folder_plan import Item, Plan, plan
-from gan_denoise.inference.folder_worker import Order, perform
-from gan_denoise.inference.results import FileResult
-from gan_denoise.inference.worker_pool import Worker, spread
+from gan_denoise.inference.file_task import FileTask, run_task
+from gan_denoise.inference.folder_decision import Decider
+from gan_denoise.inference.folder_journal import Journal, digest_of
+from gan_denoise.inference.folder_plan import FolderPlan, Item, plan_folder
+from gan_denoise.inference.results import FileResult, FolderProgress
+from gan_denoise.inference.worker_pool import Worker, WorkerPool
+
+if TYPE_CHECKING:
+    from gan_denoise.inference.enhancer import Enhancer
 
 WORTH_SECONDS = 120.0  # of audio; for less, processes take longer to start than they save
 BATCH_SECONDS, BATCH_FILES = 30.0, 16  # short files that a process takes at once
@@ -30,193 +34,171 @@ class Interrupted(KeyboardInterrupt):
         self.results = results
 
 
-class _Enough(Exception):
-    """A file failed, and the rest is not wanted."""
+class _FirstFailure(Exception):
+    """A file failed, and the caller wants no further ones."""
 
 
-@dataclass
-class Tally:
-    """How far a run is. Every call of `progress` gets the same object.
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a run over a folder is made; what is written is the same but for `residual`.
 
     Attributes:
-        files: Count of files.
-        seconds: Of audio in them.
-        files_done: Files that are done, skipped or failed.
-        seconds_done: The same in audio, with what is done of the files under way.
-        seconds_denoised: Of audio that went through the model in this run.
-        passed_over: What looks like a recording and is not taken, by the reason.
-        result: The file that came to its end with this call, None between files.
-        began: Time of `time.monotonic` when the run began.
+        recursive: Whether sub-folders are searched.
+        overwrite: Do everything again, and replace also what was not written here.
+        jobs: Number of processes; 0: one per thread where there is enough to do.
+        residual: Folder for what is removed, or the file for it; None: none.
+        fail_fast: Whether the first failure ends the run; files without a result are left out.
+        dry_run: Only return what would be done.
+        shard: (i, n): only the i-th of n equal shares of the files, counted from 1.
     """
 
-    files: int
-    seconds: float
-    files_done: int = 0
-    seconds_done: float = 0.0
-    seconds_denoised: float = 0.0
-    passed_over: Mapping[str, list[Path]] = field(default_factory=dict)
-    result: FileResult | None = None
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def speed(self) -> float:
-        """Seconds of audio denoised in a second of the run."""
-        return self.seconds_denoised / max(time.monotonic() - self.began, 1e-9)
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds until the end at this speed, None before there is one."""
-        left = max(self.seconds - self.seconds_done, 0.0)
-        return left / self.speed if self.seconds_denoised else None
+    recursive: bool = True
+    overwrite: bool = False
+    jobs: int = 0
+    residual: str | Path | None = None
+    fail_fast: bool = False
+    dry_run: bool = False
+    shard: tuple[int, int] | None = None
 
 
 def enhance_folder(
     enhancer: Enhancer,
     inputs: Sequence[str | Path],
     out: str | Path,
-    recursive: bool = True,
-    *,
-    overwrite: bool = False,
-    jobs: int = 0,
-    residual: str | Path | None = None,
-    fail_fast: bool = False,
-    dry_run: bool = False,
-    shard: tuple[int, int] | None = None,
-    progress: Callable[[Tally], None] | None = None,
+    options: FolderOptions | None = None,
+    progress: Callable[[FolderProgress], None] | None = None,
 ) -> list[FileResult]:
-    """Clean files and folders into one folder: see `Enhancer.enhance_folder`."""
-    inputs, out = [Path(item) for item in inputs], Path(out)
-    residual = Path(residual) if residual is not None else None
-    settled = plan(inputs, out, enhancer.treatment, recursive, residual)
-    if settled.treatment != enhancer.treatment:
-        enhancer = enhancer.with_treatment(settled.treatment)
-    items = settled.items
-    if shard is not None:
-        number, count = shard
-        if not 1 <= number <= count:
-            raise AudioError(f"shard {number}/{count}: there are 1/{count} to {count}/{count}")
-        items = items[number - 1 :: count]
-    run = _Run(enhancer, replace(settled, items=items), overwrite, fail_fast, progress)
+    """Denoise files and folders into one folder that mirrors their trees.
+
+    A file that fails is reported in its result, and the rest goes on. What an earlier run did is
+    skipped, by the content of the input, the model and the settings. The folder's journal knows
+    what was written here; a file that it does not know is not replaced.
+
+    Args:
+        enhancer: The model with its options.
+        inputs: Files and folders.
+        out: Output folder; or the output file, where there is one input file and the name has the
+            suffix of an audio file.
+        options: How the run is made; None: the defaults.
+        progress: Called as the work goes on, always with the same object.
+
+    Returns:
+        A result for each file, in the order of the inputs and their names.
+
+    Raises:
+        AudioError: Before any work, when nothing is found, two inputs would write one output, or a
+            folder is input and output at once.
+        ModelError: When a process cannot load the model.
+        Interrupted: On Ctrl-C; has the results so far.
+    """
+    options = options or FolderOptions()
+    residual = Path(options.residual) if options.residual is not None else None
+    plan = plan_folder([Path(item) for item in inputs], Path(out), enhancer.options,
+                       options.recursive, residual)
+    if options.shard is not None:
+        plan = replace(plan, items=_share(plan.items, *options.shard))
+    run = _Run(enhancer.with_options(plan.options), plan, options, progress)
     try:
-        if dry_run:
+        if options.dry_run:
             run.preview()
         else:
-            run.perform(jobs)
-    except _Enough:
+            run.perform()
+    except _FirstFailure:
         pass
     except KeyboardInterrupt:
         raise Interrupted(run.in_order()) from None
     return run.in_order()
 
 
-class _Run:
-    """One run over a folder: decides, has it done, counts."""
+def _share(items: list[Item], number: int, count: int) -> list[Item]:
+    if not 1 <= number <= count:
+        raise AudioError(f"shard {number}/{count}: there are 1/{count} to {count}/{count}")
+    return items[number - 1 :: count]
 
-    def __init__(self, enhancer: Enhancer, settled: Plan, overwrite: bool, fail_fast: bool,
-                 progress: Callable[[Tally], None] | None):
-        self._enhancer, self._items, self._journal = enhancer, settled.items, Journal(settled.out)
-        items = settled.items
-        self._overwrite, self._fail_fast, self._progress = overwrite, fail_fast, progress
-        self._settings = digest_of(enhancer.settings())
+
+class _Run:
+    """One run over a folder: has its files done, and counts."""
+
+    def __init__(self, enhancer: Enhancer, plan: FolderPlan, options: FolderOptions,
+                 progress: Callable[[FolderProgress], None] | None):
+        self._enhancer, self._items, self._options = enhancer, plan.items, options
+        self._journal = Journal(plan.out)
+        self._decide = Decider(self._journal, digest_of(enhancer.settings()), options.overwrite)
         self._results: dict[Path, FileResult] = {}  # by target
-        self._seconds = {item.target: item.seconds for item in items}  # that are not counted yet
-        self._tally = Tally(len(items), sum(self._seconds.values()),
-                            passed_over=settled.passed_over)
+        self._seconds = {item.target: item.seconds for item in plan.items}  # not counted yet
+        self._callback = progress
+        self._progress = FolderProgress(len(plan.items), sum(self._seconds.values()),
+                                        passed_over=plan.passed_over)
 
     def in_order(self) -> list[FileResult]:
         """Return what there is, in the order of the plan."""
         return [self._results[item.target] for item in self._items if item.target in self._results]
 
     def preview(self) -> None:
-        """Say what would be done."""
+        """Record what would be done."""
         for item in self._items:
-            verdict = self._decide(item)
-            if isinstance(verdict, Order):
-                verdict = verdict.result(status="planned")
-            self._tell(item.target, verdict)
+            decision = self._decide(item)
+            if isinstance(decision, FileTask):
+                decision = decision.result(status="planned")
+            self._record(item.target, decision)
 
-    def perform(self, jobs: int) -> None:
+    def perform(self) -> None:
         """Do all that is to be done, in this process or in several."""
         for item in self._items:
             if item.refused is not None:
-                self._tell(item.target, self._decide(item))
+                self._record(item.target, self._decide(item))
         items = [item for item in self._items if item.refused is None]
-        jobs = min(jobs or self._worthwhile(items), len(items))
+        jobs = min(self._options.jobs or self._worthwhile_jobs(items), len(items))
         self._remove_parts()
         try:
             if jobs > 1:
                 threads = max(self._enhancer.threads // jobs, 1)
-                spread(_batches(items, jobs), jobs, self._decide,
-                       lambda: Worker(self._enhancer, self._journal.out, threads), self._tell)
-                return
-            for item in items:
-                verdict = self._decide(item)
-                if isinstance(verdict, Order):
-                    tell = partial(self._tell, item.target)
-                    verdict = perform(self._enhancer, self._journal, verdict, tell)
-                self._tell(item.target, verdict)
-        finally:  # a process that died may have left something
+                pool = WorkerPool(jobs, self._decide,
+                                  lambda: Worker(self._enhancer, self._journal.out, threads))
+                pool.run(_batches(items, jobs), self._record)
+            else:
+                self._perform_here(items)
+        finally:  # a process that died may have left temporary files
             self._remove_parts()
+
+    def _perform_here(self, items: Sequence[Item]) -> None:
+        for item in items:
+            result = self._decide(item)
+            if isinstance(result, FileTask):
+                record = partial(self._record, item.target)
+                result = run_task(self._enhancer, self._journal, result, record)
+            self._record(item.target, result)
 
     def _remove_parts(self) -> None:
         self._journal.refresh()
         self._journal.remove_parts()
 
-    def _worthwhile(self, items: Sequence[Item]) -> int:
+    def _worthwhile_jobs(self, items: Sequence[Item]) -> int:
         return self._enhancer.threads if sum(item.seconds for item in items) > WORTH_SECONDS else 1
 
-    def _decide(self, item: Item) -> FileResult | Order:
-        """Return the result of a file that needs no work, or else the order for it."""
-        if item.refused is not None:
-            return _failed(item, item.refused)
-        journal = self._journal
-        there = [path for path in item.outputs if os.path.lexists(path)]
-        journal.refresh()  # also what other processes and machines have begun meanwhile
-        strangers = [path for path in there if not journal.knows(path)]
-        if strangers and not self._overwrite:
-            return _failed(item, f"{strangers[0]}: exists and was not written by gan-denoise here; "
-                                 "--overwrite replaces it")
-        entry = journal.entry(item.target)
-        try:
-            digest = digest_of_file(item.source)
-        except OSError as error:
-            return _failed(item, f"{item.source}: not readable ({error.strerror or error})")
+    def _record(self, target: Path, event: float | FileResult) -> None:
+        """Count seconds done of a file, or its result.
 
-        def order(reason: str) -> Order:
-            return Order(item.source, item.target, item.residual, digest, reason, _header(item))
-
-        if self._overwrite:
-            return order("overwrite")
-        if entry is None:
-            return order("not finished" if journal.knows(item.target) else "new")
-        if entry.input is None:
-            return order("not finished")
-        if entry.input != digest:
-            return order("the input changed")
-        if entry.settings != self._settings:
-            return order("model or settings changed")
-        if not journal.whole(entry, item.outputs):
-            return order("an output is missing or has another size")
-        return order("").result(**{**entry.figures, "status": "skipped", "reason": None})
-
-    def _tell(self, target: Path, event: float | FileResult) -> None:
-        """Count seconds done of a file, or its result."""
-        tally, left = self._tally, self._seconds[target]
+        Raises:
+            _FirstFailure: When the file failed and that is to end the run.
+        """
+        progress, left = self._progress, self._seconds[target]
         if isinstance(event, FileResult):
-            self._results[target] = tally.result = event
-            tally.files_done += 1
+            self._results[target] = progress.result = event
+            progress.files_done += 1
             seconds = left
         else:
-            tally.result = None
+            progress.result = None
             seconds = min(event, left)
         self._seconds[target] -= seconds
-        tally.seconds_done += seconds
-        if tally.result is None or tally.result.status == "done":
-            tally.seconds_denoised += seconds
-        if self._progress is not None:
-            self._progress(tally)
-        if self._fail_fast and tally.result is not None and tally.result.status == "failed":
-            raise _Enough
+        progress.seconds_done += seconds
+        if progress.result is None or progress.result.status == "done":
+            progress.seconds_denoised += seconds
+        if self._callback is not None:
+            self._callback(progress)
+        failed = progress.result is not None and progress.result.status == "failed"
+        if failed and self._options.fail_fast:
+            raise _FirstFailure
 
 
 def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:
@@ -232,14 +214,3 @@ def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:
         seconds += item.seconds
     if batch:
         yield batch
-
-
-def _header(item: Item) -> dict[str, Any]:
-    if item.info is None:
-        return {}
-    return {"seconds": item.seconds, "sample_rate": item.info.sample_rate,
-            "channels": item.info.channels}
-
-
-def _failed(item: Item, error: str) -> FileResult:
-    return FileResult(item.source, item.target, status="failed", error=error, **_header(item))

@@ -1,4 +1,7 @@
-"""What a folder run would write, all of it settled before any work: names, containers, clashes."""
+"""The plan of a folder run: which files, under which names, in which format, and what is refused.
+
+Made before any work, from names and headers alone.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gan_denoise.audio import AudioError, AudioInfo, is_audio_suffix, probe, search
-from gan_denoise.audio.containers import (
-    CONTAINERS,
-    FORMATS,
-    check_container,
-    fitting_formats,
-    output_container,
-    output_rate,
-)
+from gan_denoise.audio.containers import CONTAINERS, FORMAT_SUFFIXES
 from gan_denoise.inference.folder_journal import Journal
-from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.options import DenoiseOptions
+from gan_denoise.inference.output_format import OutputFormat
 
 WRITTEN = "written by an earlier run"
 
@@ -30,9 +28,9 @@ class Item:
     Attributes:
         source: The input.
         target: The output.
-        residual: The file for what is removed, None where none is wanted.
-        info: The input's header, None where it could not be read.
-        refused: Why nothing is written for it, None where nothing speaks against it.
+        residual: The file for what is removed; None where none is wanted.
+        info: The input's header; None where it could not be read.
+        refused: Why nothing is written for it; None where it is accepted.
     """
 
     source: Path
@@ -48,41 +46,49 @@ class Item:
 
     @property
     def seconds(self) -> float:
-        """Length of the input, 0 where it is not known."""
+        """Length of the input in seconds, 0 where it is not known."""
         return self.info.seconds if self.info is not None else 0.0
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What is known of the input, by the names of `FileResult`."""
+        if self.info is None:
+            return {}
+        return {"seconds": self.seconds, "sample_rate": self.info.sample_rate,
+                "channels": self.info.channels}
 
 
 @dataclass(frozen=True)
-class Plan:
+class FolderPlan:
     """What a run would do.
 
     Attributes:
         out: Folder of the outputs.
-        treatment: As asked for; its format may follow from the name of the output.
+        options: The options as asked for, with the format that the name of the output says.
         items: Every file, in the order of the inputs and their names.
-        passed_over: What looks like a recording and is not taken, by the reason.
+        passed_over: Files that look like recordings and are not taken, by the reason.
     """
 
     out: Path
-    treatment: Treatment
+    options: DenoiseOptions
     items: list[Item]
     passed_over: dict[str, list[Path]]
 
 
-def plan(
+def plan_folder(
     inputs: Sequence[Path],
     out: Path,
-    treatment: Treatment,
+    options: DenoiseOptions,
     recursive: bool = True,
     residual: Path | None = None,
-) -> Plan:
-    """Settle what a run over files and folders does; nothing is written.
+) -> FolderPlan:
+    """Plan a run over files and folders; nothing is written.
 
     Args:
         inputs: Files and folders; the trees of the folders are mirrored.
         out: Output folder; or the output file, where there is one input file and the name has the
             suffix of an audio file.
-        treatment: Says container and channels of the outputs.
+        options: Options of the run; they decide container and channels of the outputs.
         recursive: Whether sub-folders are searched.
         residual: Folder for what is removed, or the file for it.
 
@@ -93,7 +99,7 @@ def plan(
     places = [out] if residual is None else [out, residual]
     named = [_names_file(inputs, place) for place in places]
     if named[0]:
-        treatment = _format_of_name(inputs[0], out, treatment)
+        options = _with_format_of_name(inputs[0], out, options)
     roots = [place.parent if is_file else place
              for place, is_file in zip(places, named, strict=True)]
     if not all(named):
@@ -102,8 +108,8 @@ def plan(
     items: dict[Path, Item] = {}  # by target
     passed_over: dict[str, list[Path]] = {}
     for source, relative in _sources(inputs, roots, recursive, passed_over):
-        if treatment.format != "keep":
-            relative = _renamed(relative, treatment.format)
+        if options.format != "keep":
+            relative = _renamed(relative, options.format)
         outputs = [place if is_file else place / relative
                    for place, is_file in zip(places, named, strict=True)]
         if len(set(outputs)) < len(outputs):
@@ -113,11 +119,11 @@ def plan(
             if before != source and before.resolve() != source.resolve():
                 raise _clash(before, source, output)
         if outputs[0] not in items:
-            items[outputs[0]] = _item(source, outputs, treatment)
+            items[outputs[0]] = _item(source, outputs, options)
     if not items:
         raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
-    _check_twins(taken, roots[0])
-    return Plan(roots[0], treatment, list(_check_sources(items.values())), passed_over)
+    _check_merged_names(taken, roots[0])
+    return FolderPlan(roots[0], options, list(_check_sources(items.values())), passed_over)
 
 
 def _names_file(inputs: Sequence[Path], place: Path) -> bool:
@@ -126,22 +132,22 @@ def _names_file(inputs: Sequence[Path], place: Path) -> bool:
             and not place.is_dir())
 
 
-def _format_of_name(source: Path, out: Path, treatment: Treatment) -> Treatment:
-    """Return the treatment with the format that the output's name says."""
+def _with_format_of_name(source: Path, out: Path, options: DenoiseOptions) -> DenoiseOptions:
+    """Return the options with the format that the output's name says."""
     suffix = out.suffix.lower()
-    of_name = next((name for name, known in FORMATS.items() if known == suffix), None)
-    if treatment.format == "keep":
+    of_name = next((name for name, known in FORMAT_SUFFIXES.items() if known == suffix), None)
+    if options.format == "keep":
         if suffix == source.suffix.lower():
-            return treatment
+            return options
         if of_name is None:
-            fitting = dict.fromkeys((source.suffix.lower(), *FORMATS.values()))
+            fitting = dict.fromkeys((source.suffix.lower(), *FORMAT_SUFFIXES.values()))
             raise AudioError(f"{out}: {suffix} is written only of {suffix}; name it "
                              f"{', '.join(fitting)}")
-        return treatment.model_copy(update={"format": of_name})
-    if of_name != treatment.format:
-        raise AudioError(f"{out}: its name says {suffix}, --format says {treatment.format}; "
+        return options.model_copy(update={"format": of_name})
+    if of_name != options.format:
+        raise AudioError(f"{out}: its name says {suffix}, --format says {options.format}; "
                          "leave one out")
-    return treatment
+    return options
 
 
 def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
@@ -196,32 +202,28 @@ def _written_before(root: Path, files: Iterable[Path]) -> set[Path]:
 
 
 def _renamed(relative: Path, wanted: str) -> Path:
-    usual = FORMATS[wanted]
+    usual = FORMAT_SUFFIXES[wanted]
     if CONTAINERS.get(relative.suffix.lower()) == CONTAINERS[usual]:
         return relative
     return relative.with_suffix(usual)
 
 
-def _item(source: Path, outputs: Sequence[Path], treatment: Treatment) -> Item:
-    info = None
+def _item(source: Path, outputs: Sequence[Path], options: DenoiseOptions) -> Item:
+    info, hint = None, ""
     try:
         if source.exists() and not source.is_file():
             raise AudioError(f"{source}: is no regular file")  # a named pipe would wait for ever
         info = probe(source)
-        channels = 1 if treatment.channels == "mono" else info.channels
-        container = output_container(info, treatment.format)
-        rate = output_rate(info, treatment.format)
-        check_container(outputs[0], rate, channels, *container, info.sure_frames)
+        output = OutputFormat.choose(info, options)
+        try:
+            output.check(outputs[0])
+        except AudioError:
+            if fitting := output.alternatives():
+                hint = f" (--format {', '.join(fitting)} can)"
+            raise
     except AudioError as error:
-        hint = _hint(info, treatment) if info is not None else ""
         return Item(source, *outputs, info=info, refused=f"{error}{hint}")
     return Item(source, *outputs, info=info)
-
-
-def _hint(info: AudioInfo, treatment: Treatment) -> str:
-    """Name the formats that would hold what a container cannot."""
-    fitting = fitting_formats(info, 1 if treatment.channels == "mono" else info.channels)
-    return f" (--format {', '.join(fitting)} can)" if fitting else ""
 
 
 def _check_sources(items: Iterable[Item]) -> Iterator[Item]:
@@ -246,7 +248,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _check_twins(taken: dict[Path, Path], out: Path) -> None:
+def _check_merged_names(taken: dict[Path, Path], out: Path) -> None:
     """Refuse outputs that differ in case or in composed accents alone, where the disk merges them.
 
     Where the disk tells them apart they are two files, as in the input.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,8 @@ from typing import Any
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.tables import write_csv
 from gan_denoise.inference.folder_journal import to_json
-from gan_denoise.inference.folder_worker import figures_of
 from gan_denoise.inference.results import FileResult
 
 COLUMNS = ("source", "target", "status", "seconds", "sample_rate", "channels", "real_time_factor",
@@ -20,7 +18,6 @@ COLUMNS = ("source", "target", "status", "seconds", "sample_rate", "channels", "
            "guard_gain_db", "lost", "note", "error")
 
 
-# ---- The report --------------------------------------------------------------------------------
 def check_report(path: str | Path) -> None:
     """Refuse a report that could not be written, before any work.
 
@@ -48,17 +45,14 @@ def write_report(results: Sequence[FileResult], path: str | Path) -> None:
     rows = [_row(result) for result in results]
     if path.suffix.lower() == ".json":
         content = b"[\n" + b",\n".join(to_json(row) for row in rows) + b"\n]\n"
+        write_atomically(path, lambda file: file.write(content))
     else:
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(row | {"lost": "; ".join(row["lost"])} for row in rows)
-        content = text.getvalue().encode("utf-8", "backslashreplace")
-    write_atomically(path, lambda file: file.write(content))
+        write_csv(path, COLUMNS, [(row | {"lost": "; ".join(row["lost"])}).values()
+                                  for row in rows])
 
 
 def _row(result: FileResult) -> dict[str, Any]:
-    values = figures_of(result) | {"source": str(result.source), "target": str(result.target)}
+    values = result.figures() | {"source": str(result.source), "target": str(result.target)}
     values["real_time_factor"] = None
     if result.elapsed and result.error is None:
         values["real_time_factor"] = round(result.seconds / result.elapsed, 1)

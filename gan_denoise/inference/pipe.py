@@ -39,7 +39,7 @@ def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> Pipe
         OSError: When the output cannot be written.
     """
     reader = PipeReader(source)
-    mono = enhancer.treatment.channels == "mono"
+    mono = enhancer.options.channels == "mono"
     channels = 1 if mono else reader.channels
     stream = enhancer.stream(reader.sample_rate, reader.channels)
     writer = PipeWriter(target, reader.sample_rate, channels, reader.subtype, reader.frames,

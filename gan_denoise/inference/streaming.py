@@ -1,8 +1,8 @@
-"""A recording at any rate, cleaned block by block: what goes in comes out, sample for sample.
+"""A recording of any rate denoised block by block, with as many samples out as in.
 
-What is removed is computed at the model's rate, resampled back and subtracted. A recording that
-goes on above the model's Nyquist frequency keeps that band, with a gain that follows the one of
-the speech band below it: sibilants stay bright, hiss in pauses goes.
+What is removed is computed at the model's rate, resampled back and subtracted. A recording whose
+band goes on above the model's Nyquist frequency keeps what lies there, with the gain that the
+upper speech band gets: sibilants stay bright, and hiss in pauses goes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 
 from gan_denoise.audio.samples import cancels, energy, peak
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.inference.chunks import Chunks, Removed
+from gan_denoise.inference.chunks import Chunks, DenoisedPart
 
 BLOCK = 2**16  # samples taken and given at once, so that nothing long is held twice
-LOUDEST = 8.0  # peak, +18 dBFS; from +24 dBFS on the mel's ceiling would be reached, and noticed
+LOUDEST = 8.0  # largest peak, +18 dBFS; from +24 dBFS on the mel's ceiling would be reached
 
 
 class TooLoud(GanDenoiseError):
-    """Samples so far above full scale that the model does not know them.
+    """Samples further above full scale than what the model was trained on.
 
     Attributes:
-        peak: Largest magnitude so far.
+        peak: Largest magnitude of the block.
     """
 
     def __init__(self, peak: float):
@@ -35,8 +35,29 @@ class TooLoud(GanDenoiseError):
         self.peak = peak
 
 
+def input_gain(peak: float) -> float:
+    """Return the gain that a recording with this peak needs for the model: 1 up to `LOUDEST`.
+
+    Args:
+        peak: Largest magnitude, where full scale is 1.
+
+    Returns:
+        A power of 2, so that dividing by it restores every sample exactly.
+    """
+    return 1.0 if peak <= LOUDEST else 2.0 ** -math.ceil(math.log2(peak))
+
+
+def channel_energies(block: np.ndarray) -> np.ndarray:
+    """Return the sum of squares of each channel, float64 `[channels]`.
+
+    Args:
+        block: Float `[channels, samples]`.
+    """
+    return np.sum(np.square(block, dtype=np.float64), axis=1)
+
+
 class Stream:
-    """One recording on its way through a model; `Enhancer.stream` makes one.
+    """One recording that is denoised block by block; `Enhancer.stream` returns one.
 
     `push` takes blocks of any size and returns the samples that are done, `finish` the rest: put
     together they are exactly what `Enhancer.enhance` and `enhance_file` give. Nothing is shifted
@@ -45,9 +66,17 @@ class Stream:
 
     def __init__(self, chunks: Chunks, sample_rate: int, channels: int, mono: bool,
                  channel: int | None = None):
-        """Use `Enhancer.stream`."""
+        """Prepare resampling; `Enhancer.stream` documents the parameters.
+
+        Args:
+            chunks: The model with its options, at the model's rate.
+            sample_rate: Rate of the recording in Hz.
+            channels: Number of channels of the blocks that come.
+            mono: Whether one channel is made of them.
+            channel: The channel to take for that; None: the mean.
+        """
         self._chunks, self._channels, self._mono, self._channel = chunks, channels, mono, channel
-        self._energies = np.zeros(2)  # of the mean; mean of the channels
+        self._energies = np.zeros(2)  # energy of the mean, and mean energy of the channels
         kept = 1 if mono else channels
         self._noisy, self._removed = _Queue(), _Queue()
         self._none = np.zeros((kept, 0), np.float32)
@@ -69,8 +98,8 @@ class Stream:
             `[channels, samples]` of the block's type; as many as are done, also none.
 
         Raises:
-            ValueError: For another count of channels than was announced.
-            TooLoud: Far above full scale.
+            ValueError: For another number of channels than the stream was made for.
+            TooLoud: For a peak above `LOUDEST`.
         """
         return self._cleaned(self.parts(block))
 
@@ -84,7 +113,10 @@ class Stream:
         return cancels(*self._energies)
 
     def parts(self, block: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `push`, but give (noisy, removed), whose difference is the output."""
+        """Take the next samples as `push` does, and give pairs (noisy, removed).
+
+        Their difference is the output, `[channels, samples]` each.
+        """
         block = np.atleast_2d(block)
         if block.ndim != 2 or len(block) != self._channels:
             raise ValueError(f"expected [{self._channels}, samples], not {block.shape}")
@@ -108,7 +140,7 @@ class Stream:
                 yield from self._done()
 
     def rest(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `finish`, but give (noisy, removed)."""
+        """End the recording as `finish`, and give (noisy, removed)."""
         if not self._own_rate:
             for part in self._chunks.push(self._down.finish()):
                 self._take(part)
@@ -122,8 +154,8 @@ class Stream:
             self._removed.put(np.zeros((len(self._none), missing), np.float32))
         yield from self._done(last=True)
 
-    def _take(self, part: Removed) -> None:
-        self._removed.put(part.samples if self._own_rate else self._up(part.samples))
+    def _take(self, part: DenoisedPart) -> None:
+        self._removed.put(part.removed if self._own_rate else self._up(part.removed))
         if self._upper is not None:
             self._upper.put(part.upper_gain)
 
@@ -187,13 +219,14 @@ class _Resampler:
 
 
 class _UpperGain:
-    """The upper gain at the samples of the recording, linear between frames.
-
-    Args:
-        hop: Samples of the recording from frame to frame, not always whole.
-    """
+    """The gain above the model's band at each sample of the recording, linear between frames."""
 
     def __init__(self, hop: float):
+        """Begin with no frame known.
+
+        Args:
+            hop: Samples of the recording from frame to frame, not always a whole number.
+        """
         self._hop = hop
         self._gain = np.ones((1, 0), np.float32)  # from frame `_first` on
         self._first = self._next = 0  # frame; sample

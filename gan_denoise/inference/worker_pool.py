@@ -1,6 +1,7 @@
-"""Processes that share the files of a folder, from the side of the one that started them.
+"""The processes of a folder run, from the side of the process that starts them.
 
-A file that takes its process down, by a fault in a codec or for want of memory, is one failed file.
+A file that ends its process, by a fault in a codec or for want of memory, is one failed file; the
+next files go to a new process.
 """
 
 from __future__ import annotations
@@ -14,34 +15,33 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gan_denoise.inference.enhancer import Enhancer, ModelError
+from gan_denoise.core.processes import ProcessDied, exit_text
+from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder_journal import digest_of, to_json
-from gan_denoise.inference.folder_worker import Order
+from gan_denoise.inference.model import ModelError
 from gan_denoise.inference.results import FileResult
+
+if TYPE_CHECKING:
+    from gan_denoise.inference.enhancer import Enhancer
 
 STOP_SECONDS = 10.0  # for a process to remove what it has half-written, before it is killed
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class WorkerDied(Exception):
-    """A process ended while it was on a file; says how."""
-
-
 class Worker:
-    """A process that denoises files in turn. One thread uses it; any may stop it."""
+    """A process that denoises files in turn. One thread uses it; any thread may stop it."""
 
     def __init__(self, enhancer: Enhancer, out: Path, threads: int):
         """Start the process; it loads the model while others start.
 
         Args:
-            enhancer: What the process loads for itself.
+            enhancer: The model and options that the process loads for itself.
             out: Folder of the journal.
-            threads: Of the process.
+            threads: Number of threads of the process.
         """
         # The parent's path, so that the same package is found; -P, so that no file of the current
         # folder stands in for a module.
@@ -56,31 +56,31 @@ class Worker:
         self._send({
             "model": enhancer.model.folder.resolve(),
             "inversion": enhancer.inversion.model_dump_json(),
-            "treatment": enhancer.treatment.model_dump(), "threads": threads,
+            "options": enhancer.options.model_dump(), "threads": threads,
             "chunk_seconds": enhancer.chunk_seconds, "out": out,
         })
 
-    def perform(self, orders: Sequence[Order]) -> Iterator[float | FileResult]:
+    def run(self, tasks: Sequence[FileTask]) -> Iterator[float | FileResult]:
         """Denoise files in turn: give the seconds done, again and again, then the result of each.
 
         Raises:
-            WorkerDied: When the process ends on the way.
+            ProcessDied: When the process ends before the last result.
             ModelError: When it cannot load the model, or finds another one.
         """
         if not self._ready:
-            self._await()
-        self._send([asdict(order) for order in orders])
-        for order in orders:
+            self._await_model()
+        self._send([task.to_json() for task in tasks])
+        for task in tasks:
             while "figures" not in (answer := self._receive()):
                 yield answer["seconds"]
-            yield order.result(**answer["figures"])
+            yield task.result(**answer["figures"])
 
     def terminate(self) -> None:
-        """Ask the process to end now; what it has half-written is removed."""
+        """Ask the process to end now; it removes what it has half-written."""
         self._process.terminate()
 
     def join(self) -> None:
-        """Wait until the process has ended, and end it by force where it does not listen."""
+        """Wait until the process has ended, and kill it when that takes too long."""
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -90,11 +90,11 @@ class Worker:
             with contextlib.suppress(OSError):
                 pipe.close()
 
-    def _await(self) -> None:
+    def _await_model(self) -> None:
         try:
             answer = self._receive()
-        except WorkerDied as death:
-            raise ModelError(f"a worker could not start: {death}") from None
+        except ProcessDied as error:
+            raise ModelError(f"a worker could not start: {error}") from None
         if "refused" in answer:
             raise ModelError(answer["refused"])
         if answer["ready"] != self._settings:
@@ -102,98 +102,132 @@ class Worker:
         self._ready = True
 
     def _send(self, values: Any) -> None:
-        with contextlib.suppress(OSError):  # it is dead, which `_receive` finds
+        with contextlib.suppress(OSError):  # the process has ended: `_receive` says how
             self._process.stdin.write(to_json(values) + b"\n")
             self._process.stdin.flush()
 
     def _receive(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
-            code = self._process.wait()
-            how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-            if code == -9:
-                how += ": out of memory?"
-            raise WorkerDied(f"the process died ({how})")
+            raise ProcessDied(f"the process died ({exit_text(self._process.wait())})")
         return json.loads(line)
 
 
-def spread(
-    batches: Iterable[Sequence[Any]],
-    jobs: int,
-    decide: Callable[[Any], FileResult | Order],
-    start: Callable[[], Worker],
-    tell: Callable[[Path, float | FileResult], None],
-) -> None:
-    """Share files among processes, which start when there is work for them.
+class WorkerPool:
+    """Processes that share the files of a run; each starts when there is work for it."""
 
-    Args:
-        batches: Files that one process takes at once.
-        jobs: Count of processes.
-        decide: Says what is to be done with a file; called on several threads.
-        start: Starts a process.
-        tell: Called on this thread with a target and its seconds done, then its result.
-    """
-    queue, events = deque(batches), SimpleQueue()
-    workers: list[Worker] = []
-    stopped, guard = threading.Event(), threading.Lock()
+    def __init__(
+        self,
+        jobs: int,
+        decide: Callable[[Any], FileResult | FileTask],
+        start: Callable[[], Worker],
+    ):
+        """Prepare the pool; `run` starts it.
 
-    def lane() -> None:
-        if hasattr(signal, "pthread_sigmask"):  # a process inherits it: Ctrl-C is the parent's
+        Args:
+            jobs: Number of processes.
+            decide: Returns what is to be done with a file, or its result where nothing is; it is
+                called on several threads.
+            start: Starts a process.
+        """
+        self._jobs, self._decide, self._start = jobs, decide, start
+        self._batches: deque[Sequence[Any]] = deque()
+        # (target, seconds or result); (None, the error that ends the run, or None for the end).
+        self._events: SimpleQueue[tuple[Path | None, Any]] = SimpleQueue()
+        self._workers: list[Worker] = []
+        self._stopped, self._guard = False, threading.Lock()
+
+    def run(
+        self,
+        batches: Iterable[Sequence[Any]],
+        record: Callable[[Path, float | FileResult], None],
+    ) -> None:
+        """Do all files, each process one batch after the other.
+
+        Args:
+            batches: Files that one process takes at once.
+            record: Called on this thread with a target and, again and again, the seconds of it
+                that were done, then its result. What it raises ends the run.
+
+        Raises:
+            ModelError: When a process cannot load the model.
+        """
+        self._batches.extend(batches)
+        threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self._jobs)]
+        for thread in threads:
+            thread.start()
+        try:
+            running = self._jobs
+            while running:
+                target, event = self._events.get()
+                if target is not None:
+                    record(target, event)
+                elif event is not None:
+                    raise event
+                else:
+                    running -= 1
+        finally:
+            with self._guard:
+                self._stopped = True
+            for worker in self._workers:
+                worker.terminate()
+            for worker in self._workers:
+                worker.join()
+            for thread in threads:
+                thread.join()
+
+    def _serve(self) -> None:
+        """Do batches in one process until there are none; runs on a thread of its own."""
+        if hasattr(signal, "pthread_sigmask"):  # the process inherits it: Ctrl-C is the parent's
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker = None
         try:
-            while not stopped.is_set():
-                with guard:
-                    batch = queue.popleft() if queue else None
-                if batch is None:
-                    return
-                orders = deque()
-                for item in batch:
-                    verdict = decide(item)
-                    if isinstance(verdict, Order):
-                        orders.append(verdict)
-                    else:
-                        events.put((verdict.target, verdict))
-                while orders:
-                    if worker is None:
-                        with guard:
-                            if stopped.is_set():
-                                return
-                            worker = start()
-                            workers.append(worker)
-                    try:
-                        for event in worker.perform(list(orders)):
-                            events.put((orders[0].target, event))
-                            if isinstance(event, FileResult):
-                                orders.popleft()
-                    except WorkerDied as death:
-                        worker, order = None, orders.popleft()
-                        text = f"{order.source}: {death} while on this file"
-                        events.put((order.target, order.result(status="failed", error=text)))
+            while (batch := self._next_batch()) is not None:
+                tasks = self._tasks(batch)
+                while tasks:
+                    if worker is None and (worker := self._new_worker()) is None:
+                        return
+                    if not self._finish(worker, tasks):
+                        worker = None
         except BaseException as error:
-            events.put((None, error))
+            self._events.put((None, error))
         finally:
-            events.put((None, None))
+            self._events.put((None, None))
 
-    threads = [threading.Thread(target=lane, daemon=True) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    try:
-        running = jobs
-        while running:
-            target, event = events.get()
-            if target is not None:
-                tell(target, event)
-            elif event is not None:
-                raise event
+    def _next_batch(self) -> Sequence[Any] | None:
+        with self._guard:
+            return self._batches.popleft() if self._batches and not self._stopped else None
+
+    def _tasks(self, batch: Sequence[Any]) -> deque[FileTask]:
+        """Return what there is to do in a batch; results of the other files are recorded."""
+        tasks: deque[FileTask] = deque()
+        for item in batch:
+            decision = self._decide(item)
+            if isinstance(decision, FileTask):
+                tasks.append(decision)
             else:
-                running -= 1
-    finally:
-        with guard:
-            stopped.set()
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
-        for thread in threads:
-            thread.join()
+                self._events.put((decision.target, decision))
+        return tasks
+
+    def _new_worker(self) -> Worker | None:
+        """Start a process; None where the run is to end."""
+        with self._guard:
+            if self._stopped:
+                return None
+            worker = self._start()
+            self._workers.append(worker)
+            return worker
+
+    def _finish(self, worker: Worker, tasks: deque[FileTask]) -> bool:
+        """Do tasks in a process and take off those with a result; False when it died."""
+        try:
+            for event in worker.run(list(tasks)):
+                self._events.put((tasks[0].target, event))
+                if isinstance(event, FileResult):
+                    tasks.popleft()
+        except ProcessDied as error:
+            task = tasks.popleft()
+            text = f"{task.source}: {error} while on this file"
+            self._events.put((task.target, task.result(status="failed", error=text)))
+            return False
+        return True

@@ -18,6 +18,7 @@ from gan_denoise.evaluation.results import Evaluation
 from gan_denoise.evaluation.table import render
 from gan_denoise.exporting.exporter import export
 from gan_denoise.inference.enhancer import Enhancer
+from gan_denoise.inference.folder import enhance_folder
 from gan_denoise.metrics import METRICS, install_hint
 from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.reports.spectrograms import spectrogram_figure
@@ -74,7 +75,7 @@ def run(out: Path, results: Any, log: Any, settings: Sequence[str] = ()) -> None
     pairs = match_folders(data / "test/noisy", data / "test/clean")
     evaluation = evaluate(pairs, enhancers, out=out / "evaluation")
     denoised = out / "denoised"
-    enhancers[TUNED].enhance_folder([data / "test/noisy"], denoised)
+    enhance_folder(enhancers[TUNED], [data / "test/noisy"], denoised)
     chosen = pairs[0]
     picture = spectrogram_figure(
         {

@@ -58,7 +58,7 @@ def test_a_slower_network_shows_as_the_network(tiny_model, clock, no_processes):
         return enhancer.model.session.run(*arguments)
 
     model = dataclasses.replace(enhancer.model, session=SimpleNamespace(run=slow))
-    slowed = Enhancer(model, enhancer.inversion, enhancer.treatment, 1, 45.0, enhancer.pool)
+    slowed = Enhancer(model, enhancer.inversion, enhancer.options, 1, 45.0, enhancer.pool)
     speed = benchmark.measure(slowed, seconds=4.0, runs=1)["speed"]
     assert speed["network"] == round(4 / (2 + TICK), 1)
     assert speed["transforms"] == 4 / (2 * TICK)

@@ -18,7 +18,7 @@ from gan_denoise.config import checkpoint_folder
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.model import DEFAULT_MODEL
-from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.options import DenoiseOptions
 
 N_FFT, HOP = 256, 64
 
@@ -91,14 +91,14 @@ def test_griffinlim_needs_no_phase_and_keeps_the_length(enhancer):
     assert enhancer.config.inversion.name == "gain"  # the model itself is as it was
 
 
-@pytest.mark.parametrize("treatment", [
+@pytest.mark.parametrize("options", [
     {"strength": 0.5}, {"strength": 0.0}, {"atten_lim_db": 12.0}, {"channels": "link"},
 ])
-def test_griffinlim_refuses_what_takes_a_gain(enhancer, treatment):
+def test_griffinlim_refuses_what_takes_a_gain(enhancer, options):
     with pytest.raises(ModelError, match=r"griffinlim .* has no gain"):
-        enhancer.with_inversion("griffinlim").with_treatment(Treatment(**treatment))
+        enhancer.with_inversion("griffinlim").with_options(DenoiseOptions(**options))
     with pytest.raises(ModelError, match="griffinlim"):
-        enhancer.with_treatment(Treatment(**treatment)).with_inversion("griffinlim")
+        enhancer.with_options(DenoiseOptions(**options)).with_inversion("griffinlim")
 
 
 @pytest.mark.parametrize(("array", "word"), [

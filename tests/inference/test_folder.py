@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import time
 import unicodedata
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -24,8 +26,9 @@ from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
 from gan_denoise.inference import folder, folder_plan, folder_report
 from gan_denoise.inference.enhancer import Enhancer, ModelError
-from gan_denoise.inference.folder_journal import NAME
-from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.folder import FolderOptions, enhance_folder
+from gan_denoise.inference.folder_journal import NAME, digest_of, digest_of_file
+from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.worker_pool import Worker
 
 COUNT = 200  # tiny files of the runs that are killed
@@ -64,9 +67,13 @@ def many(tmp_path_factory):
 def reference(enhancer, many, tmp_path_factory):
     """What undisturbed work in one process makes of it, by name."""
     out = tmp_path_factory.mktemp("reference")
-    results = enhancer.enhance_folder([many], out, jobs=1)
+    results = denoise(enhancer, [many], out, jobs=1)
     assert {result.status for result in results} == {"done"}
     return contents(out)
+
+
+def denoise(enhancer, inputs, out, recursive=True, progress=None, **options):
+    return enhance_folder(enhancer, inputs, out, FolderOptions(recursive, **options), progress)
 
 
 def record(path, seed=0, samples=2000):
@@ -107,10 +114,11 @@ def done_in(out):
 def start(model, source, out, jobs=2, **options):
     """Start a run in a process of its own."""
     code = (
-        "import json, sys; from gan_denoise import Enhancer\n"
+        "import json, sys\n"
+        "from gan_denoise.inference import Enhancer, FolderOptions, enhance_folder\n"
         "model, source, out, options = sys.argv[1:]\n"
-        "results = Enhancer.load(model, threads=2).enhance_folder([source], out,\n"
-        "    **json.loads(options))\n"
+        "results = enhance_folder(Enhancer.load(model, threads=2), [source], out,\n"
+        "    FolderOptions(**json.loads(options)))\n"
         "print(json.dumps([result.status for result in results]))"
     )
     options = json.dumps({"jobs": jobs, **options})
@@ -128,14 +136,14 @@ def wait_for(condition, process, seconds=30.0):
 
 # ---- Trees -------------------------------------------------------------------------------------
 def test_a_folder_mirrors_its_tree(enhancer, tree, tmp_path):
-    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    results = denoise(enhancer, [tree], tmp_path / "out")
     assert files_in(tmp_path / "out") == files_in(tree)
     assert [result.source.name for result in results] == ["a.wav", "b.flac", "c d.wav"]
     assert statuses(results) == ["done"] * 3
     for name in files_in(tree):
         before, after = audio.probe(tree / name), audio.probe(tmp_path / "out" / name)
         assert (before.frames, before.subtype) == (after.frames, after.subtype)
-    enhancer.enhance_folder([tree], tmp_path / "flat", recursive=False)
+    denoise(enhancer, [tree], tmp_path / "flat", recursive=False)
     assert files_in(tmp_path / "flat") == ["a.wav"]
 
 
@@ -150,7 +158,7 @@ def test_progress_adds_up(enhancer, tree, tmp_path):
             assert tally.seconds_denoised <= tally.seconds_done + 1e-9
             assert tally.remaining is None or tally.remaining >= 0
 
-        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs, progress=watch)
+        results = denoise(enhancer, [tree], tmp_path / f"{jobs}", jobs=jobs, progress=watch)
         total = sum(result.seconds for result in results)
         assert seen[-1][:2] == (5, pytest.approx(total))
         assert [seconds for _, seconds, _ in seen] == sorted(seconds for _, seconds, _ in seen)
@@ -162,39 +170,39 @@ def test_progress_adds_up(enhancer, tree, tmp_path):
 def test_a_callback_that_fails_is_no_failure_of_a_file(enhancer, tree, tmp_path):
     for jobs in (1, 2):
         with pytest.raises(ZeroDivisionError):
-            enhancer.enhance_folder([tree], tmp_path / "out", jobs=jobs,
+            denoise(enhancer, [tree], tmp_path / "out", jobs=jobs,
                                     progress=lambda tally: 1 / 0)
-    assert set(statuses(enhancer.enhance_folder([tree], tmp_path / "out"))) <= {"done", "skipped"}
+    assert set(statuses(denoise(enhancer, [tree], tmp_path / "out"))) <= {"done", "skipped"}
     assert files_in(tmp_path / "out") == files_in(tree)
 
 
 def test_residual_and_output_add_up_to_the_input(enhancer, tree, tmp_path):
     out, residual = tmp_path / "out", tmp_path / "residual"
-    enhancer.enhance_folder([tree], out, residual=residual)
+    denoise(enhancer, [tree], out, residual=residual)
     assert files_in(residual) == files_in(out) == files_in(tree)
     for name in files_in(tree):
         parts = [audio.read(root / name)[0] for root in (out, residual)]
         np.testing.assert_allclose(sum(parts), audio.read(tree / name)[0], atol=2 / 32768)
-    assert statuses(enhancer.enhance_folder([tree], out, residual=residual)) == ["skipped"] * 3
-    assert statuses(enhancer.enhance_folder([tree], out)) == ["skipped"] * 3
+    assert statuses(denoise(enhancer, [tree], out, residual=residual)) == ["skipped"] * 3
+    assert statuses(denoise(enhancer, [tree], out)) == ["skipped"] * 3
     (residual / "a.wav").unlink()
-    again = enhancer.enhance_folder([tree], out, residual=residual)
+    again = denoise(enhancer, [tree], out, residual=residual)
     assert statuses(again) == ["done", "skipped", "skipped"]
 
 
 def test_another_format_changes_the_suffix(enhancer, tree, tmp_path):
     soundfile.write(tree / "nine.wav", np.full((500, 9), 0.1), RATE)
     record(tree / "W.WAV")
-    to_flac = enhancer.with_treatment(Treatment(format="flac"))
-    results = to_flac.enhance_folder([tree], tmp_path / "flac")
+    to_flac = enhancer.with_options(DenoiseOptions(format="flac"))
+    results = denoise(to_flac, [tree], tmp_path / "flac")
     assert files_in(tmp_path / "flac") == ["W.flac", "a.flac", "sub/b.flac", "sub/deep/c d.flac"]
     assert audio.probe(tmp_path / "flac" / "a.flac").format == "FLAC"
     refused = [result.error for result in results if result.error]
     assert len(refused) == 1
     assert "nine.wav" in refused[0] or "nine.flac" in refused[0]
     assert "--format wav" in refused[0]
-    to_wav = enhancer.with_treatment(Treatment(format="wav"))
-    to_wav.enhance_folder([tree], tmp_path / "wav")
+    to_wav = enhancer.with_options(DenoiseOptions(format="wav"))
+    denoise(to_wav, [tree], tmp_path / "wav")
     assert "W.WAV" in files_in(tmp_path / "wav")  # a name that fits is kept
 
 
@@ -202,7 +210,7 @@ def test_symlink_loops_end(enhancer, tree, tmp_path):
     (tree / "sub" / "up").symlink_to(tree)
     (tree / "self").symlink_to(tree / "self")
     (tree / "same.wav").symlink_to(tree / "a.wav")
-    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    results = denoise(enhancer, [tree], tmp_path / "out")
     assert statuses(results) == ["done"] * 4
     assert not (tmp_path / "out" / "same.wav").is_symlink()
 
@@ -212,10 +220,10 @@ def test_names_in_any_script(enhancer, tmp_path):
              "a\nb.wav", "[red]x.wav", "-rf.wav", "100%s.wav", "x" * 251 + ".wav"]
     for name in names:
         record(tmp_path / "in" / name)
-    results = enhancer.enhance_folder([tmp_path / "in"], tmp_path / "out", jobs=2)
+    results = denoise(enhancer, [tmp_path / "in"], tmp_path / "out", jobs=2)
     assert statuses(results) == ["done"] * len(names)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == sorted(names)
-    again = enhancer.enhance_folder([tmp_path / "in"], tmp_path / "out")
+    again = denoise(enhancer, [tmp_path / "in"], tmp_path / "out")
     assert statuses(again) == ["skipped"] * len(names)
 
 
@@ -223,10 +231,10 @@ def test_names_in_any_script(enhancer, tmp_path):
 def test_a_name_of_undecodable_bytes_is_a_name(enhancer, tree, tmp_path):
     os.rename(tree / "a.wav", os.fsencode(tree) + b"/a\xff.wav")
     for jobs in (1, 2):
-        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        results = denoise(enhancer, [tree], tmp_path / f"{jobs}", jobs=jobs)
         assert statuses(results) == ["done", "done", "done"]
         assert (tmp_path / f"{jobs}" / os.fsdecode(b"a\xff.wav")).is_file()
-        again = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        again = denoise(enhancer, [tree], tmp_path / f"{jobs}", jobs=jobs)
         assert statuses(again) == ["skipped"] * 3
         for suffix in ("json", "csv"):
             folder_report.write_report(results, tmp_path / f"report.{suffix}")
@@ -242,7 +250,7 @@ def test_a_bad_file_is_reported_and_the_rest_is_done(enhancer, tree, tmp_path):
     soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
     os.mkfifo(tree / "pipe.wav")
     for jobs in (1, 2):
-        results = enhancer.enhance_folder([tree], tmp_path / f"{jobs}", jobs=jobs)
+        results = denoise(enhancer, [tree], tmp_path / f"{jobs}", jobs=jobs)
         failed = {result.source.name: result for result in results if result.error}
         assert set(failed) == {"aa.wav", "nan.wav", "pipe.wav"}
         assert "aa.wav" in failed["aa.wav"].error
@@ -260,7 +268,7 @@ def test_any_fault_of_one_file_is_a_row(enhancer, tree, tmp_path, monkeypatch):
         return whole(self, source, *rest)
 
     monkeypatch.setattr(Enhancer, "enhance_file", faulty)
-    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    results = denoise(enhancer, [tree], tmp_path / "out")
     assert statuses(results) == ["done", "failed", "done"]
     assert "b.flac: RuntimeError: non-zero status" in results[1].error
 
@@ -270,13 +278,13 @@ def test_folders_that_are_input_and_output_are_refused(enhancer, tree, tmp_path)
     (tmp_path / "link").symlink_to(tree)
     for out in (tree, tree / "sub" / "..", tmp_path / "link"):
         with pytest.raises(AudioError, match="output folder is the input"):
-            enhancer.enhance_folder([tree], out)
+            denoise(enhancer, [tree], out)
         with pytest.raises(AudioError, match="residual folder is the input"):
-            enhancer.enhance_folder([tree], tmp_path / "out", residual=out)
+            denoise(enhancer, [tree], tmp_path / "out", residual=out)
     with pytest.raises(AudioError, match="give two"):
-        enhancer.enhance_folder([tree], tmp_path / "out", residual=tmp_path / "in" / ".." / "out")
+        denoise(enhancer, [tree], tmp_path / "out", residual=tmp_path / "in" / ".." / "out")
     with pytest.raises(AudioError, match="not a folder"):
-        enhancer.enhance_folder([tree], tree / "a.wav")
+        denoise(enhancer, [tree], tree / "a.wav")
     assert contents(tree) == before
     assert not (tmp_path / "out").exists()
 
@@ -286,15 +294,15 @@ def test_two_inputs_for_one_output_are_refused_before_any_work(enhancer, tree, t
     other.mkdir()
     shutil.copy(tree / "a.wav", other / "a.wav")
     with pytest.raises(AudioError, match="would both be written"):
-        enhancer.enhance_folder([tree, other], tmp_path / "out")
+        denoise(enhancer, [tree, other], tmp_path / "out")
     record(tree / "a.flac")
     with pytest.raises(AudioError, match=r"a\.flac and .*a\.wav would both be written"):
-        enhancer.with_treatment(Treatment(format="flac")).enhance_folder([tree], tmp_path / "out")
+        denoise(enhancer.with_options(DenoiseOptions(format="flac")), [tree], tmp_path / "out")
     record(tree / "residual" / "a.wav")
     with pytest.raises(AudioError, match="would both be written"):  # a residual over an output
-        enhancer.enhance_folder([tree], tmp_path / "out", residual=tmp_path / "out" / "residual")
+        denoise(enhancer, [tree], tmp_path / "out", residual=tmp_path / "out" / "residual")
     assert not (tmp_path / "out").exists()
-    results = enhancer.enhance_folder([tree, tree / "a.wav"], tmp_path / "out")
+    results = denoise(enhancer, [tree, tree / "a.wav"], tmp_path / "out")
     assert len(results) == 5  # the same file twice is one
 
 
@@ -304,7 +312,7 @@ def test_names_that_the_disk_may_merge(enhancer, tree, tmp_path, monkeypatch):
     record(tree / unicodedata.normalize("NFD", "é.wav"))
     before = files_in(tmp_path)
     assert len(files_in(tree)) == 6, "this disk merges them: the test needs another one"
-    results = enhancer.enhance_folder([tree], tmp_path / "out", dry_run=True)
+    results = denoise(enhancer, [tree], tmp_path / "out", dry_run=True)
     assert statuses(results) == ["planned"] * 6
     assert files_in(tmp_path) == before
     exists = Path.exists
@@ -314,21 +322,21 @@ def test_names_that_the_disk_may_merge(enhancer, tree, tmp_path, monkeypatch):
         with monkeypatch.context() as disk:
             disk.setattr(Path, "exists", lambda path, twin=twin: exists(path) or exists(twin(path)))
             with pytest.raises(AudioError, match="would both be written"):
-                enhancer.enhance_folder([tree], tmp_path / "out")
+                denoise(enhancer, [tree], tmp_path / "out")
     assert files_in(tmp_path) == before
 
 
 def test_an_output_folder_inside_the_input_is_not_read(enhancer, tree):
     out, residual = tree / "cleaned", tree / "sub" / "removed"
     (tree / "link").symlink_to(out)
-    enhancer.enhance_folder([tree], out, residual=residual)
-    again = enhancer.enhance_folder([tree], out, residual=residual)
+    denoise(enhancer, [tree], out, residual=residual)
+    again = denoise(enhancer, [tree], out, residual=residual)
     assert statuses(again) == ["skipped"] * 3
     assert files_in(out) == files_in(residual) == ["a.wav", "sub/b.flac", "sub/deep/c d.wav"]
 
 
 def test_an_input_inside_the_output_folder_is_no_output(enhancer, tree, tmp_path):
-    results = enhancer.enhance_folder([tree], tmp_path)
+    results = denoise(enhancer, [tree], tmp_path)
     assert statuses(results) == ["done"] * 3
     assert (tmp_path / "a.wav").is_file()
 
@@ -340,10 +348,10 @@ def test_an_output_that_is_an_input_is_refused(enhancer, tree, tmp_path):
     (out / "sub").symlink_to(tree / "sub")
     before = contents(tree)
     for overwrite in (False, True):
-        results = enhancer.enhance_folder([tree], out, overwrite=overwrite)
+        results = denoise(enhancer, [tree], out, overwrite=overwrite)
         assert statuses(results) == ["failed"] * 3
         assert all("is the input" in result.error for result in results)
-    results = enhancer.enhance_folder([out / "a.wav"], out)
+    results = denoise(enhancer, [out / "a.wav"], out)
     assert "is the input" in results[0].error
     assert contents(tree) == before
 
@@ -354,22 +362,22 @@ def test_a_file_that_was_not_written_here_is_not_replaced(enhancer, tree, tmp_pa
     (out / "a.wav").write_bytes(b"the only copy of something")
     (out / "sub").mkdir()
     (out / "sub" / "b.flac").symlink_to("nowhere")
-    results = enhancer.enhance_folder([tree], out)
+    results = denoise(enhancer, [tree], out)
     assert statuses(results) == ["failed", "failed", "done"]
     assert all("was not written by gan-denoise here; --overwrite replaces it" in result.error
                for result in results[:2])
     assert (out / "a.wav").read_bytes() == b"the only copy of something"
-    assert statuses(enhancer.enhance_folder([tree], out, overwrite=True)) == ["done"] * 3
+    assert statuses(denoise(enhancer, [tree], out, overwrite=True)) == ["done"] * 3
     assert audio.probe(out / "a.wav").frames == 2000
-    assert statuses(enhancer.enhance_folder([tree], out)) == ["skipped"] * 3
+    assert statuses(denoise(enhancer, [tree], out)) == ["skipped"] * 3
 
 
 def test_what_took_the_name_after_a_failure_is_not_replaced(enhancer, tree, tmp_path):
     soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
-    assert statuses(enhancer.enhance_folder([tree], tmp_path / "out")).count("failed") == 1
+    assert statuses(denoise(enhancer, [tree], tmp_path / "out")).count("failed") == 1
     (tmp_path / "out" / "nan.wav").write_bytes(b"made by hand")
     record(tree / "nan.wav")
-    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    results = denoise(enhancer, [tree], tmp_path / "out")
     assert "was not written by gan-denoise here" in results[1].error
     assert (tmp_path / "out" / "nan.wav").read_bytes() == b"made by hand"
 
@@ -377,16 +385,16 @@ def test_what_took_the_name_after_a_failure_is_not_replaced(enhancer, tree, tmp_
 def test_nothing_to_do_is_refused(enhancer, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="no audio found"):
-        enhancer.enhance_folder([tmp_path / "empty"], tmp_path / "out")
+        denoise(enhancer, [tmp_path / "empty"], tmp_path / "out")
     with pytest.raises(AudioError, match="no such"):
-        enhancer.enhance_folder([tmp_path / "none"], tmp_path / "out")
+        denoise(enhancer, [tmp_path / "none"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 # ---- Once is enough ----------------------------------------------------------------------------
 def test_what_is_done_costs_no_network(enhancer, tree, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    first = enhancer.enhance_folder([tree], out)
+    first = denoise(enhancer, [tree], out)
     before = identities(out, files_in(out))
 
     def work(*_, **__):
@@ -395,7 +403,7 @@ def test_what_is_done_costs_no_network(enhancer, tree, tmp_path, monkeypatch):
     monkeypatch.setattr(Enhancer, "enhance_file", work)
     monkeypatch.setattr(Worker, "__init__", work)
     for jobs in (1, 2):
-        again = enhancer.enhance_folder([tree], out, jobs=jobs)
+        again = denoise(enhancer, [tree], out, jobs=jobs)
         assert statuses(again) == ["skipped"] * 3
         assert identities(out, files_in(out)) == before
         for one, other in zip(first, again, strict=True):  # the figures of the run that did it
@@ -405,11 +413,11 @@ def test_what_is_done_costs_no_network(enhancer, tree, tmp_path, monkeypatch):
 
 def test_what_changed_is_done_again(enhancer, tree, tmp_path):
     out = tmp_path / "out"
-    enhancer.enhance_folder([tree], out)
+    denoise(enhancer, [tree], out)
 
     def again(enhancer=enhancer, **options):
-        planned = enhancer.enhance_folder([tree], out, dry_run=True, **options)
-        results = enhancer.enhance_folder([tree], out, **options)
+        planned = denoise(enhancer, [tree], out, dry_run=True, **options)
+        results = denoise(enhancer, [tree], out, **options)
         assert [result.reason for result in planned] == [result.reason for result in results]
         return {result.source.name: result.reason for result in results if result.status == "done"}
 
@@ -422,7 +430,7 @@ def test_what_changed_is_done_again(enhancer, tree, tmp_path):
     (out / "sub" / "b.flac").unlink()
     missing = "an output is missing or has another size"
     assert again() == {"a.wav": missing, "b.flac": missing}
-    softer = enhancer.with_treatment(Treatment(strength=0.5))
+    softer = enhancer.with_options(DenoiseOptions(strength=0.5))
     changed = dict.fromkeys(["a.wav", "b.flac", "c d.wav"], "model or settings changed")
     assert again(softer) == changed
     assert again(softer) == {}
@@ -430,29 +438,29 @@ def test_what_changed_is_done_again(enhancer, tree, tmp_path):
     assert set(again(overwrite=True).values()) == {"overwrite"}
     (out / NAME).write_text("")
     assert all("not written by gan-denoise here" in result.error
-               for result in enhancer.enhance_folder([tree], out))
+               for result in denoise(enhancer, [tree], out))
 
 
 def test_a_changed_model_redoes_the_files(enhancer, model, tree, tmp_path):
-    enhancer.enhance_folder([tree], tmp_path / "out")
+    denoise(enhancer, [tree], tmp_path / "out")
     shutil.copytree(model, tmp_path / "model")
     same = Enhancer.load(tmp_path / "model")
-    assert statuses(same.enhance_folder([tree], tmp_path / "out")) == ["skipped"] * 3
+    assert statuses(denoise(same, [tree], tmp_path / "out")) == ["skipped"] * 3
     with open(tmp_path / "model" / "config.yaml", "a") as file:
         file.write("# trained again\n")
     other = Enhancer.load(tmp_path / "model")
     for jobs in (2, 1):
-        results = other.enhance_folder([tree], tmp_path / "out", jobs=jobs)
+        results = denoise(other, [tree], tmp_path / "out", jobs=jobs)
         assert statuses(results) == ["done" if jobs == 2 else "skipped"] * 3
     with pytest.raises(ModelError, match="changed since it was loaded"):
-        same.enhance_folder([tree], tmp_path / "out", jobs=2)
+        denoise(same, [tree], tmp_path / "out", jobs=2)
 
 
 def test_a_dry_run_writes_nothing(enhancer, tree, tmp_path):
     out = tmp_path / "out"
     record(out / "a.wav")
     before = files_in(tmp_path)
-    results = enhancer.enhance_folder([tree], out, dry_run=True)
+    results = denoise(enhancer, [tree], out, dry_run=True)
     assert statuses(results) == ["failed", "planned", "planned"]
     assert [result.reason for result in results[1:]] == ["new", "new"]
     assert files_in(tmp_path) == before
@@ -462,22 +470,22 @@ def test_a_dry_run_writes_nothing(enhancer, tree, tmp_path):
 def test_shards_are_the_whole_and_share_nothing(enhancer, many, tmp_path, reference):
     names = []
     for number in (1, 2, 3):
-        results = enhancer.enhance_folder([many], tmp_path, shard=(number, 3), dry_run=True)
+        results = denoise(enhancer, [many], tmp_path, shard=(number, 3), dry_run=True)
         names += [result.source.relative_to(many).as_posix() for result in results]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(reference)
-    assert enhancer.enhance_folder([many / "long.wav"], tmp_path, shard=(2, 2)) == []
+    assert denoise(enhancer, [many / "long.wav"], tmp_path, shard=(2, 2)) == []
     for shard in ((0, 3), (4, 3), (1, 0)):
         with pytest.raises(AudioError, match="shard"):
-            enhancer.enhance_folder([many], tmp_path, shard=shard)
+            denoise(enhancer, [many], tmp_path, shard=shard)
 
 
 def test_the_first_failure_can_end_the_run(enhancer, tree, tmp_path):
     soundfile.write(tree / "nan.wav", np.full(500, np.nan), RATE, subtype="FLOAT")
-    results = enhancer.enhance_folder([tree], tmp_path / "out", fail_fast=True)
+    results = denoise(enhancer, [tree], tmp_path / "out", fail_fast=True)
     assert statuses(results) == ["done", "failed"]
     (tree / "z.wav").write_text("this is no recording")  # seen before any work
-    results = enhancer.enhance_folder([tree], tmp_path / "new", fail_fast=True)
+    results = denoise(enhancer, [tree], tmp_path / "new", fail_fast=True)
     assert statuses(results) == ["failed"]
     assert not (tmp_path / "new").exists()
 
@@ -496,7 +504,7 @@ def test_killed_again_and_again_it_comes_to_its_end(enhancer, model, many, tmp_p
         now = identities(out, done_in(out))
         assert done.items() <= now.items()  # what was done was not done again
         done = now
-    results = enhancer.enhance_folder([many], out, jobs=2)
+    results = denoise(enhancer, [many], out, jobs=2)
     assert contents(out) == reference  # whole files, no half ones, no left-overs
     assert len(results) == COUNT
     assert {result.status for result in results} == {"done", "skipped"}
@@ -515,9 +523,9 @@ def test_what_a_killed_process_left_is_removed(enhancer, model, many, tmp_path, 
     run.kill()
     run.wait()
     assert len(files_in(tmp_path)) == 1
-    enhancer.enhance_folder([many / "long.wav"], tmp_path, dry_run=True)
+    denoise(enhancer, [many / "long.wav"], tmp_path, dry_run=True)
     assert files_in(tmp_path) != ["long.wav"]  # a dry run leaves all as it is
-    enhancer.enhance_folder([many / "long.wav"], tmp_path)
+    denoise(enhancer, [many / "long.wav"], tmp_path)
     assert contents(tmp_path) == {"long.wav": reference["long.wav"]}
 
 
@@ -551,7 +559,7 @@ def test_ctrl_c_within_one_process(enhancer, many, tmp_path, reference):
             raise KeyboardInterrupt
 
     with pytest.raises(folder.Interrupted) as stopped:
-        enhancer.enhance_folder([many], tmp_path, jobs=1, progress=interrupt)
+        denoise(enhancer, [many], tmp_path, jobs=1, progress=interrupt)
     assert statuses(stopped.value.results) == ["done"] * 5
     assert len(files_in(tmp_path)) == 5
     assert contents(tmp_path).items() <= reference.items()
@@ -591,7 +599,7 @@ def test_a_file_that_kills_its_process_costs_no_other(enhancer, many, tmp_path, 
         "    soundfile.SoundFile.__init__, soundfile.SoundFile.read = opens, reads\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
-    results = enhancer.enhance_folder([source], tmp_path / "out", jobs=2)
+    results = denoise(enhancer, [source], tmp_path / "out", jobs=2)
     failed = {result.source.relative_to(source).as_posix(): result.error
               for result in results if result.status != "done"}
     assert sorted(failed) == deadly
@@ -606,7 +614,7 @@ def test_a_worker_that_cannot_start_ends_the_run(enhancer, tree, tmp_path, monke
         "import os, sys\nif 'gan_denoise.inference.folder_worker' in sys.orig_argv: os._exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     with pytest.raises(ModelError, match=r"could not start: .*exit code 3"):
-        enhancer.enhance_folder([tree], tmp_path / "out", jobs=2)
+        denoise(enhancer, [tree], tmp_path / "out", jobs=2)
 
 
 def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
@@ -621,7 +629,7 @@ def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
         "                time.sleep(5)\n"
         "        except BaseException: raise ImportError('initialization failed') from None\n"
         "sys.meta_path.insert(0, Finder)\n")
-    setup = {"model": str(model), "inversion": "{}", "treatment": {}, "threads": 1,
+    setup = {"model": str(model), "inversion": "{}", "options": {}, "threads": 1,
              "chunk_seconds": 30, "out": str(tmp_path)}
     path = os.pathsep.join([str(tmp_path), *(entry or os.getcwd() for entry in sys.path)])
     run = subprocess.run([sys.executable, "-m", "gan_denoise.inference.folder_worker"],
@@ -640,11 +648,115 @@ def test_workers_stop_when_the_parent_is_killed(model, many, tmp_path):
     assert set(files_in(tmp_path / "out")) <= set(files_in(many))
 
 
+# ---- Folders of earlier versions ----------------------------------------------------------------
+# Lines that version 0.1.0 wrote for a file of this content, model and these options.
+OLD_LINES = (
+    '{"state": "begun", "target": "a.wav", "host": "desk", "outputs": {"a.wav": 0}}\n'
+    '{"state": "done", "target": "a.wav", "host": "desk", "outputs": {"a.wav": 4044}, '
+    '"input": "INPUT", "settings": "SETTINGS", "figures": {"status": "done", "seconds": 0.125, '
+    '"sample_rate": 16000, "channels": 1, "elapsed": 0.02, "peak_in_db": -9.0, '
+    '"peak_out_db": -12.5, "noise_floor_drop_db": 21.3, "clipped": 0, "guard_gain_db": 0.0, '
+    '"lost": ["tag genre"], "note": "", "cut_off": "", "error": null, "reason": null}}\n'
+)
+OLD_SETTINGS = (
+    ("gain", {}, "83317eb0be6141261d9c2e45f4eef657"),
+    ("gain", {"strength": 0.5, "atten_lim_db": 12.0, "channels": "link", "peak_guard": True,
+              "format": "flac", "bit_rate": 96, "preserve_times": True},
+     "49b3508910b18fa41d8dd07c165f9460"),
+    ("griffinlim", {}, "fef0b93a84fa27ad77c441dae26a6fd7"),
+    ("gain+phase", {}, "0dd1826d87ab15eb0d307204d35a2af7"),
+)
+
+
+@pytest.fixture
+def of_old(enhancer):
+    """An enhancer whose model has the digest that the old lines were written with."""
+    model = dataclasses.replace(enhancer.model, fingerprint="0" * 32)
+    return Enhancer(model, enhancer.inversion, enhancer.options, 1, 45.0, enhancer.pool)
+
+
+@pytest.mark.parametrize(("inversion", "options", "digest"), OLD_SETTINGS)
+def test_the_digest_of_the_settings_is_that_of_version_0_1(of_old, inversion, options, digest):
+    settled = of_old.with_inversion(inversion).with_options(DenoiseOptions(**options))
+    assert digest_of(settled.settings()) == digest
+
+
+def test_what_version_0_1_did_is_skipped(of_old, tmp_path):
+    source, out = tmp_path / "in" / "a.wav", tmp_path / "out"
+    record(source)
+    out.mkdir()
+    (out / "a.wav").write_bytes(bytes(4044))  # its size is what counts
+    lines = OLD_LINES.replace("SETTINGS", OLD_SETTINGS[0][2])
+    (out / NAME).write_text(lines.replace("INPUT", digest_of_file(source)))
+    (result,) = denoise(of_old, [source], out)
+    assert (result.status, result.noise_floor_drop_db, result.lost) == (
+        "skipped", 21.3, ("tag genre",))
+    assert (out / "a.wav").read_bytes() == bytes(4044)
+    softer = of_old.with_options(DenoiseOptions(strength=0.9))
+    (result,) = denoise(softer, [source], out)
+    assert (result.status, result.reason) == ("done", "model or settings changed")
+
+
+# ---- How often a file is opened -----------------------------------------------------------------
+@pytest.fixture
+def opened(monkeypatch):
+    """The paths that are opened, by Python, libsndfile or FFmpeg, in this process."""
+    paths = []
+
+    def note(name):
+        if isinstance(name, (str, bytes, os.PathLike)):
+            paths.append(Path(os.fsdecode(name).removeprefix("file:")))
+
+    def noted(function, at):
+        def call(*arguments, **options):
+            note(arguments[at])
+            return function(*arguments, **options)
+        return call
+
+    monkeypatch.setattr("builtins.open", noted(open, 0))
+    monkeypatch.setattr(os, "open", noted(os.open, 0))
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", noted(soundfile.SoundFile.__init__, 1))
+    monkeypatch.setattr(av, "open", noted(av.open, 0))
+    return paths
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".wav", 13), (".flac", 12), (".m4a", 10)])
+def test_a_source_is_opened_a_few_times(enhancer, tmp_path, opened, suffix, most):
+    source, out = tmp_path / f"a{suffix}", tmp_path / "out"
+    write(source, np.full((2, 8000), 0.1, np.float32), RATE)
+    for status, limit in (("done", most), ("skipped", 4)):  # skipped: the header, and the content
+        opened.clear()
+        (result,) = denoise(enhancer, [source], out, jobs=1)
+        assert result.status == status
+        assert 0 < opened.count(source) <= limit
+
+
+def test_each_further_pass_opens_a_source_as_often_as_the_first(enhancer, tmp_path, opened):
+    tone = 0.9 * np.sin(np.arange(8000) / 7, dtype=np.float32)
+    loud = np.stack([tone, np.roll(tone, 11)])
+    opens = {}
+    for name, samples, options in (
+        ("once", 0.1 * loud, {}),
+        ("guarded", 2 * loud, {"strength": 0.0, "peak_guard": True}),
+        ("far above full scale", 20 * loud, {}),
+        ("cancelled", np.stack([tone, -tone]), {"channels": "mono"}),
+    ):
+        source = tmp_path / f"{name}.wav"
+        write(source, samples, RATE, "WAV", "FLOAT")
+        opened.clear()
+        one = enhancer.with_options(DenoiseOptions(**options))
+        result = one.enhance_file(source, tmp_path / "out" / f"{name}.wav")
+        assert (name == "once") == (result.note == "" and result.guard_gain_db == 0)
+        opens[name] = opened.count(source)
+    assert opens["guarded"] == opens["far above full scale"] == opens["cancelled"]
+    assert opens["once"] < opens["guarded"] < 2 * opens["once"]
+
+
 # ---- The report --------------------------------------------------------------------------------
 def test_the_report_has_a_row_a_file(enhancer, tree, tmp_path):
     (tree / "bad, \"quoted\".wav").write_text("this is no recording")
     soundfile.write(tree / "silent.wav", np.zeros((3000, 2)), 44100)
-    results = enhancer.enhance_folder([tree], tmp_path / "out")
+    results = denoise(enhancer, [tree], tmp_path / "out")
     for suffix in (".json", ".CSV"):
         folder_report.write_report(results, tmp_path / f"report{suffix}")
     rows = json.loads((tmp_path / "report.json").read_text())
@@ -668,6 +780,6 @@ def test_the_report_has_a_row_a_file(enhancer, tree, tmp_path):
 
 def test_a_plan_reads_headers_alone(enhancer, tree, tmp_path):
     write(tree / "opus.opus", np.zeros(4800, np.float32), 48000)
-    items = folder_plan.plan([tree], tmp_path / "out", Treatment(channels="mono")).items
+    items = folder_plan.plan_folder([tree], tmp_path / "out", DenoiseOptions(channels="mono")).items
     assert [item.seconds for item in items] == [0.125, 0.1, 0.125, 0.125]
     assert all(item.refused is None and item.residual is None for item in items)

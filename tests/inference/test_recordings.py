@@ -22,14 +22,19 @@ from gan_denoise.audio import AudioError, ffmpeg
 from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.audio.writer import write
 from gan_denoise.inference.enhancer import Enhancer
-from gan_denoise.inference.folder_plan import WRITTEN, plan
-from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.folder import FolderOptions, enhance_folder
+from gan_denoise.inference.folder_plan import WRITTEN, plan_folder
+from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.streaming import TooLoud
 
 
 @pytest.fixture(scope="module")
 def enhancer(tiny_model):
     return Enhancer.load(tiny_model, threads=1)
+
+
+def enhance(enhancer, inputs, out, **options):
+    return enhance_folder(enhancer, inputs, out, FolderOptions(**options))
 
 
 def recording(samples=16000, channels=1, seed=0):
@@ -71,14 +76,14 @@ def test_a_codec_that_is_only_read_is_refused_before_any_work(enhancer, tmp_path
                 packet.stream = stream
                 new.mux(packet)
     source.unlink()
-    (result,) = enhancer.enhance_folder([source.parent], tmp_path / "out")
+    (result,) = enhance(enhancer, [source.parent], tmp_path / "out")
     assert result.status == "failed"
     assert "can be read, but not written" in result.error
     assert "--format wav, flac, mp3, opus, m4a, ogg can" in result.error
     assert not (tmp_path / "out" / "b.mkv").exists()
     for wanted in ("wav", "flac", "mp3", "opus", "m4a", "ogg"):
-        one = enhancer.with_treatment(Treatment(format=wanted))
-        (result,) = one.enhance_folder([source.parent], tmp_path / wanted)
+        one = enhancer.with_options(DenoiseOptions(format=wanted))
+        (result,) = enhance(one, [source.parent], tmp_path / wanted)
         assert result.status == "done", result.error
         assert result.target.suffix == f".{wanted}"
         assert abs(audio.probe(result.target, count=True).seconds - 0.5) < 0.07
@@ -86,7 +91,7 @@ def test_a_codec_that_is_only_read_is_refused_before_any_work(enhancer, tmp_path
 
 def test_a_format_that_does_not_know_the_rate_is_resampled_and_said(enhancer, tmp_path):
     write(tmp_path / "a.wav", recording(44100), 44100)
-    one = enhancer.with_treatment(Treatment(format="opus"))
+    one = enhancer.with_options(DenoiseOptions(format="opus"))
     result = one.enhance_file(tmp_path / "a.wav", tmp_path / "a.opus")
     assert "resampled from 44100 to 48000 Hz" in result.note
     assert audio.probe(tmp_path / "a.opus").frames == 48000
@@ -142,7 +147,7 @@ def test_a_video_keeps_its_picture(enhancer, tmp_path, suffix):
 
 def test_the_sound_alone_of_a_video(enhancer, tmp_path):
     film(tmp_path / "talk.mp4")
-    one = enhancer.with_treatment(Treatment(format="wav"))
+    one = enhancer.with_options(DenoiseOptions(format="wav"))
     result = one.enhance_file(tmp_path / "talk.mp4", tmp_path / "talk.wav")
     there = audio.read(tmp_path / "talk.mp4")[0].shape[1]
     assert audio.probe(tmp_path / "talk.wav").frames == there
@@ -166,7 +171,7 @@ def test_the_bit_rate_is_that_of_the_input_or_as_asked(enhancer, tmp_path, suffi
             assert abs(audio.probe(target).bit_rate / audio.probe(source).bit_rate - 1) < 0.03
         else:  # what is written is quieter than what came, so it may need less
             assert 0.5 < target.stat().st_size / source.stat().st_size < 1.15
-        asked = enhancer.with_treatment(Treatment(bit_rate=96))
+        asked = enhancer.with_options(DenoiseOptions(bit_rate=96))
         asked.enhance_file(source, target)
         assert 0.5 * 96 < target.stat().st_size * 8 / 4000 < 1.2 * 96
 
@@ -204,7 +209,7 @@ def test_a_field_recording_keeps_its_chunks_mask_mode_and_time(enhancer, tmp_pat
     chunks = field_recording(source, 6, mask=0x60F)  # side speakers, not libsndfile's back ones
     source.chmod(0o640)
     os.utime(source, ns=(10**18, 10**18 + 123456000))
-    one = enhancer.with_treatment(Treatment(preserve_times=True))
+    one = enhancer.with_options(DenoiseOptions(preserve_times=True))
     result = one.enhance_file(source, target)
     raw = target.read_bytes()
     for name, body in chunks.items():
@@ -217,14 +222,14 @@ def test_a_field_recording_keeps_its_chunks_mask_mode_and_time(enhancer, tmp_pat
     assert target.stat().st_mtime_ns == source.stat().st_mtime_ns
     plain = enhancer.enhance_file(source, tmp_path / "now.wav")
     assert plain.target.stat().st_mtime_ns != source.stat().st_mtime_ns
-    flac = enhancer.with_treatment(Treatment(format="flac"))
+    flac = enhancer.with_options(DenoiseOptions(format="flac"))
     lost = flac.enhance_file(source, tmp_path / "take.flac").lost
     assert set(lost) == {"bext (broadcast extension)", "iXML", "cue points", "cue point labels"}
 
 
 def test_the_mask_of_one_channel_is_not_that_of_six(enhancer, tmp_path):
     field_recording(tmp_path / "take.wav", 6, mask=0x60F)
-    one = enhancer.with_treatment(Treatment(channels="mono"))
+    one = enhancer.with_options(DenoiseOptions(channels="mono"))
     one.enhance_file(tmp_path / "take.wav", tmp_path / "mono.wav")
     raw = (tmp_path / "mono.wav").read_bytes()
     assert raw[raw.index(b"fmt ") + 28 :][:4] != struct.pack("<I", 0x60F)
@@ -256,7 +261,7 @@ def test_a_stream_far_above_full_scale_says_the_gain_to_apply(enhancer):
 def test_channels_that_cancel_are_not_silence(enhancer, tmp_path):
     one = recording(16000)
     soundfile.write(tmp_path / "cable.wav", np.concatenate([one, -one]).T, RATE, "FLOAT")
-    mono = enhancer.with_treatment(Treatment(channels="mono"))
+    mono = enhancer.with_options(DenoiseOptions(channels="mono"))
     result = mono.enhance_file(tmp_path / "cable.wav", tmp_path / "mono.wav")
     assert "channels cancel each other" in result.note
     written = soundfile.read(tmp_path / "mono.wav", dtype="float32")[0]
@@ -314,28 +319,28 @@ def test_one_file_into_one_file(tiny_model, enhancer, tmp_path):
     assert audio.probe(out).frames == 8000
     again = denoise(tiny_model, tmp_path / "talk.wav", "-o", out)
     assert "0 files done, 1 skipped" in again.stdout
-    (result,) = enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "talk.mp3")
+    (result,) = enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "talk.mp3")
     assert audio.probe(result.target).format == "MP3"
     with pytest.raises(AudioError, match=r"name it \.wav"):
-        enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "talk.caf")
-    wrong = enhancer.with_treatment(Treatment(format="flac"))
+        enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "talk.caf")
+    wrong = enhancer.with_options(DenoiseOptions(format="flac"))
     with pytest.raises(AudioError, match="leave one out"):
-        wrong.enhance_folder([tmp_path / "talk.wav"], tmp_path / "talk.mp3")
-    (result,) = enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "talk.wav")
+        enhance(wrong, [tmp_path / "talk.wav"], tmp_path / "talk.mp3")
+    (result,) = enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "talk.wav")
     assert "is the input" in result.error
     (tmp_path / "folder.wav").mkdir()
-    (result,) = enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "folder.wav")
+    (result,) = enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "folder.wav")
     assert result.target == tmp_path / "folder.wav" / "talk.wav"
     stranger = tmp_path / "mine.wav"
     stranger.write_bytes(b"not to be lost")
-    (result,) = enhancer.enhance_folder([tmp_path / "talk.wav"], stranger)
+    (result,) = enhance(enhancer, [tmp_path / "talk.wav"], stranger)
     assert "--overwrite" in result.error
     assert stranger.read_bytes() == b"not to be lost"
 
 
 def test_a_residual_beside_a_named_file(enhancer, tmp_path):
     write(tmp_path / "talk.wav", recording(8000), RATE, subtype="FLOAT")
-    (result,) = enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "clean.wav",
+    (result,) = enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "clean.wav",
                                         residual=tmp_path / "noise.wav")
     assert result.status == "done", result.error
     parts = [audio.read(tmp_path / f"{name}.wav")[0] for name in ("talk", "clean", "noise")]
@@ -344,21 +349,14 @@ def test_a_residual_beside_a_named_file(enhancer, tmp_path):
 
 def test_what_earlier_runs_wrote_is_no_input(enhancer, tmp_path):
     write(tmp_path / "talk.wav", recording(8000), RATE)
-    enhancer.enhance_folder([tmp_path / "talk.wav"], tmp_path / "clean.wav")
-    enhancer.enhance_folder([tmp_path], tmp_path / "one")
-    settled = plan([tmp_path], tmp_path / "two", Treatment())
+    enhance(enhancer, [tmp_path / "talk.wav"], tmp_path / "clean.wav")
+    enhance(enhancer, [tmp_path], tmp_path / "one")
+    settled = plan_folder([tmp_path], tmp_path / "two", DenoiseOptions())
     assert [item.source.name for item in settled.items] == ["talk.wav"]
     assert {path.relative_to(tmp_path).as_posix() for path in settled.passed_over[WRITTEN]} == {
         "clean.wav", "one/talk.wav"}
-    again = plan([tmp_path / "one"], tmp_path / "twice", Treatment())  # asked for by name
+    again = plan_folder([tmp_path / "one"], tmp_path / "twice", DenoiseOptions())  # by name
     assert [item.source.name for item in again.items] == ["talk.wav"]
-
-
-@pytest.mark.parametrize("text", ["128", "128k", "128kbit/s"])
-def test_bit_rates_as_people_write_them(text):
-    from gan_denoise.cli.denoise import _kilobits
-
-    assert _kilobits(text) == 128
 
 
 def test_a_result_says_what_is_unusual(enhancer, tmp_path):

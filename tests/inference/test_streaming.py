@@ -20,7 +20,7 @@ from gan_denoise.config import checkpoint_folder
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inference import chunks
 from gan_denoise.inference.enhancer import DEFAULT_MODEL, Enhancer
-from gan_denoise.inference.options import Treatment
+from gan_denoise.inference.options import DenoiseOptions
 
 RATES = (8000, 11025, 16000, 22050, 44100, 48000)
 INVERSIONS = ("gain", "gain+phase")
@@ -67,7 +67,7 @@ def test_neither_blocks_nor_threads_change_a_bit(
     enhancer, busy, length, rate, channels, mode, name, seed
 ):
     noisy = recording((channels, length), seed)
-    one, other = (model.with_inversion(name).with_treatment(Treatment(channels=mode))
+    one, other = (model.with_inversion(name).with_options(DenoiseOptions(channels=mode))
                   for model in (enhancer, busy))
     with parts_of(SHORT):
         whole = one.enhance(noisy, rate)
@@ -82,8 +82,8 @@ def test_neither_blocks_nor_threads_change_a_bit(
        seconds=st.sampled_from([0.05, 0.1, 0.13, 0.3]), strength=st.sampled_from([1.0, 0.4]))
 def test_parts_equal_the_whole(enhancer, length, rate, name, mode, seconds, strength):
     noisy = recording((2, length))
-    treated = enhancer.with_inversion(name).with_treatment(
-        Treatment(channels=mode, strength=strength)
+    treated = enhancer.with_inversion(name).with_options(
+        DenoiseOptions(channels=mode, strength=strength)
     )
     with parts_of(1e6):
         whole = treated.enhance(noisy, rate)
@@ -173,7 +173,7 @@ def test_a_file_is_what_the_array_is(
     noisy = recording((2, length))
     soundfile.write(folder / "a.wav", noisy.T, rate, subtype="FLOAT")
     model = enhancer.with_inversion(name)
-    with parts_of(SHORT), mock.patch("gan_denoise.inference.enhancer.BLOCK_SECONDS", block):
+    with parts_of(SHORT), mock.patch("gan_denoise.inference.file_enhancer.BLOCK_SECONDS", block):
         model.enhance_file(folder / "a.wav", folder / "b.wav")
         np.testing.assert_array_equal(audio.read(folder / "b.wav")[0], model.enhance(noisy, rate))
 
@@ -189,7 +189,7 @@ def test_strength_0_writes_the_same_samples(enhancer, tmp_path, name, subtype, n
     exact = whole / 2**31
     soundfile.write(tmp_path / name, exact if subtype in ("FLOAT", "DOUBLE") else whole, 44100,
                     subtype=subtype)
-    model = enhancer.with_treatment(Treatment(**nothing))
+    model = enhancer.with_options(DenoiseOptions(**nothing))
     result = model.enhance_file(tmp_path / name, tmp_path / "out" / name,
                                 residual=tmp_path / "removed" / name)
     before, after = (soundfile.read(path / name, dtype="float64")[0]
@@ -207,7 +207,7 @@ def test_integer_bytes_depend_on_nothing_but_the_settings(
     soundfile.write(tmp_path / "a.wav", recording((50000, 2)), 44100, subtype=subtype)
     written = []
     for model, block in itertools.product((enhancer, busy), (0.01, 0.3, 60.0)):
-        monkeypatch.setattr("gan_denoise.inference.enhancer.BLOCK_SECONDS", block)
+        monkeypatch.setattr("gan_denoise.inference.file_enhancer.BLOCK_SECONDS", block)
         model.enhance_file(tmp_path / "a.wav", tmp_path / "b.wav")
         written.append((tmp_path / "b.wav").read_bytes())
     assert len(set(written)) == 1
@@ -224,8 +224,8 @@ def test_output_and_residual_are_the_input(
     folder = tmp_path_factory.mktemp("residual")
     noisy = recording((2, length))
     soundfile.write(folder / "a.wav", noisy.T, rate, subtype="FLOAT")
-    model = enhancer.with_inversion(name).with_treatment(
-        Treatment(strength=strength, atten_lim_db=limit, channels=mode)
+    model = enhancer.with_inversion(name).with_options(
+        DenoiseOptions(strength=strength, atten_lim_db=limit, channels=mode)
     )
     with parts_of(SHORT):
         model.enhance_file(folder / "a.wav", folder / "b.wav", residual=folder / "c.wav")
@@ -238,8 +238,8 @@ def test_output_and_residual_are_the_input(
 def test_more_strength_takes_more_and_the_limit_is_kept(enhancer):
     noisy = recording(20000)
 
-    def removed(**treatment):
-        treated = enhancer.with_treatment(Treatment(**treatment))
+    def removed(**options):
+        treated = enhancer.with_options(DenoiseOptions(**options))
         return np.sum((noisy - treated.enhance(noisy, RATE)) ** 2)
 
     amounts = [removed(strength=strength) for strength in (0.0, 0.2, 0.5, 0.8, 1.0)]
@@ -249,7 +249,7 @@ def test_more_strength_takes_more_and_the_limit_is_kept(enhancer):
     assert amounts == sorted(amounts)
     assert amounts[-1] == pytest.approx(removed(), rel=1e-3)
     # A gain of at least -3 dB in every bin leaves at least half of the energy.
-    kept = enhancer.with_treatment(Treatment(atten_lim_db=3.0)).enhance(noisy, RATE)
+    kept = enhancer.with_options(DenoiseOptions(atten_lim_db=3.0)).enhance(noisy, RATE)
     assert np.sum(kept**2) > 0.49 * np.sum(noisy**2)
 
 
@@ -257,9 +257,9 @@ def test_more_strength_takes_more_and_the_limit_is_kept(enhancer):
 def test_the_guard_turns_a_loud_file_down_as_a_whole(enhancer, tmp_path, rate):
     loud = 14 * recording((2, 20000))  # peaks far beyond full scale
     soundfile.write(tmp_path / "a.wav", loud.T, rate, subtype="FLOAT")
-    guarded = enhancer.with_treatment(Treatment(peak_guard=True))
+    guarded = enhancer.with_options(DenoiseOptions(peak_guard=True))
     for name, kind in (("int.wav", "wav"), ("int.flac", "flac")):
-        result = guarded.with_treatment(Treatment(peak_guard=True, format=kind)).enhance_file(
+        result = guarded.with_options(DenoiseOptions(peak_guard=True, format=kind)).enhance_file(
             tmp_path / "a.wav", tmp_path / name, residual=tmp_path / f"r-{name}"
         )
         plain = enhancer.enhance(loud, rate)
@@ -285,7 +285,7 @@ def test_the_guard_turns_a_loud_file_down_as_a_whole(enhancer, tmp_path, rate):
 def test_linked_channels_keep_their_ratio(enhancer, rate, ratio, sign, name):
     left = recording(12000)
     right = np.float32(sign * ratio) * left
-    linked = enhancer.with_inversion(name).with_treatment(Treatment(channels="link"))
+    linked = enhancer.with_inversion(name).with_options(DenoiseOptions(channels="link"))
     with parts_of(SHORT):
         cleaned = linked.enhance(np.stack([left, right]), rate)
     np.testing.assert_allclose(cleaned[1], np.float32(sign * ratio) * cleaned[0], atol=1e-5)
@@ -294,7 +294,7 @@ def test_linked_channels_keep_their_ratio(enhancer, rate, ratio, sign, name):
 def test_linked_channels_share_one_gain(enhancer):
     """What a linear operator takes from a sum is the sum of what it takes."""
     left, right = recording((2, 20000))
-    linked = enhancer.with_treatment(Treatment(channels="link"))
+    linked = enhancer.with_options(DenoiseOptions(channels="link"))
     for rate in (RATE, 48000):
         cleaned = linked.enhance(np.stack([left, right, left + right]), rate)
         np.testing.assert_allclose(cleaned[2], cleaned[0] + cleaned[1], atol=1e-5)
@@ -304,13 +304,13 @@ def test_linked_channels_share_one_gain(enhancer):
 
 def test_one_channel_is_the_same_linked_or_not(enhancer):
     noisy = recording(9000)
-    linked = enhancer.with_treatment(Treatment(channels="link"))
+    linked = enhancer.with_options(DenoiseOptions(channels="link"))
     np.testing.assert_array_equal(linked.enhance(noisy, 44100), enhancer.enhance(noisy, 44100))
 
 
 def test_mono_cleans_the_mean(enhancer, tmp_path):
     noisy = recording((3, 9000))
-    mono = enhancer.with_treatment(Treatment(channels="mono"))
+    mono = enhancer.with_options(DenoiseOptions(channels="mono"))
     expected = enhancer.enhance(noisy.mean(axis=0), 22050)
     np.testing.assert_array_equal(mono.enhance(noisy, 22050)[0], expected)
     soundfile.write(tmp_path / "a.wav", noisy.T, 22050, subtype="FLOAT")
@@ -363,8 +363,9 @@ def test_sibilants_stay_bright_and_hiss_in_pauses_goes(hiss_db):
 
 def test_strength_and_limit_hold_above_the_band_too(enhancer):
     hiss = band(recording(48000), 9000, 24000, 48000).astype(np.float32)
-    for treatment, floor in ((Treatment(atten_lim_db=6.0), -6.1), (Treatment(strength=0.0), -1e-6)):
-        cleaned = enhancer.with_treatment(treatment).enhance(hiss + 0.1 * recording(48000), 48000)
+    noisy = hiss + 0.1 * recording(48000)
+    for options, floor in (({"atten_lim_db": 6.0}, -6.1), ({"strength": 0.0}, -1e-6)):
+        cleaned = enhancer.with_options(DenoiseOptions(**options)).enhance(noisy, 48000)
         kept = energy_db(band(cleaned, 9000, 24000, 48000)[4000:-4000])
-        full = energy_db(band(hiss + 0.1 * recording(48000), 9000, 24000, 48000)[4000:-4000])
+        full = energy_db(band(noisy, 9000, 24000, 48000)[4000:-4000])
         assert floor <= kept - full <= 1e-6

@@ -1,0 +1,68 @@
+"""Whether a file of a folder run is done, skipped or refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from gan_denoise.inference.file_task import FileTask
+from gan_denoise.inference.folder_journal import Entry, Journal, digest_of_file
+from gan_denoise.inference.folder_plan import Item
+from gan_denoise.inference.results import FileResult
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Compares files with what the journal says of them; threads may share it.
+
+    Attributes:
+        journal: Journal of the output folder.
+        settings: Digest of the model and options in use.
+        overwrite: Whether everything is done again, and files of others are replaced.
+    """
+
+    journal: Journal
+    settings: str
+    overwrite: bool
+
+    def __call__(self, item: Item) -> FileResult | FileTask:
+        """Return the result of a file that needs no work, or else the task for it."""
+        if item.refused is not None:
+            return _failed(item, item.refused)
+        journal = self.journal
+        existing = [path for path in item.outputs if os.path.lexists(path)]
+        journal.refresh()  # also what other processes and machines have begun meanwhile
+        foreign = [path for path in existing if not journal.knows(path)]
+        if foreign and not self.overwrite:
+            return _failed(item, f"{foreign[0]}: exists and was not written by gan-denoise here; "
+                                 "--overwrite replaces it")
+        entry = journal.entry(item.target)
+        try:
+            digest = digest_of_file(item.source)
+        except OSError as error:
+            return _failed(item, f"{item.source}: not readable ({error.strerror or error})")
+        reason = self._reason(item, entry, digest)
+        task = FileTask(item.source, item.target, item.residual, digest, reason or "", item.header)
+        if reason is None:
+            return task.result(**{**entry.figures, "status": "skipped", "reason": None})
+        return task
+
+    def _reason(self, item: Item, entry: Entry | None, digest: str) -> str | None:
+        """Return why a file is done; None where an earlier run did it."""
+        if self.overwrite:
+            return "overwrite"
+        if entry is None:
+            return "not finished" if self.journal.knows(item.target) else "new"
+        if entry.input is None:
+            return "not finished"
+        if entry.input != digest:
+            return "the input changed"
+        if entry.settings != self.settings:
+            return "model or settings changed"
+        if not self.journal.whole(entry, item.outputs):
+            return "an output is missing or has another size"
+        return None
+
+
+def _failed(item: Item, error: str) -> FileResult:
+    return FileResult(item.source, item.target, status="failed", error=error, **item.header)
