@@ -1,10 +1,11 @@
-"""The main job on the embedded default: made-up voices and noises, from training to a picture."""
+"""The demo: made-up voices and noises, training, evaluation, denoised files and a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gan_denoise import audio
 from gan_denoise.config import load_config
@@ -15,7 +16,6 @@ from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.data.pairs import match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.results import Evaluation
-from gan_denoise.evaluation.table import render
 from gan_denoise.exporting.exporter import export
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.folder import enhance_folder
@@ -23,6 +23,7 @@ from gan_denoise.metrics import METRICS, install_hint
 from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.reports.spectrograms import spectrogram_figure
 from gan_denoise.training.loop import train
+from gan_denoise.training.progress import OnProgress
 
 SPEECH_MINUTES = 10.0
 TEST_SNRS = (0.0, 5.0, 10.0)  # dB
@@ -31,28 +32,64 @@ FINETUNE = ("training.steps=200", "training.learning_rate=5.0e-4", "training.war
 TUNED = "fine-tuned"
 JUDGED_BY = ("si_sdr", "pesq_wb", "stoi")  # on each of them the demo's model must beat noisy
 
+logger = logging.getLogger(__name__)
+
 
 class DemoError(GanDenoiseError):
-    """The demo's model is no better than no model; says on which metrics."""
+    """The demo's model is no better than no model."""
 
     exit_code = 1  # all was done, and it has failed
 
 
-def run(out: Path, results: Any, log: Any, settings: Sequence[str] = ()) -> None:
-    """Synthesise, pretrain, fine-tune, evaluate, denoise, report; resumes what is there.
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo has made and measured.
+
+    Attributes:
+        evaluation: Scores on speakers and noises that training has not seen.
+        validation: Validation values of the fine-tuned model, with those of its discriminator.
+        runs: Folder of the training runs.
+        scores: Folder of the evaluation.
+        denoised: Folder of the denoised test recordings.
+        picture: Spectrograms of one of them: noisy, denoised, clean.
+    """
+
+    evaluation: Evaluation
+    validation: Mapping[str, float]
+    runs: Path
+    scores: Path
+    denoised: Path
+    picture: Path
+
+    def require_improvement(self) -> None:
+        """Check that the fine-tuned model beats the noisy recordings on each metric.
+
+        Raises:
+            DemoError: When it does not.
+        """
+        improved, _ = verdict(self.evaluation)
+        if not improved:
+            raise DemoError(
+                "the demo's model does not beat the noisy recordings on each metric: this training "
+                "has failed. gan-denoise demo training.seed=1 --out FOLDER tries another seed",
+                "please report it, with the lines above",
+            )
+
+
+def run(
+    out: str | Path, settings: Sequence[str] = (), *, progress: OnProgress | None = None
+) -> DemoResult:
+    """Synthesise, pretrain, fine-tune, evaluate, denoise; resumes what is there.
 
     Args:
         out: Folder for everything.
-        results: Rich console for the table and the paths.
-        log: Rich console for progress.
         settings: `section.key=value` laid over both parts of training.
-
-    Raises:
-        DemoError: At the end, where the model does not beat the noisy recordings.
+        progress: See `training.loop.train`; called in both parts.
     """
+    out = Path(out)
     data = out / "data"
     if not (data / "test" / "manifest.json").is_file():
-        log.print("making voices and noises", highlight=False)
+        logger.info("making voices and noises")
         synthetic_audio.write_corpus(data, minutes=SPEECH_MINUTES)
         write_pairs([data / "speech/test"], [data / "noise/test"], data / "test", 16000, TEST_SNRS,
                     TEST_CLIPS, cache=data / "cache")
@@ -63,14 +100,14 @@ def run(out: Path, results: Any, log: Any, settings: Sequence[str] = ()) -> None
         )
     ]
     runs, models = out / "runs", out / "models"
-    log.print("pretraining the autoencoder", highlight=False)
-    train(load_config("demo", [*folders, *settings]), runs / "pretrained", console=log)
-    log.print("fine-tuning against the discriminator", highlight=False)
+    logger.info("pretraining the autoencoder")
+    train(load_config("demo", [*folders, *settings]), runs / "pretrained", progress=progress)
+    logger.info("fine-tuning against the discriminator")
     config = finetune_config("demo", [*folders, *FINETUNE, *settings], runs / "pretrained")
-    game = train(config, runs / TUNED, "finetune", runs / "pretrained", console=log).best
+    tuned = train(config, runs / TUNED, "finetune", runs / "pretrained", progress=progress)
     for name in ("pretrained", TUNED):
         export(runs / name, models / name)
-    log.print("measuring on speakers and noises that training has not seen", highlight=False)
+    logger.info("measuring on speakers and noises that training has not seen")
     enhancers = {name: Enhancer.load(models / name) for name in ("pretrained", TUNED)}
     pairs = match_folders(data / "test/noisy", data / "test/clean")
     evaluation = evaluate(pairs, enhancers, out=out / "evaluation")
@@ -86,22 +123,7 @@ def run(out: Path, results: Any, log: Any, settings: Sequence[str] = ()) -> None
         },
         16000, out / "spectrograms.png", enhancers[TUNED].mel,
     )
-    render(evaluation, results, brief=True)
-    beaten, text = verdict(evaluation)
-    results.print(text, highlight=False, soft_wrap=True)
-    results.print(
-        f"adversary: D(real) {game['discriminator/real']:.2f}, D(fake) "
-        f"{game['discriminator/fake']:.2f}, {game['adversarial_share']:.1%} of the generator's "
-        f"gradient norm\ndenoised files: {denoised}\npicture: {picture}\nscores: "
-        f"{out / 'evaluation'}\nTensorBoard: tensorboard --logdir {runs}",
-        highlight=False, soft_wrap=True,
-    )
-    if not beaten:
-        raise DemoError(
-            "the demo's model does not beat the noisy recordings on each metric: this training "
-            "has failed. gan-denoise demo training.seed=1 --out FOLDER tries another seed; please "
-            "report it, with the lines above"
-        )
+    return DemoResult(evaluation, tuned.best, runs, out / "evaluation", denoised, picture)
 
 
 def verdict(evaluation: Evaluation) -> tuple[bool, str]:

@@ -1,6 +1,7 @@
-"""How fast a training step is on this machine, and how near to what the machine can do.
+"""Speed of a training step on this machine, beside that of the machine's matrix product.
 
-Batches are made up and lie in memory: the speed of mixing is what a run says as "waiting for data".
+Batches are made up and lie in memory: the time that mixing takes is what a run shows as "waiting
+for data".
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
     noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     trainer = Trainer(config, Material(None, noisy[:1], clean[:1], "", "noise"))
     trainer.progress.total_steps = WARM + steps
-    heard = config.data.features is None
+    heard = config.data.has_waveforms
     mels = tf.constant(trainer.mel.mel01(noisy) if heard else noisy)
 
     @tf.function
@@ -66,20 +67,6 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
         "peak_gflops": round(peak, 1),
         "machine": machine(),
     }
-
-
-def render_training(figures: dict[str, Any], console: Any) -> None:
-    """Print the figures for people."""
-    host, peak = figures["machine"], figures["peak_gflops"]
-    console.print(
-        f"a pretraining step on {host['processor']}, {host['cores']} cores\n"
-        f"{figures['audio_seconds_per_second']:g} seconds of audio a second; "
-        f"{figures['step_ms']:g} ms a step, {figures['network_ms']:g} of them the network\n"
-        f"{figures['step_gflops']:g} GFLOP/s in the whole step "
-        f"({figures['step_gflops'] / peak:.0%} of the machine's matrix product), "
-        f"{figures['network_gflops']:g} in the network "
-        f"({figures['network_gflops'] / peak:.0%} of {peak:g})", highlight=False,
-    )
 
 
 def _median(work: Callable[[], Any], runs: int) -> float:

@@ -1,11 +1,9 @@
-"""What a run shows while it trains: TensorBoard, Weights & Biases, progress on the terminal."""
+"""Where a run logs scalars, pictures and sound: TensorBoard, and Weights & Biases."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +20,11 @@ EVENTS = "tensorboard"  # the same
 
 
 class TrackingError(GanDenoiseError):
-    """A tracker cannot be used; says what is missing and the way out."""
+    """A tracker cannot be used: what is missing, and the way out."""
 
 
 class Tracker(Protocol):
-    """What a run shows itself to."""
+    """Takes the scalars, pictures, sound and texts of a run."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named numbers."""
@@ -48,7 +46,7 @@ class Tracker(Protocol):
 
 
 def check_tracker(tracker: str) -> None:
-    """See to it that a tracker can be used, before anything is written.
+    """Check that a tracker can be used, before anything is written.
 
     Raises:
         TrackingError: When the package or the login is missing.
@@ -58,8 +56,10 @@ def check_tracker(tracker: str) -> None:
     try:
         import wandb
     except ImportError:
-        raise TrackingError("training.tracker=wandb needs the package wandb: pip install "
-                            "'gan-denoise[wandb]', or take training.tracker=tensorboard") from None
+        raise TrackingError(
+            "training.tracker=wandb needs the package wandb",
+            "pip install 'gan-denoise[wandb]', or take training.tracker=tensorboard",
+        ) from None
     if os.environ.get("WANDB_MODE", "online") != "online":
         return
     try:
@@ -81,7 +81,7 @@ def open_trackers(config: Config, run_dir: Path) -> list[Tracker]:
 
 
 def set_aside(run_dir: Path, name: str) -> None:
-    """Move what closed trackers have of a run's steps so far out of the way of what follows.
+    """Keep what closed trackers hold of a run so far apart from what follows.
 
     On TensorBoard it becomes a run of its own, beside the one that goes on; on Weights & Biases
     the steps that follow are another run.
@@ -195,97 +195,5 @@ def _audible(waveform: np.ndarray) -> np.ndarray:
 
 def _not_reached(error: Exception) -> TrackingError:
     reason = str(error).splitlines()[0].rstrip(".")
-    return TrackingError(f"Weights & Biases: {reason}. Log in (wandb login), or set "
+    return TrackingError(f"Weights & Biases: {reason}", "log in (wandb login), or set "
                          "WANDB_MODE=offline, or take training.tracker=tensorboard")
-
-
-class ConsoleReport:
-    """Progress of a run on stderr: a live bar on a terminal, else a line now and then.
-
-    Use as a context manager.
-    """
-
-    LINE_SECONDS = 15.0  # between lines where there is no terminal
-    WARM_STEPS = 10  # not counted in the speed: tracing, caches
-    WINDOW = 200  # steps that the speed is of; the steps of a warm-up are cheaper than others
-
-    def __init__(self, console: Any, seconds_per_step: float):
-        from rich import progress
-
-        self.console, self.seconds_per_step = console, seconds_per_step
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=20),
-            progress.TextColumn("{task.fields[text]}"),
-            console=console, transient=True, disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=None, text="")
-        self._line = time.monotonic()
-        self._steps = 0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=self.WINDOW)
-
-    def __enter__(self) -> ConsoleReport:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.__exit__(*error)
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        self.console.print(text, highlight=False, soft_wrap=True)
-
-    def step(
-        self, step: int, total: int | None, values: Mapping[str, float], seconds: float,
-        waited: float,
-    ) -> None:
-        """Count a step and show it.
-
-        Args:
-            step: Steps done.
-            total: Steps in all, None while it is being measured.
-            values: Named values of the step; the losses are shown.
-            seconds: Length of the step, data included.
-            waited: Seconds of it in which the step waited for its data.
-        """
-        self._steps += 1
-        if self._steps > self.WARM_STEPS:
-            self._recent.append((seconds, waited))
-        shown = " ".join(
-            f"{name.removeprefix('loss/')} {value:.3g}"
-            for name, value in values.items() if name.startswith(("loss/", "discriminator/"))
-        )
-        left = ""
-        if total is not None and self._recent:
-            left = f" · {_clock((total - step) / self.steps_per_second)} left"
-        text = (f"{shown} · {self.audio_speed:.0f} audio s/s · {self.wait_share:.0%} waiting for "
-                f"data{left}")
-        of = "" if total is None else f"/{total}"
-        self._bar.update(self._task, description=f"step {step}{of}", total=total, completed=step,
-                         text=text)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._line > self.LINE_SECONDS:
-            self._line = now
-            self.say(f"step {step}{of} · {text}")
-
-    @property
-    def steps_per_second(self) -> float:
-        """Speed over the last steps, 0 before the first."""
-        spent = sum(seconds for seconds, _ in self._recent)
-        return len(self._recent) / spent if spent else 0.0
-
-    @property
-    def audio_speed(self) -> float:
-        """Seconds of audio trained a second."""
-        return self.steps_per_second * self.seconds_per_step
-
-    @property
-    def wait_share(self) -> float:
-        """Share of the time that went into waiting for data, over the last steps."""
-        spent = sum(seconds for seconds, _ in self._recent)
-        return sum(waited for _, waited in self._recent) / spent if spent else 0.0
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d} min"

@@ -1,6 +1,6 @@
-"""A study: runs with settings drawn from a space, one after another, and the best of them.
+"""A study: training runs with settings drawn from a space, and the best of them.
 
-Optuna draws the settings (TPE) and says which trial lags behind (median pruner). Each trial is an
+Optuna draws the settings (TPE) and decides which trial is stopped (median pruner). Each trial is an
 ordinary training run in a fresh process, so that none inherits TensorFlow's memory, threads or
 seeds. This process alone writes the study's database; a trial that it finds unfinished there, when
 it was killed or interrupted, goes on from its run's last checkpoint.
@@ -9,6 +9,7 @@ it was killed or interrupted, goes on from its run's last checkpoint.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.cli import console as consoles
 from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.saved import settings_of
@@ -32,85 +32,87 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.file_locks import lock_file
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.training.preflight import check_readiness, require_pesq
+from gan_denoise.training.progress import log_decoding
 from gan_denoise.tuning.search_space import Space, SpaceError
-from gan_denoise.tuning.study_report import Outcome, importances, read_outcome
-from gan_denoise.tuning.trial import Job, ctrl_c_later, death, launch
+from gan_denoise.tuning.study_report import StudyReport, importances, read_study
+from gan_denoise.tuning.trial import Job, ctrl_c_later, describe_exit, launch
 
 DATABASE, TRIALS = "study.db", "trials"
 NAME = "tune"  # of the study in its database
 STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
-REPORT_SECONDS = 60.0  # between reports while the study runs; tables are always up to date
+PAGE_SECONDS = 60.0  # between pages while the study runs; tables are always up to date
 # What the training material is made of: trials share it where the space leaves these alone.
 MATERIAL = ("data.", "audio.", "training.crop_seconds", "training.seed")
 FIXED_BY_INIT = ("audio.", "mel.", "generator.")
-# What does not change a score, and so may change between two sittings.
+# What does not change a score, and so may change where a study goes on.
 FREE = frozenset({"data.cache"}) | {
     f"training.{key}" for key in ("threads", "data_workers", "log_every", "checkpoint_every",
                                   "tracker")
 } | {f"tune.{key}" for key in ("trials", "timeout_minutes", "workers")}
 
+logger = logging.getLogger(__name__)
+
 
 class TuningError(GanDenoiseError):
-    """A study cannot begin or go on; says why and the way out."""
+    """A study cannot begin or go on: the reason, and the way out."""
 
 
 # ---- The study ---------------------------------------------------------------------------------
 def tune(
     config: Config,
-    folder: Path,
-    init: Path | None = None,
-    console: Any = None,
+    folder: str | Path,
+    init: str | Path | None = None,
+    *,
     command: str = "",
     material: Material | None = None,
-    train: Callable[..., Any] | None = None,
-) -> Outcome:
+) -> StudyReport:
     """Try settings until `tune.trials` are finished or `tune.timeout_minutes` are over.
 
-    The same call goes on with a study that was interrupted or killed.
+    The same call goes on with a study that was interrupted or killed. Nothing is printed: lines go
+    to the logger `gan_denoise.tuning.study`, those of a trial to `trials/NUMBER.log`.
 
     Args:
         config: Settings; `tune.space` says which of them are tried, and with which values.
-        folder: Of the study; made where there is none.
+        folder: Folder of the study; made where there is none.
         init: Run or model folder that trials are fine-tuned from; None: they are pretrained.
-        console: Rich console for progress; None: stderr.
-        command: What to say that `best.yaml` was made by.
+        command: The command line, noted in `best.yaml`.
         material: Training material; None: what `config.data` names.
-        train: Stands in for `run.train`, without its checks beforehand.
+
+    Returns:
+        The trials, those of former calls among them.
 
     Raises:
         SpaceError, ConfigError, ReadinessError, TrackingError, TuningError: Before the first trial.
         KeyboardInterrupt: After running trials have saved their states.
     """
     _require_optuna()
-    folder, console = Path(folder), console or consoles.console(stderr=True)
+    folder, init = Path(folder), None if init is None else Path(init)
     base = config.model_copy(update={"tune": TuneConfig()})
     space = Space.read(config.tune.space)
     for line in space.check(base):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        logger.warning("%s", line)
     fixed = sorted(key for key in space.keys if key.startswith(FIXED_BY_INIT))
     if init is not None and fixed:
-        raise SpaceError(f"tune.space: --init {init} fixes {', '.join(fixed)}; leave it out")
+        raise SpaceError(f"tune.space: --init {init} fixes {', '.join(fixed)}", "leave it out")
     kind = "pretrain" if init is None else "finetune"
-    if train is None:
-        _check(config, kind)
+    _check(config, kind)
     _check_folder(folder, config)
-    made_of = MATERIAL if config.data.features is None else (*MATERIAL, "mel.")
+    made_of = MATERIAL if config.data.has_waveforms else (*MATERIAL, "mel.")
     shared = not any(key.startswith(made_of) for key in space.keys)
     if shared and material is None:
-        material = load_material(base, consoles.decoding(console))
+        material = load_material(base, log_decoding())
     facts = {"init": init and str(init.resolve()), "material": material and material.digest}
     with _held(folder):
         study = _open(folder, config, facts)
-        sitting = _Sitting(
-            study, space, base, config.tune, folder, console, command,
-            lambda settings, run_dir: Job(settings, run_dir, kind, init, material, train),
-        )
-        return sitting.run()
+        return _Session(
+            study, space, base, config.tune, folder, command,
+            lambda settings, run_dir: Job(settings, run_dir, kind, init, material),
+        ).run()
 
 
 @dataclass
-class _Trial:
-    """A trial under way."""
+class _RunningTrial:
+    """A trial whose process runs."""
 
     trial: Any  # Optuna's
     process: Any
@@ -118,46 +120,55 @@ class _Trial:
     begun: float = field(default_factory=time.monotonic)
 
 
-class _Sitting:
-    """The time from the start of the command to its end."""
+class _Session:
+    """One call of `tune`: starts trials, takes their validations, keeps the study's files.
+
+    Args:
+        study: Optuna's.
+        space: What trials draw.
+        base: The settings that all trials share.
+        settings: The section `tune`.
+        folder: Folder of the study.
+        command: See `tune`.
+        job: Returns the job of a trial, from its settings and its run directory.
+    """
 
     def __init__(
         self, study: Any, space: Space, base: Config, settings: TuneConfig, folder: Path,
-        console: Any, command: str, job: Callable[[Config, Path], Job],
+        command: str, job: Callable[[Config, Path], Job],
     ):
         self.study, self.space, self.base, self.settings = study, space, base, settings
-        self.folder, self.console, self.command, self.job = folder, console, command, job
+        self.folder, self.command, self.job = folder, command, job
         self.metric = settings.metric or base.training.select_by
-        self.running: dict[Connection, _Trial] = {}
-        self.begun = self.reported = time.monotonic()
+        self.running: dict[Connection, _RunningTrial] = {}
+        self.begun = self.page_written = time.monotonic()
         self.stopping = False
-        self.left = [trial for trial in study.get_trials() if trial.state.name == "RUNNING"]
+        self.unfinished = [trial for trial in study.get_trials() if trial.state.name == "RUNNING"]
 
-    def run(self) -> Outcome:
+    def run(self) -> StudyReport:
         try:
-            self._trials()
+            self._run_trials()
         except KeyboardInterrupt:
-            self._stop()
-            self.console.print("stopped; the same command goes on", highlight=False)
+            self._interrupt()
+            logger.info("stopped; the same command goes on")
             raise
         finally:
             for trial in self.running.values():
                 trial.process.kill()
                 trial.process.join()
-            outcome = self._report(whole=True)
-        if self.left or len(outcome.rows) < self.settings.trials:
-            self.console.print("tune.timeout_minutes are over; the same command goes on",
-                               highlight=False)
-        return outcome
+            report = self._write_report(page=True)
+        if self.unfinished or len(report.trials) < self.settings.trials:
+            logger.info("tune.timeout_minutes are over; the same command goes on")
+        return report
 
-    def _trials(self) -> None:
+    def _run_trials(self) -> None:
         while True:
             while len(self.running) < self.settings.workers and (trial := self._next()):
-                self._begin(trial)
+                self._start(trial)
             if not self.running:
                 return
             for connection in wait(list(self.running)):
-                self._hear(connection)
+                self._receive(connection)
 
     def _next(self) -> Any:
         """Return the next trial: an unfinished one, or a new one; None where there is none."""
@@ -166,10 +177,11 @@ class _Sitting:
         over = time.monotonic() - self.begun > 60 * (self.settings.timeout_minutes or math.inf)
         if over:
             return None
-        if self.left:
-            left = self.left.pop(0)
-            self.study.sampler = _sampler(self.settings, left.number)  # of what it has not drawn
-            return Trial(self.study, left._trial_id)
+        if self.unfinished:
+            trial = self.unfinished.pop(0)
+            # Draws what the trial had not drawn yet.
+            self.study.sampler = _sampler(self.settings, trial.number)
+            return Trial(self.study, trial._trial_id)
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         finished = sum(state.is_finished() for state in states)
         if finished + len(self.running) >= self.settings.trials:
@@ -177,19 +189,19 @@ class _Sitting:
         self.study.sampler = _sampler(self.settings, len(states))
         return self.study.ask()
 
-    def _begin(self, trial: Any) -> None:
+    def _start(self, trial: Any) -> None:
         drawn = self.space.draw(trial)
         known = self.study.trials[trial.number].intermediate_values
-        self._say(trial, self.space.describe(drawn) + (" · goes on" if known else ""))
+        _log(trial, self.space.describe(drawn) + (" · goes on" if known else ""))
         try:
             config = self.space.apply(self.base, drawn)
         except ConfigError as error:
-            self._tell(trial, "PRUNED", reason=str(error).removeprefix("settings: "))
+            self._finish(trial, "PRUNED", reason=str(error).removeprefix("settings: "))
             return
         job = self.job(self._threads(config), self.folder / TRIALS / f"{trial.number:04d}")
         with ctrl_c_later():
             process, connection = launch(job)
-            self.running[connection] = _Trial(trial, process, set(known))
+            self.running[connection] = _RunningTrial(trial, process, set(known))
 
     def _threads(self, config: Config) -> Config:
         """Share the cores among the workers."""
@@ -201,19 +213,19 @@ class _Sitting:
         training = config.training.model_copy(update={"threads": threads})
         return config.model_copy(update={"training": training})
 
-    # ---- What a trial says ---------------------------------------------------------------------
-    def _hear(self, connection: Connection) -> None:
+    # ---- What comes of a trial -----------------------------------------------------------------
+    def _receive(self, connection: Connection) -> None:
         running = self.running[connection]
         try:
             word, *content = connection.recv()
         except (EOFError, OSError):
             word, content = "died", []
         if word == "validation":
-            with contextlib.suppress(OSError):  # it died meanwhile, which the next one tells
+            with contextlib.suppress(OSError):  # it died meanwhile: the next `recv` shows it
                 connection.send(self._goes_on(running, *content))
             return
         running.process.join(STOP_SECONDS)
-        running.process.kill()  # it has said its last word
+        running.process.kill()  # nothing more comes from it
         running.process.join()
         connection.close()
         del self.running[connection]
@@ -222,50 +234,50 @@ class _Sitting:
         if word == "done":
             self._done(running.trial, *content)
         elif word == "stopped":
-            self._tell(running.trial, "PRUNED", reason="below the median of the others at step "
+            self._finish(running.trial, "PRUNED", reason="below the median of the others at step "
                        f"{max(running.reported)}")
         elif not self.stopping:  # else it goes on the next time
-            reason = content[0] if word == "failed" else death(running.process)
-            self._tell(running.trial, "FAIL", reason=reason)
+            reason = content[0] if word == "failed" else describe_exit(running.process)
+            self._finish(running.trial, "FAIL", reason=reason)
 
-    def _goes_on(self, running: _Trial, step: int, values: Mapping[str, float]) -> bool:
-        """Note a validation; return whether the trial is worth its time."""
+    def _goes_on(self, running: _RunningTrial, step: int, values: Mapping[str, float]) -> bool:
+        """Note a validation; return whether the trial goes on, as the pruner decides."""
         score = values.get(self.metric, math.nan)
         if not math.isfinite(score):
             return True
         if step not in running.reported:  # else done again after a kill
             running.reported.add(step)
             running.trial.report(score, step)
-        self._say(running.trial, f"step {step}, {self.metric} {score:.4g}")
+        _log(running.trial, f"step {step}, {self.metric} {score:.4g}")
         last = step >= (self.base.training.steps or math.inf)
-        looked_at = len(running.reported) > self.settings.warmup_validations and not last
-        return not (self.settings.prune and looked_at and running.trial.should_prune())
+        may_stop = len(running.reported) > self.settings.warmup_validations and not last
+        return not (self.settings.prune and may_stop and running.trial.should_prune())
 
     def _done(self, trial: Any, best: Mapping[str, float]) -> None:
         if self.metric not in best:
-            self._tell(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
+            self._finish(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
             return
         trial.set_user_attr("best", best)
-        self._tell(trial, "COMPLETE", best[self.metric])
+        self._finish(trial, "COMPLETE", best[self.metric])
 
-    def _tell(self, trial: Any, state: str, score: float | None = None, reason: str = "") -> None:
+    def _finish(
+        self, trial: Any, state: str, score: float | None = None, reason: str = ""
+    ) -> None:
+        """Write down what came of a trial; `state` is a name of Optuna's `TrialState`."""
         from optuna.trial import TrialState
 
         if reason:
             trial.set_user_attr("reason", reason)
         self.study.tell(trial, score, TrialState[state])
-        outcome = self._report()
-        best = outcome.best and f"; the best is {outcome.best.score:.4g} of trial "\
-                                f"{outcome.best.number}"
-        self._say(trial, f"{self.metric} {score:.4g}{best}" if score is not None else
-                  f"{outcome.rows[trial.number].state}: {reason}")
-
-    def _say(self, trial: Any, text: str) -> None:
-        self.console.print(f"trial {trial.number}: {text}", highlight=False, soft_wrap=True,
-                           markup=False)
+        report = self._write_report()
+        if score is None or report.best is None:
+            _log(trial, f"{report.trials[trial.number].state}: {reason}")
+        else:
+            _log(trial, f"{self.metric} {score:.4g}; the best is {report.best.score:.4g} of trial "
+                        f"{report.best.number}")
 
     # ---- The end -------------------------------------------------------------------------------
-    def _stop(self) -> None:
+    def _interrupt(self) -> None:
         """Pass Ctrl-C on to the runs, and wait until they have saved their states."""
         self.stopping = True
         for trial in self.running.values():
@@ -275,19 +287,20 @@ class _Sitting:
         until = time.monotonic() + STOP_SECONDS
         while self.running and (left := until - time.monotonic()) > 0:
             for connection in wait(list(self.running), left):
-                self._hear(connection)
+                self._receive(connection)
 
-    def _report(self, whole: bool = False) -> Outcome:
-        """Bring the study's files up to date, the pictures now and then."""
-        outcome = self._outcome()
-        outcome.write_tables(self.command)
-        if whole or time.monotonic() - self.reported > REPORT_SECONDS:
-            outcome.write_page(importances(self.study))
-            self.reported = time.monotonic()
-        return outcome
+    def _write_report(self, page: bool = False) -> StudyReport:
+        """Bring the study's tables up to date, the page now and then."""
+        report = read_study(self.study, self.folder, self.space, self.base, self.metric)
+        report.write_tables(self.command)
+        if page or time.monotonic() - self.page_written > PAGE_SECONDS:
+            report.write_page(importances(self.study))
+            self.page_written = time.monotonic()
+        return report
 
-    def _outcome(self) -> Outcome:
-        return read_outcome(self.study, self.folder, self.space, self.base, self.metric)
+
+def _log(trial: Any, text: str) -> None:
+    logger.info("trial %d: %s", trial.number, text)
 
 
 # ---- The folder --------------------------------------------------------------------------------
@@ -295,15 +308,15 @@ def _require_optuna() -> None:
     try:
         import optuna
     except ImportError:
-        raise TuningError("tune needs optuna: pip install 'gan-denoise[tune]'") from None
+        raise TuningError("tune needs optuna", "pip install 'gan-denoise[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _check(config: Config, kind: str) -> None:
     check_readiness(config, kind)
-    if config.data.features is not None and config.tune.metric in ("si_sdr", "pesq_wb"):
-        raise TuningError(f"tune.metric={config.tune.metric}: data.features has no waveform; take "
-                          "snr_mel, psnr_mel or mse_mel")
+    if not config.data.has_waveforms and config.tune.metric in ("si_sdr", "pesq_wb"):
+        raise TuningError(f"tune.metric={config.tune.metric}: data.features has no waveform",
+                          "take snr_mel, psnr_mel or mse_mel")
     if config.tune.metric == "pesq_wb":
         require_pesq(config, "tune.metric=pesq_wb", "tune.metric=si_sdr")
 
@@ -316,11 +329,11 @@ def _check_folder(folder: Path, config: Config) -> None:
     elif folder.exists() and (not folder.is_dir() or any(
         not path.name.startswith(".") for path in folder.iterdir()
     )):
-        raise TuningError(f"{folder}: is not empty and holds no study; give another --study")
+        raise TuningError(f"{folder}: is not empty and holds no study", "give another --study")
 
 
 def _fixed(config: Config) -> dict[str, Any]:
-    """Return what may not change between two sittings, each key of the space by itself."""
+    """Return what may not change where a study goes on, each key of the space by itself."""
     flat = {key: value for key, value in flatten(config).items() if key not in FREE}
     space = flat.pop("tune.space")
     return flat | {f"tune.space.{key}": spec for key, spec in space.items()}
@@ -333,8 +346,8 @@ def _held(folder: Path) -> Iterator[None]:
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not lock_file(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
-            raise TuningError(f"{folder}: another process is at this study; tune.workers=N has "
-                              "several trials done at a time")
+            raise TuningError(f"{folder}: another process is at this study",
+                              "tune.workers=N has several trials done at a time")
         yield
     finally:
         os.close(handle)
@@ -354,8 +367,10 @@ def _open(folder: Path, config: Config, facts: Mapping[str, str | None]) -> Any:
     )
     known = study.user_attrs
     if known.get("material", facts["material"]) != facts["material"]:
-        raise TuningError(f"{folder}: the training material is not the one that this study was "
-                          "started with; give the same recordings, or another --study folder")
+        raise TuningError(
+            f"{folder}: the training material is not the one that this study was started with",
+            "give the same recordings, or another --study folder",
+        )
     refuse_changes("study", known, facts)
     for name, fact in facts.items():
         study.set_user_attr(name, fact)

@@ -1,9 +1,7 @@
-"""What a study has found: its trials as a table, the best settings, pictures and a page."""
+"""The report on a study: its trials as a table, the best settings, pictures and a page."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gan_denoise.config import dump_config
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.tables import write_csv
 from gan_denoise.reports.html_page import Page, new_figure
 from gan_denoise.tuning.search_space import Space, words
 
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 
 BEST, TABLE, PAGE = "best.yaml", "trials.csv", "study.html"
 HISTORY, IMPORTANCE = "history.png", "importance.png"
-SHOWN = 5  # best trials on the terminal
 FEWEST = 4  # complete trials of which importance says something
 COLOURS = {"complete": "#1f77b4", "stopped": "#999999"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialResult:
     """A trial.
 
     Attributes:
         number: Its number, from 0; its run is `trials/NUMBER`.
         state: `complete`, `stopped` early, `refused` by the settings' rules, `failed`, `running`.
-        score: Of the best state; of the last validation where it was stopped; None without one.
+        score: Score of the best state; that of the last validation where the trial was stopped;
+            None without one.
         drawn: What was drawn, by the keys of the space.
         values: All validation values of the best state, and its step.
         minutes: Time that it took.
@@ -49,16 +48,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The trials of a study so far, and how to show them.
+class StudyReport:
+    """The trials of a study so far, and the files that show them.
 
     Attributes:
-        folder: Of the study.
+        folder: Folder of the study.
         space: What was searched.
         base: The settings that all trials share.
         metric: Name of the score.
         maximise: Whether the highest score is the best.
-        rows: The trials, by number.
+        trials: The trials, by number.
     """
 
     folder: Path
@@ -66,31 +65,30 @@ class Outcome:
     base: Config
     metric: str
     maximise: bool
-    rows: Sequence[Row]
+    trials: Sequence[TrialResult]
 
     @property
-    def ranking(self) -> list[Row]:
+    def ranking(self) -> list[TrialResult]:
         """Complete trials, the best first."""
-        complete = [row for row in self.rows if row.state == "complete"]
+        complete = [row for row in self.trials if row.state == "complete"]
         return sorted(complete, key=lambda row: -row.score if self.maximise else row.score)
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> TrialResult | None:
         """The best trial, None before one is complete."""
         return next(iter(self.ranking), None)
 
     def write_tables(self, command: str) -> None:
         """Write `trials.csv`, and `best.yaml` once there is a best trial."""
-        text = io.StringIO(newline="")
         keys = [dimension.key for dimension in self.space.dimensions]
-        measured = sorted({name for row in self.rows for name in row.values} - {self.metric})
-        table = csv.writer(text)
-        table.writerow(["trial", "state", self.metric, *keys, *measured, "minutes", "reason"])
-        for row in self.rows:
-            table.writerow([row.number, row.state, row.score,
-                            *(row.drawn.get(key) for key in keys),
-                            *(row.values.get(name) for name in measured), row.minutes, row.reason])
-        _write(self.folder / TABLE, text.getvalue().encode())
+        measured = sorted({name for row in self.trials for name in row.values} - {self.metric})
+        write_csv(
+            self.folder / TABLE,
+            ["trial", "state", self.metric, *keys, *measured, "minutes", "reason"],
+            ([row.number, row.state, row.score, *(row.drawn.get(key) for key in keys),
+              *(row.values.get(name) for name in measured), row.minutes, row.reason]
+             for row in self.trials),
+        )
         if self.best is not None:
             _write(self.folder / BEST, self._best_settings(command).encode())
 
@@ -98,10 +96,11 @@ class Outcome:
         """Write `study.html` and its pictures.
 
         Args:
-            importance: Of each key of the space, see `importances`; empty while it is not known.
+            importance: Share of each key of the space, see `importances`; empty while it is not
+                known.
         """
         page = Page(f"Study {self.folder.resolve().name}")
-        finished = sum(row.state != "running" for row in self.rows)
+        finished = sum(row.state != "running" for row in self.trials)
         page.text(f"{finished} trials, scored by {self.metric} of the best state, "
                   f"{self._better} is better.")
         if self.best is None:
@@ -128,32 +127,9 @@ class Outcome:
         page.table(["trial", self.metric, "state", *keys, "minutes", "reason"], [
             [row.number, row.score, row.state,
              *(words(row.drawn[key]) if key in row.drawn else None for key in keys),
-             row.minutes, row.reason] for row in self.rows
+             row.minutes, row.reason] for row in self.trials
         ])
         page.write(self.folder / PAGE)
-
-    def render(self, console: Any) -> None:
-        """Print the best trials."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-        table.add_column("trial", justify="right")
-        table.add_column(self.metric, justify="right")
-        for dimension in self.space.dimensions:
-            table.add_column(dimension.key.replace(".", ".\n"), overflow="fold", vertical="bottom")
-        for row in self.ranking[:SHOWN]:
-            drawn = (words(row.drawn[dimension.key]) for dimension in self.space.dimensions)
-            table.add_row(str(row.number), f"{row.score:.4g}", *(Text(text) for text in drawn))
-        if self.best:
-            console.print(table)
-        counts = {state: sum(row.state == state for row in self.rows)
-                  for state in ("complete", "stopped", "refused", "failed", "running")}
-        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        best = f"\nbest settings: {self.folder / BEST}" if self.best else ""
-        console.print(f"trials: {said}{best}\npage: {self.folder / PAGE}", highlight=False,
-                      soft_wrap=True, markup=False)
 
     # ---- Parts ---------------------------------------------------------------------------------
     @property
@@ -178,16 +154,16 @@ class Outcome:
         figure = new_figure(8, 3.6)
         axes = figure.subplots()
         for state, colour in COLOURS.items():
-            rows = [row for row in self.rows if row.state == state and row.score is not None]
+            rows = [row for row in self.trials if row.state == state and row.score is not None]
             if rows:
                 axes.scatter([row.number for row in rows], [row.score for row in rows], s=28,
                              color=colour, marker="o" if state == "complete" else "x", label=state,
                              zorder=3)
         better = max if self.maximise else min
-        complete = [row for row in self.rows if row.state == "complete"]
+        complete = [row for row in self.trials if row.state == "complete"]
         numbers = [row.number for row in complete]
         best = [better(row.score for row in complete[:end + 1]) for end in range(len(complete))]
-        last = self.rows[-1].number
+        last = self.trials[-1].number
         axes.step([*numbers, last], [*best, best[-1]], where="post", color="#d62728", linewidth=1.5,
                   label="best so far")
         axes.set(xlabel="trial", ylabel=self.metric)
@@ -197,11 +173,11 @@ class Outcome:
         return figure
 
 
-def read_outcome(study: Any, folder: Path, space: Space, base: Config, metric: str) -> Outcome:
+def read_study(study: Any, folder: Path, space: Space, base: Config, metric: str) -> StudyReport:
     """Return what an Optuna study holds."""
     trials = study.get_trials(deepcopy=False)
     rows = [_row(trial) for trial in trials if trial.state.name != "WAITING"]
-    return Outcome(folder, space, base, metric, study.direction.name == "MAXIMIZE", rows)
+    return StudyReport(folder, space, base, metric, study.direction.name == "MAXIMIZE", rows)
 
 
 def importances(study: Any) -> Mapping[str, float]:
@@ -218,11 +194,11 @@ def importances(study: Any) -> Mapping[str, float]:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-def _row(trial: Any) -> Row:
+def _row(trial: Any) -> TrialResult:
     facts = trial.user_attrs
     states = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running",
               "PRUNED": "stopped" if trial.intermediate_values else "refused"}
-    return Row(trial.number, states[trial.state.name], trial.value, trial.params,
+    return TrialResult(trial.number, states[trial.state.name], trial.value, trial.params,
                facts.get("best", {}), facts.get("minutes"), facts.get("reason", ""))
 
 

@@ -1,8 +1,9 @@
-"""A trial of a study: a training run in a process of its own, which may be told to stop."""
+"""A trial of a study: a training run in a process of its own, which can be stopped early."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,20 +15,24 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.cli import console
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.processes import end_with_the_parent
+from gan_denoise.core.processes import end_with_the_parent, exit_text
+from gan_denoise.core.text import escape_text
 from gan_denoise.data.datasets import Material
+from gan_denoise.training.progress import now_and_then
+
+Train = Callable[..., Any]  # `training.loop.train`, or what a test puts in its place
+logger = logging.getLogger(__name__)
 
 
 class _Stopped(Exception):
-    """Ends a run that lags behind."""
+    """Ends a run that the pruner has stopped."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial for a process.
+    """What the process of a trial needs.
 
     Attributes:
         config: Settings of the run.
@@ -35,7 +40,6 @@ class Job:
         kind: `pretrain` or `finetune`.
         init: Run or model folder to start from.
         material: Training material; None: what the settings name.
-        train: Stands in for `run.train`.
     """
 
     config: Config
@@ -43,13 +47,19 @@ class Job:
     kind: str
     init: Path | None
     material: Material | None
-    train: Callable[..., Any] | None = None
 
 
-def work(job: Job, connection: Connection) -> None:
-    """Do a trial; send `(word, ...)`: each validation, and at last `done`, `stopped` or `failed`.
+def run_trial(job: Job, connection: Connection, train: Train | None = None) -> None:
+    """Train, and tell the study what comes of it.
 
-    After a validation it is received whether the run goes on.
+    Sends `("validation", step, values)` after each validation and receives whether the run goes
+    on; at the end sends `("done", values of the best state)`, `("stopped",)` or
+    `("failed", reason)`.
+
+    Args:
+        job: The trial.
+        connection: To the study.
+        train: See `Train`; None: the training itself.
     """
 
     def on_validation(step: int, values: Mapping[str, float]) -> None:
@@ -58,12 +68,14 @@ def work(job: Job, connection: Connection) -> None:
             raise _Stopped
 
     try:
-        train = job.train
         if train is None:
             from gan_denoise.training.loop import train
-        result = train(job.config, job.run_dir, job.kind, job.init, console.console(stderr=True),
-                       job.material, on_validation)
-        answer = ("done", dict(result.best))
+        result = train(
+            job.config, job.run_dir, job.kind, job.init, material=job.material,
+            on_validation=on_validation, progress=now_and_then(
+                lambda progress: logger.info("%s · %s", progress.position, progress.figures)),
+        )
+        answer: tuple[Any, ...] = ("done", dict(result.best))
     except _Stopped:
         answer = ("stopped",)
     except Exception as error:  # the trial's failure, not the study's
@@ -73,15 +85,16 @@ def work(job: Job, connection: Connection) -> None:
     connection.send(answer)
 
 
-def launch(job: Job) -> tuple[Any, Connection]:
+def launch(job: Job, train: Train | None = None) -> tuple[Any, Connection]:
     """Start a process that does a trial; return it with the connection to it.
 
-    Call it within `ctrl_c_later`: Ctrl-C at the terminal is not to reach the process before it has
+    Call it within `ctrl_c_later`: Ctrl-C at the terminal must not reach the process before it has
     left this one's group, and takes it from here.
     """
     ours, theirs = multiprocessing.Pipe()
     # Not forked: a fork of a process with threads may hang, and inherits what TensorFlow has set.
-    process = multiprocessing.get_context("spawn").Process(target=_process, args=(job, theirs))
+    process = multiprocessing.get_context("spawn").Process(target=_process,
+                                                         args=(job, theirs, train))
     process.start()
     theirs.close()
     return process, ours
@@ -100,14 +113,19 @@ def ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def death(process: Any) -> str:
-    """Say how a process has ended without a last word."""
-    code = process.exitcode
-    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-    return f"the process died ({how}{': out of memory?' if code == -9 else ''})"
+def describe_exit(process: Any) -> str:
+    """Return in words how a process has ended that sent no result."""
+    return f"the process died ({exit_text(process.exitcode)})"
 
 
-def _process(job: Job, connection: Connection) -> None:
+class _LogFormatter(logging.Formatter):
+    """The message alone, a line each: names may hold any character."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_text(super().format(record))
+
+
+def _process(job: Job, connection: Connection, train: Train | None) -> None:
     end_with_the_parent()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the parent's, which passes it on
@@ -115,8 +133,13 @@ def _process(job: Job, connection: Connection) -> None:
     with open(job.run_dir.with_suffix(".log"), "a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
+    handler = logging.StreamHandler()  # to the file, too
+    handler.setFormatter(_LogFormatter("%(message)s"))
+    package = logging.getLogger("gan_denoise")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
     os.environ.setdefault("WANDB_RUN_GROUP", job.run_dir.parent.parent.name)
     with contextlib.suppress(KeyboardInterrupt):  # the run has saved its state and said so
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        work(job, connection)
+        run_trial(job, connection, train)

@@ -7,10 +7,12 @@ import io
 import sys
 
 import pytest
+from conftest import logged
 from rich.console import Console
 
 from gan_denoise import config
 from gan_denoise.cli import main
+from gan_denoise.cli.training_output import render_demo
 from gan_denoise.config.artifacts import LATEST
 from gan_denoise.config.saved import settings_of
 from gan_denoise.evaluation.results import Evaluation, FileScores
@@ -37,10 +39,14 @@ def miniature(monkeypatch):
 
 
 def test_the_demo_goes_the_whole_way(miniature, tmp_path):
-    results, log = (Console(file=io.StringIO(), width=160) for _ in range(2))
+    with logged() as lines:
+        result = demo.run(tmp_path, SETTINGS)
+    assert "pretraining the autoencoder" in lines
     with pytest.raises(demo.DemoError, match="does not beat"):  # six steps make no denoiser
-        demo.run(tmp_path, results, log, SETTINGS)
-    shown = results.file.getvalue()
+        result.require_improvement()
+    console = Console(file=io.StringIO(), width=160)
+    render_demo(result, console)
+    shown = console.file.getvalue()
     assert "no better than them" in shown
     for system in ("noisy", "pretrained", "fine-tuned", "oracle"):
         assert system in shown
@@ -90,13 +96,13 @@ def test_a_model_that_does_not_beat_noisy_on_one_metric_has_not_won(metric, chan
 
 
 def test_a_demo_that_has_not_won_ends_with_exit_1_and_one_line(monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise demo.DemoError("no better")
 
     monkeypatch.setattr(demo, "run", fail)
     monkeypatch.setattr(sys, "argv", ["gan-denoise", "demo"])
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        main.main()
+        main()
     assert ended.value.code == 1
     assert errors.getvalue().splitlines() == ["error: no better"]

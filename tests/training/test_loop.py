@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import functools
 import os
 import random
 import signal
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RATE, kill, shake, stillborn, tiny_config, tiny_material, tiny_run
-from rich.console import Console
+from conftest import RATE, kill, logged, shake, stillborn, tiny_config, tiny_material, tiny_run
 
 from gan_denoise import metrics
 from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config, DataConfig
+from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.exporting.exporter import export
 from gan_denoise.training import loop, monitor
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
@@ -38,13 +38,10 @@ def light(**training):
 
 
 def train(config, run_dir, kind="pretrain", material=None, init=None):
-    """Train on tiny material; return the result and what was said."""
-    console = Console(file=io.StringIO(), width=200)
-    try:
-        result = loop.train(config, run_dir, kind, init, console, material or tiny_material())
-    finally:
-        said = console.file.getvalue()
-    return result, said
+    """Train on tiny material; return the result and what was logged."""
+    with logged() as lines:
+        result = loop.train(config, run_dir, kind, init, material=material or tiny_material())
+    return result, "\n".join(lines)
 
 
 def progress_of(run_dir, name=LATEST):
@@ -150,11 +147,12 @@ def test_weights_of_another_network_or_none_are_refused(tmp_path, pretrained):
 
 # ---- Killed and resumed ------------------------------------------------------------------------
 SCRIPT = """
-import sys
+import logging, sys
 from pathlib import Path
 from conftest import tiny_material
 from gan_denoise.config import load_config
-from gan_denoise.run import train
+from gan_denoise.training.loop import train
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 settings, run_dir, kind, delay = sys.argv[1:]
 train(load_config(settings), Path(run_dir), kind, material=tiny_material(delay=float(delay)))
 """
@@ -167,7 +165,7 @@ class Process:
         self.run_dir, self.log = run_dir, run_dir.with_suffix(".log")
         settings = run_dir.with_suffix(".yaml")
         settings.write_text(dump_config(config), encoding="utf-8")
-        here = str(Path(__file__).parent)
+        here = str(Path(__file__).parents[1])
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SCRIPT, str(settings), str(run_dir), kind, str(delay)],
@@ -268,8 +266,7 @@ def test_what_is_called_after_a_validation_may_end_the_run(tmp_path):
 
     config, run_dir = light(steps=6, validate_every=2, checkpoint_every=3), tmp_path / "run"
     with pytest.raises(Enough):
-        loop.train(config, run_dir, console=Console(file=io.StringIO()), material=tiny_material(),
-                  on_validation=on_validation)
+        loop.train(config, run_dir, material=tiny_material(), on_validation=on_validation)
     assert [step for step, _ in seen] == [2, 4]
     assert progress_of(run_dir).step == 3  # the last checkpoint
     result, said = train(config, run_dir)
@@ -315,6 +312,10 @@ def nothing_to_say_when_to_stop(folder):
     loop.train(light(), folder / "run", material=tiny_material())
 
 
+def no_such_kind_of_training(folder):
+    loop.train(light(steps=2), folder / "run", "pretain", material=tiny_material())
+
+
 def no_such_generator(folder):
     loop.train(tiny_config(generator={"name": "gpt"}, training={"steps": 2}), folder / "run",
               material=tiny_material())
@@ -342,6 +343,7 @@ def pesq_at_another_rate(folder):
 
 @pytest.mark.parametrize(("attempt", "word"), [
     (nothing_to_say_when_to_stop, r"training\.steps or training\.minutes"),
+    (no_such_kind_of_training, "'pretain' training; take pretrain or finetune"),
     (no_such_generator, "there is no 'gpt'"),
     (no_material, "nothing to train on"),
     (no_such_recordings, "no such"),
@@ -349,7 +351,7 @@ def pesq_at_another_rate(folder):
     (pesq_at_another_rate, "16000 Hz"),
 ])
 def test_a_refused_setting_or_material_writes_nothing(tmp_path, attempt, word):
-    with pytest.raises((ValueError, TrainingError), match=word):
+    with pytest.raises((GanDenoiseError, FileNotFoundError), match=word):
         attempt(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -524,17 +526,15 @@ def test_a_discriminator_that_has_won_is_named_and_the_run_goes_on(
 
 
 RESTARTS = """
-import io, sys
+import sys
 from pathlib import Path
-from rich.console import Console
 from conftest import stillborn, tiny_material
 from gan_denoise.config import load_config, with_settings
-from gan_denoise.run import train
+from gan_denoise.training.loop import train
 root, config = Path(sys.argv[1]), load_config(sys.argv[2])
 
 def run(name, config, on_validation=None):
-    train(config, root / name, console=Console(file=io.StringIO()), material=tiny_material(),
-          on_validation=on_validation)
+    train(config, root / name, material=tiny_material(), on_validation=on_validation)
 
 def stop(step, values):
     if step == 10:
@@ -557,7 +557,7 @@ def test_a_restarted_run_is_that_of_its_seed_and_resumes_bit_by_bit(tmp_path):
     (tmp_path / "settings.yaml").write_text(dump_config(config), encoding="utf-8")
     result = subprocess.run(
         [sys.executable, "-c", RESTARTS, str(tmp_path), str(tmp_path / "settings.yaml")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True,
         text=True, timeout=180,
     )
     assert result.returncode == 0, result.stderr
@@ -567,6 +567,32 @@ def test_a_restarted_run_is_that_of_its_seed_and_resumes_bit_by_bit(tmp_path):
     assert progress_of(tmp_path / "in parts").restarts[0]["seed"] == 1000
     for name in (LATEST, BEST):
         assert_same_state(tmp_path / "restarted" / name, tmp_path / "in parts" / name)
+
+
+# ---- Progress ----------------------------------------------------------------------------------
+def test_progress_is_called_before_the_first_step_and_after_each(tmp_path):
+    seen = []
+    train_on = functools.partial(loop.train, run_dir=tmp_path / "run", material=tiny_material(),
+                                 progress=seen.append)
+    train_on(light(steps=3))
+    assert [(progress.step, progress.total_steps) for progress in seen] == [
+        (0, 3), (1, 3), (2, 3), (3, 3)]
+    assert not seen[0].losses
+    assert all(progress.losses["loss/mse"] > 0 for progress in seen[1:])
+    assert not any(name.startswith("rate/") for name in seen[1].losses)
+    seen.clear()
+    train_on(light(steps=4))
+    assert [progress.step for progress in seen] == [3, 4]
+
+
+def test_what_is_wrong_is_logged_as_a_warning_and_the_rest_is_not(tmp_path, caplog):
+    with caplog.at_level("INFO", "gan_denoise"):
+        loop.train(light(steps=4), tmp_path / "run", material=tiny_material(bad={2}))
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("step 2: loss/mse")
+    assert any("step 4 validation" in record.getMessage() for record in caplog.records
+               if record.levelname == "INFO")
 
 
 # ---- When it ends ------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import sys
@@ -11,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import RATE, tiny_config, tiny_material
-from rich.console import Console
 
 from gan_denoise.config import check_resume, make_config
 from gan_denoise.config.schema import Config
 from gan_denoise.training import loop
 from gan_denoise.training.trackers import (
     RUN_ID,
-    ConsoleReport,
     TrackingError,
     WeightsAndBiases,
     check_tracker,
@@ -88,29 +85,7 @@ def parts(run_dir: Path) -> list[Path]:
 
 
 def train(settings, run_dir):
-    console = Console(file=io.StringIO())
-    return loop.train(settings, run_dir, console=console, material=tiny_material())
-
-
-# ---- On the terminal ---------------------------------------------------------------------------
-def test_the_time_left_is_told_once_the_speed_is_known():
-    console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    with ConsoleReport(console, 32.0) as report:
-        for step in range(1, ConsoleReport.WARM_STEPS + 1):
-            report.step(step, 5000, {"loss/mse": 0.1}, 0.5, 0.1)
-        console.file.truncate(0)
-        report.step(11, 5000, {"loss/mse": 0.1}, 0.5, 0.1)
-        report._bar.refresh()
-    assert "64 audio s/s · 20% waiting for data · 41:34 min left" in console.file.getvalue()
-
-
-def test_no_time_is_told_before():
-    console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    with ConsoleReport(console, 32.0) as report:
-        report.step(1, 5000, {"loss/mse": 0.1}, 0.5, 0.1)
-        report._bar.refresh()
-    assert "step 1/5000" in console.file.getvalue()
-    assert "left" not in console.file.getvalue()
+    return loop.train(settings, run_dir, material=tiny_material())
 
 
 # ---- Offline -----------------------------------------------------------------------------------
