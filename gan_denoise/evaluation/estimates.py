@@ -60,7 +60,7 @@ class PairEstimates:
         sample_rate: Rate of all signals in Hz.
         folder: Holds the signals' files; can be removed once they are scored.
         clean: The reference.
-        packages: Those of `pesq` and `pystoi` that are installed.
+        packages: The installed ones of `pesq` and `pystoi`.
         signals: `{system: waveform}`, each as long as the clean one.
         mel_scores: `{system: {metric: score or refusal}}`, of the mels.
     """
@@ -108,7 +108,7 @@ def estimate_pair(
         folder: Receives the files of the estimates.
         models: `{system: model}`.
         front_ends: `{system: front end}` of the models.
-        packages: Those of `pesq` and `pystoi` that are installed.
+        packages: The installed ones of `pesq` and `pystoi`.
         trivial: Whether to add silence and the best constant gain.
 
     Raises:

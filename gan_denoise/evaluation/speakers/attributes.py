@@ -1,8 +1,8 @@
-"""What is known of the speakers: from the table of a corpus, or from their names.
+"""Attributes of speakers, read from the table of a corpus or from their names.
 
-Tables are written by hand. One spelling is made of those that differ in case only, years of age
-become bands, "Europe, Germany, Berlin" becomes a continent and a country, and what cannot be true
-becomes unknown, with a line that says so.
+Tables are written by hand: spellings that differ in case only are unified, ages become bands,
+"Europe, Germany, Berlin" becomes a continent and a country, and impossible values become unknown,
+with a notice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MEANT = {
 
 
 class SpeakerError(GanDenoiseError):
-    """A table or a pattern tells nothing of these speakers: one line with the way out."""
+    """A table or a pattern says nothing about these speakers."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Speakers:
     """Attributes by speaker.
 
     Attributes:
-        attributes: `{speaker: {attribute: value}}`; what is unknown is not there.
-        notices: Lines that a reader must know: what was corrected, who is missing.
+        attributes: `{speaker: {attribute: value}}`, without unknown values.
+        notices: Lines that a reader must know: corrections, missing speakers.
     """
 
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
     def find(self, speaker: str) -> Mapping[str, str] | None:
-        """Return what is known of a speaker; numbers match with and without leading zeros."""
+        """Return the attributes of a speaker; numbers match with and without leading zeros."""
         if speaker in self.attributes or not speaker.isdecimal():
             return self.attributes.get(speaker)
         same = [name for name in self.attributes
@@ -90,14 +90,14 @@ def read_speakers(path: str | Path) -> Speakers:
 def describe(
     names: Iterable[str], table: str | Path | None = None, patterns: Sequence[str] = ()
 ) -> Speakers:
-    """Return what is known of some speakers, by the names given here.
+    """Return the attributes of some speakers, by the names given here.
 
     Args:
-        names: Speakers, as an evaluation calls them.
-        table: A file for `read_speakers`.
+        names: Names of the speakers in an evaluation.
+        table: A file that `read_speakers` reads.
         patterns: Regular expressions with named groups, searched in a speaker's name: each group
-            is an attribute. `^(?P<gender>[fm])` reads the gender from the first letter, as CMU AN4
-            has it. What a table says comes first.
+            is an attribute. `^(?P<gender>[fm])` reads the gender from the first letter, as in CMU
+            AN4. A table takes precedence.
 
     Raises:
         SpeakerError: When the table knows none of them, or a pattern fits none of them.
@@ -125,7 +125,7 @@ def describe(
 
 
 def name_speakers(evaluation: Evaluation, pattern: str) -> Evaluation:
-    """Return an evaluation whose rows have their speakers from the names of the files.
+    """Return an evaluation with speakers read from the names of the files.
 
     Args:
         evaluation: Rows whose speaker is unknown or wrong.
@@ -206,7 +206,7 @@ def _text(value: Any) -> str:
 
 
 def _derived(speaker: str, attribute: str, value: str, notices: list[str]) -> dict[str, str]:
-    """Return what an entry of a table says, as attributes to group by."""
+    """Return the attributes to group by of an entry of a table."""
     meant = _MEANT.get((attribute, value.casefold()), value)
     if meant != value:
         notices.append(f"speaker {speaker}: {attribute} '{value}' is read as '{meant}'")
@@ -232,7 +232,7 @@ def _age_band(speaker: str, value: str, notices: list[str]) -> dict[str, str]:
 
 
 def _one_spelling(table: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Give values that differ in case only the spelling that most of them have."""
+    """Unify values that differ in case only to their most frequent spelling."""
     spellings: dict[tuple[str, str], Counter[str]] = {}
     for row in table.values():
         for name, value in row.items():

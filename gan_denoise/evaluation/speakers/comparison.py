@@ -1,10 +1,10 @@
-"""Does a denoiser help all speakers alike? Improvement by speaker, and by what speakers share.
+"""Comparison of a system's improvement between groups of speakers.
 
-Improvement is the system's score less the noisy input's, its sign turned where less is better. The
-unit is the speaker: the files of one speaker are no independent witnesses, so each speaker counts
-once, with the mean of his or her files. Groups of less than three speakers are shown and take no
-part in a comparison; p-values come from permuting the attribute among the speakers and are
-corrected for all comparisons that were made.
+The improvement is positive where the system is better than the noisy input: it is the change of the
+score, with its sign turned for metrics where lower is better. The unit is the speaker: files of one
+speaker are not independent, so each speaker counts once, with the mean over the files. Groups of
+fewer than three speakers are shown but not compared. p-values come from permuting the attribute
+among the speakers and are corrected for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from gan_denoise.evaluation.speakers.statistics import (
 from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY, ORACLE
 
-MIN_SPEAKERS = 3  # of a group that is compared: two means tell nothing of their spread
-ALPHA = 0.05  # of an adjusted p: what is called a difference
+MIN_SPEAKERS = 3  # of a group that is compared: two means say nothing about their spread
+ALPHA = 0.05  # level of the adjusted p at and below which groups differ
 EVERYONE = "all speakers"
-# Compared if nothing is said: what is heard and understood. More metrics cost the correction more.
+# The metrics that are compared by default; the correction grows with their number.
 _METRICS = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr")
 
 
 class AnalysisError(GanDenoiseError):
-    """The scores cannot be analysed: one line with the reason and the way out."""
+    """The scores cannot be analysed."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class SpeakerMean:
     """Means over the files of one speaker.
 
     Attributes:
-        speaker: Name.
-        improvement: In the unit of the metric; above 0 is better.
+        speaker: Name of the speaker.
+        improvement: Improvement over the noisy input in the unit of the metric; positive is better.
         noisy: Score of the noisy input.
-        snr_db: Of the mixtures, where all files have one.
-        files: How many.
+        snr_db: SNR of the mixtures in dB; None where a file has none.
+        files: Number of files.
     """
 
     speaker: str
@@ -64,11 +64,12 @@ class Group:
     """The speakers who share a value of an attribute, in one metric.
 
     Attributes:
-        attribute: Name, empty for the group of all speakers.
-        value: What they share.
+        attribute: Name of the attribute; empty for the group of all speakers.
+        value: Value of the attribute that they share.
         metric: Name in `METRICS`.
-        members: One a speaker.
-        interval: Of the mean improvement, `mean_interval`; None for less than three speakers.
+        members: Means of each speaker.
+        interval: Confidence interval of the mean improvement (`mean_interval`); None for fewer
+            than three speakers.
     """
 
     attribute: str
@@ -78,13 +79,13 @@ class Group:
     interval: tuple[float, float] | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether there are enough speakers to compare."""
+    def comparable(self) -> bool:
+        """Whether the group has enough speakers to be compared."""
         return len(self.members) >= MIN_SPEAKERS
 
     @property
     def files(self) -> int:
-        """Files of all members."""
+        """Number of files of all members."""
         return sum(member.files for member in self.members)
 
     @property
@@ -104,24 +105,24 @@ class Group:
 
     @property
     def snr_db(self) -> float | None:
-        """Mean of the members' input SNR in dB, where it is known of all."""
+        """Mean of the members' input SNRs in dB; None where one is unknown."""
         known = [member.snr_db for member in self.members if member.snr_db is not None]
         return float(np.mean(known)) if len(known) == len(self.members) else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A test of one attribute in one metric, among the groups that count.
+    """A test of one attribute in one metric, between the groups that are large enough.
 
     Attributes:
-        attribute: Name.
+        attribute: Name of the attribute.
         metric: Name in `METRICS`.
-        groups: The groups by falling mean.
+        groups: The groups in the order of falling mean.
         effect: `hedges_g` of the first over the second where there are two groups,
             `epsilon_squared` of three or more; None where no speaker differs from another.
-        p: Of `permutation_p`.
-        smallest_p: The least that so many speakers can give.
-        adjusted_p: Corrected for all comparisons of the analysis.
+        p: p-value of `permutation_p`.
+        smallest_p: Smallest p-value that this number of speakers can give.
+        adjusted_p: p-value corrected for all comparisons of the analysis.
     """
 
     attribute: str
@@ -134,31 +135,31 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Highest less lowest mean, in the unit of the metric."""
+        """Highest minus lowest mean, in the unit of the metric."""
         return self.groups[0].mean - self.groups[-1].mean
 
     @property
     def effect_name(self) -> str:
-        """What the effect is."""
+        """Name of the effect size."""
         return "Hedges' g" if len(self.groups) == 2 else "epsilon squared"
 
     @property
     def found(self) -> bool:
-        """Whether it counts as a difference."""
+        """Whether the corrected p-value is small enough to speak of a difference."""
         return self.adjusted_p <= ALPHA
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What became of each speaker and group.
+    """The improvements of each speaker and group, and the comparisons between groups.
 
     Attributes:
-        system: Whose improvement it is.
+        system: System whose improvement is analysed.
         metrics: Names, in the order of `METRICS`.
-        attributes: Names, of those with groups.
+        attributes: Names of the attributes that divide the speakers.
         everyone: The group of all speakers in each metric, in the order of `metrics`.
-        groups: Attribute by attribute, large groups first, metric by metric.
-        comparisons: Attribute by attribute, metric by metric.
+        groups: The groups of each attribute in each metric, large ones first.
+        comparisons: The comparisons of each attribute in each metric.
         notices: Lines that a reader must know.
     """
 
@@ -194,11 +195,11 @@ def analyze(
 
     Args:
         evaluation: Scores whose rows know their speaker.
-        speakers: What is known of them, by the names in the rows.
-        system: Whose improvement; None: the first model.
-        metrics: Names; empty: PESQ, STOI, ESTOI and SI-SDR, as far as they were scored.
-        attributes: Those to compare; empty: all. Each one more costs the correction more.
-        seed: Of the resampling.
+        speakers: Attributes of the speakers, by the names in the rows.
+        system: System to analyse; None for the first model.
+        metrics: Names of metrics; empty for those of PESQ, STOI, ESTOI and SI-SDR that were scored.
+        attributes: Attributes to compare; empty for all. The correction grows with their number.
+        seed: Seed of the resampling.
 
     Raises:
         AnalysisError: When the system, a metric or an attribute is unknown, or no file has a
@@ -224,7 +225,7 @@ def analyze(
     comparisons = []
     for attribute in known:
         for metric in metrics:
-            able = [group for group in groups if group.counts
+            able = [group for group in groups if group.comparable
                     and (group.attribute, group.metric) == (attribute, metric)]
             if len(able) > 1:
                 comparisons.append(_compare(able, seed))
@@ -239,7 +240,7 @@ def _chosen_system(evaluation: Evaluation, system: str | None) -> str:
     able = [name for name in evaluation.systems if name != NOISY]
     models = [name for name in able if not name.startswith(ORACLE)] or able
     if not able:
-        raise AnalysisError("only the noisy input was scored; evaluate a model beside it")
+        raise AnalysisError("only the noisy input was scored", "evaluate a model beside it")
     if system is None:
         return models[0]
     if system not in able:
@@ -271,7 +272,7 @@ def _missing_speakers(evaluation: Evaluation) -> list[str]:
 def _speaker_means(
     evaluation: Evaluation, system: str, metric: str
 ) -> tuple[tuple[SpeakerMean, ...], int]:
-    """Return a mean a speaker, and the number of files without a finite improvement."""
+    """Return the means of each speaker, and the number of files without a finite improvement."""
     rows = {row.name: row for row in evaluation.rows if row.system == NOISY}
     scored = {row.name for row in evaluation.rows if row.system == system and metric in row.scores}
     names = [name for name in evaluation.common(metric) if name in scored]  # not all of silence
@@ -295,7 +296,7 @@ def _speaker_means(
 def _attributes(
     names: Sequence[str], speakers: Speakers, chosen: Sequence[str], notices: list[str]
 ) -> list[str]:
-    """Return the attributes that divide the speakers into groups; say what the others lack."""
+    """Return the attributes that divide the speakers into groups; append a notice on the others."""
     values: dict[str, list[str]] = {}
     for name in names:
         for attribute, value in (speakers.find(name) or {}).items():
@@ -332,7 +333,7 @@ def _divide(everyone: Group, attribute: str, speakers: Speakers) -> list[Group]:
 
 
 def _with_interval(group: Group, seed: int) -> Group:
-    if not group.counts:
+    if not group.comparable:
         return group
     return replace(group, interval=mean_interval(group.improvements, seed))
 

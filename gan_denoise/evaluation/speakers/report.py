@@ -1,4 +1,4 @@
-"""An analysis for people and for spreadsheets: a page, three CSV files, a table on the terminal."""
+"""The report of an analysis: an HTML page, three CSV files, a table on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gan_denoise.evaluation.speakers.comparison import (
     SpeakerMean,
 )
 from gan_denoise.evaluation.speakers.statistics import CONFIDENCE, RESAMPLES
-from gan_denoise.evaluation.speakers.summary import change, conclusions, span
+from gan_denoise.evaluation.speakers.summary import format_improvement, format_interval, summarize
 from gan_denoise.metrics import METRICS
 from gan_denoise.reports.html_page import Page, new_figure
 
@@ -58,11 +58,11 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
     """Write `analysis.html`, and as CSV `analysis` (groups), `tests` and `speakers`.
 
     Args:
-        analysis: What to show.
-        out: Folder; made where it is missing, earlier files of these names are replaced.
+        analysis: The analysis.
+        out: Folder to write to; existing files of these names are replaced.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         AnalysisError: When Matplotlib is not installed; nothing is written then.
@@ -71,14 +71,14 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise AnalysisError("the page needs matplotlib: pip install matplotlib")
     page, out = _page(analysis), Path(out)
-    write_csv(out / "analysis.csv", *_group_table(analysis))
-    write_csv(out / "tests.csv", *_test_table(analysis))
-    write_csv(out / "speakers.csv", *_speaker_table(analysis))
+    write_csv(out / "analysis.csv", *_group_csv(analysis))
+    write_csv(out / "tests.csv", *_test_csv(analysis))
+    write_csv(out / "speakers.csv", *_speaker_csv(analysis))
     return page.write(out / "analysis.html")
 
 
 def render(analysis: Analysis, console: Console) -> None:
-    """Print the mean improvement of all groups with the p of their comparison, and the verdicts."""
+    """Print the mean improvement of all groups, the p-values of comparisons, and the summary."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -90,7 +90,7 @@ def render(analysis: Analysis, console: Console) -> None:
 
     def line(title: str, groups: Mapping[str, Group]) -> None:
         largest = _largest(groups)
-        means = (change(groups[metric].mean, metric) if metric in groups else ""
+        means = (format_improvement(groups[metric].mean, metric) if metric in groups else ""
                  for metric in analysis.metrics)
         table.add_row(Text(title), str(len(largest.members)), str(largest.files), *means,
                       style="dim" if largest.interval is None else "")
@@ -107,7 +107,7 @@ def render(analysis: Analysis, console: Console) -> None:
                 f"{getattr(tests[metric], field):.2g}" if metric in tests else ""
                 for metric in analysis.metrics))
     console.print(table)
-    for heading, sentences in conclusions(analysis).items():
+    for heading, sentences in summarize(analysis).items():
         console.print(Text(heading, style="bold"))
         for sentence in sentences:
             console.print(Text(f"- {sentence}"))
@@ -115,7 +115,7 @@ def render(analysis: Analysis, console: Console) -> None:
 
 def _page(analysis: Analysis) -> Page:
     page = Page(f"Does {analysis.system} help all speakers alike?")
-    for heading, sentences in conclusions(analysis).items():
+    for heading, sentences in summarize(analysis).items():
         page.heading(heading)
         for sentence in sentences:
             page.text(sentence)
@@ -160,7 +160,7 @@ def _tests_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[lis
         verdict = "differs" if test.found else "not found"
         rows.append([
             METRICS[test.metric].label, test.groups[0].value, test.groups[-1].value,
-            change(test.difference, test.metric),
+            format_improvement(test.difference, test.metric),
             "" if test.effect is None else f"{test.effect_name} {test.effect:.2f}",
             f"{test.p:.2g}", f"{test.adjusted_p:.2g}", f"{test.smallest_p:.2g}",
             "too few speakers" if test.smallest_p > ALPHA else verdict,
@@ -169,7 +169,7 @@ def _tests_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[lis
 
 
 def _speakers_table(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
-    """The speakers who gain least in the first metric."""
+    """Return the speakers with the smallest improvement in the first metric."""
     speakers = _by_speaker(analysis)
     title = "speaker" if len(speakers) <= _WORST else f"least helped {_WORST}"
     columns = [title, "files", "input SNR", *(METRICS[name].label for name in analysis.metrics)]
@@ -177,16 +177,16 @@ def _speakers_table(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
     for speaker, means in list(speakers.items())[:_WORST]:
         most = max(means.values(), key=lambda mean: mean.files)
         rows.append([speaker, most.files, _decibel(most.snr_db),
-                     *(change(means[metric].improvement, metric) if metric in means else ""
-                       for metric in analysis.metrics)])
+                     *(format_improvement(means[metric].improvement, metric)
+                       if metric in means else "" for metric in analysis.metrics)])
     return columns, rows
 
 
 def _shown(group: Group) -> str:
-    mean = change(group.mean, group.metric)
+    mean = format_improvement(group.mean, group.metric)
     if group.interval is None:
         return mean
-    return f"{mean.removesuffix(' dB')} ({span(group.interval, group.metric)})"
+    return f"{mean.removesuffix(' dB')} ({format_interval(group.interval, group.metric)})"
 
 
 def _decibel(snr_db: float | None) -> str:
@@ -194,17 +194,17 @@ def _decibel(snr_db: float | None) -> str:
 
 
 def _by_value(analysis: Analysis, attribute: str) -> dict[str, dict[str, Group]]:
-    """Return `{value: {metric: group}}`, the smallest groups as one where they are many.
+    """Return `{value: {metric: group}}`; many small groups are shown as one.
 
     Not every group has every metric: a clip too short for one is scored in another.
     """
     found: dict[str, dict[str, Group]] = {}
     for metric in analysis.metrics:
         groups = analysis.groups_of(attribute, metric)
-        small = [group for group in groups if not group.counts]
+        small = [group for group in groups if not group.comparable]
         if len(small) > _SMALL:
             rest = tuple(member for group in small for member in group.members)
-            groups = [group for group in groups if group.counts]
+            groups = [group for group in groups if group.comparable]
             groups.append(Group(attribute, "smaller groups", metric, rest))
         for group in groups:
             found.setdefault(group.value, {})[metric] = group
@@ -212,12 +212,12 @@ def _by_value(analysis: Analysis, attribute: str) -> dict[str, dict[str, Group]]
 
 
 def _largest(groups: Mapping[str, Group]) -> Group:
-    """Return the group in the metric that scored most of its files."""
+    """Return the group in the metric that scored the most files."""
     return max(groups.values(), key=lambda group: group.files)
 
 
 def _by_speaker(analysis: Analysis) -> dict[str, dict[str, SpeakerMean]]:
-    """Return `{speaker: {metric: means}}`, who gains least in the first metric first."""
+    """Return `{speaker: {metric: means}}` in rising order of improvement in the first metric."""
     found: dict[str, dict[str, SpeakerMean]] = {}
     for group in analysis.everyone:
         for member in sorted(group.members, key=lambda member: member.improvement):
@@ -264,7 +264,7 @@ def _speakers_figure(analysis: Analysis) -> Figure:
 def _panels(
     analysis: Analysis, names: Sequence[str], height: float
 ) -> tuple[Figure, Sequence[Axes]]:
-    """Return a panel a metric beside one another, with a line to read along for each name."""
+    """Return a figure with a panel for each metric side by side, and a grid line for each name."""
     figure = new_figure(9.5, 0.9 + height * max(len(names), 2))
     panels = figure.subplots(1, len(analysis.metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, analysis.metrics, strict=True):
@@ -285,20 +285,20 @@ def _panels(
 _Table = tuple[list[str], list[list[Any]]]  # columns, rows
 
 
-def _group_table(analysis: Analysis) -> _Table:
+def _group_csv(analysis: Analysis) -> _Table:
     columns = ["attribute", "group", "metric", "speakers", "files", "snr_db", "noisy",
                "improvement", "low", "high", "compared"]
     rows = []
     for group in (*analysis.everyone, *analysis.groups):
         low, high = group.interval or (None, None)
-        compared = group.counts and any(
+        compared = group.comparable and any(
             group in test.groups for test in analysis.comparisons)
         rows.append([group.attribute, group.value, group.metric, len(group.members), group.files,
                      group.snr_db, group.noisy, group.mean, low, high, "yes" if compared else "no"])
     return columns, rows
 
 
-def _test_table(analysis: Analysis) -> _Table:
+def _test_csv(analysis: Analysis) -> _Table:
     columns = ["attribute", "metric", "groups", "highest", "lowest", "difference", "effect",
                "effect_size", "p", "adjusted_p", "smallest_p"]
     rows = []
@@ -310,7 +310,7 @@ def _test_table(analysis: Analysis) -> _Table:
     return columns, rows
 
 
-def _speaker_table(analysis: Analysis) -> _Table:
+def _speaker_csv(analysis: Analysis) -> _Table:
     columns = ["speaker", "metric", "files", "snr_db", "noisy", "improvement"]
     rows = [
         [member.speaker, group.metric, member.files, member.snr_db, member.noisy,

@@ -1,7 +1,7 @@
-"""Few values, one a speaker: effect sizes, intervals, permutation tests.
+"""Statistics of small samples: effect sizes, bootstrap intervals, permutation tests.
 
-Nothing here assumes a distribution. The price is told: how small a p so few values can give, and
-how seldom an interval of so few covers the mean.
+A sample has one value for each speaker. No distribution is assumed; the functions document how
+small a p-value few values can give, and how often an interval of few values covers the mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-RESAMPLES = 9999  # drawn for an interval or a p; where no more permutations exist, all are taken
+RESAMPLES = 9999  # draws for an interval or a p; where fewer permutations exist, all are taken
 CONFIDENCE = 0.95
 
 
@@ -62,16 +62,16 @@ def epsilon_squared(samples: Sequence[np.ndarray]) -> float | None:
 
 
 def permutation_p(samples: Sequence[np.ndarray], seed: int = 0) -> float:
-    """Return the p of the hypothesis that group and improvement have nothing to do with each other.
+    """Return the p-value of the hypothesis that group and improvement are independent.
 
-    The attribute is dealt out to the speakers anew, in all ways where these are at most
-    `RESAMPLES`, else in so many random ones. What counts is the spread of the group means (the sum
-    of squares between groups, which orders the permutations as the F of a one-way analysis of
-    variance does; of two groups this is the two-sided test of the difference).
+    The attribute is permuted among the speakers: in all ways where there are at most `RESAMPLES`,
+    else in that many random ones. The statistic is the sum of squares between groups, which orders
+    the permutations as the F of a one-way analysis of variance does; for two groups this is the
+    two-sided test of the difference.
 
     Args:
         samples: `[speakers]` each, two or more.
-        seed: Of the random permutations.
+        seed: Seed of the random permutations.
     """
     from scipy.stats import permutation_test
 
@@ -91,11 +91,11 @@ def permutation_p(samples: Sequence[np.ndarray], seed: int = 0) -> float:
 
 
 def smallest_p(sizes: Iterable[int]) -> float:
-    """Return the least p that `permutation_p` can give to groups of so many speakers.
+    """Return the smallest p-value that `permutation_p` can give for groups of these sizes.
 
-    One over the count of divisions that differ: groups of equal size can swap their names without
-    any change. Of 3 and 3 speakers it is 0.1, of 3 and 4 it is 1/35. Where permutations are drawn
-    it is one over their count, the observed one included.
+    It is one over the number of different divisions; groups of equal size can swap their names
+    without a difference. For 3 and 3 speakers it is 0.1, for 3 and 4 it is 1/35. Where permutations
+    are drawn, it is one over their number, the observed one included.
     """
     sizes = list(sizes)
     log_divisions = math.lgamma(sum(sizes) + 1) - sum(math.lgamma(size + 1) for size in sizes)
@@ -115,7 +115,7 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
     Args:
         values: `[speakers]`, two at least.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     from scipy.stats import bootstrap, norm, t
 
@@ -132,8 +132,8 @@ def adjust(p_values: Sequence[float]) -> np.ndarray:
     """Return p-values corrected for their number.
 
     Benjamini & Hochberg, "Controlling the false discovery rate", Journal of the Royal Statistical
-    Society B 57(1), 1995: of what is called a difference at 0.05, one in twenty is none, on
-    average. It holds for independent tests, and for such that rise together, as kindred metrics do.
+    Society B 57(1), 1995: of the differences found at 0.05, one in twenty is none, on average. It
+    holds for independent and for positively dependent tests, as of related metrics.
 
     Args:
         p_values: `[tests]`.

@@ -1,4 +1,4 @@
-"""An analysis in words: what differs, what does not, what cannot be said."""
+"""The results of an analysis in sentences: groups that differ, that do not, that are too small."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SHOWN = 6  # groups in a line
 _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 2, "": 4}  # of an improvement, by unit
 
 
-def conclusions(analysis: Analysis) -> dict[str, list[str]]:
-    """Return in words `{heading: sentences}`: what differs, what does not, what is left open."""
+def summarize(analysis: Analysis) -> dict[str, list[str]]:
+    """Return `{heading: sentences}`: the groups that differ, that do not, that are too small."""
     everyone = analysis.everyone
     lines = {
         "Over all speakers": [_overall(analysis.system, group) for group in everyone],
         "What differs": [_difference(test) for test in analysis.comparisons if test.found],
-        "What does not differ, as far as can be seen": _alike(analysis, hopeless=False),
-        "What cannot be said": _alike(analysis, hopeless=True) + _not_compared(analysis),
+        "What does not differ, as far as can be seen": _no_difference(analysis, too_few=False),
+        "What cannot be said": _no_difference(analysis, too_few=True) + _not_compared(analysis),
         "To bear in mind": _unequal_noise("The speakers", {
             member.speaker: member.snr_db for member in everyone[0].members}),
     }
@@ -40,15 +40,15 @@ def conclusions(analysis: Analysis) -> dict[str, list[str]]:
     return {heading: sentences for heading, sentences in lines.items() if sentences}
 
 
-def change(value: float, metric: str) -> str:
-    """Return a difference with its sign and unit, as this metric is usually rounded."""
+def format_improvement(value: float, metric: str) -> str:
+    """Return an improvement or a difference with sign and unit, rounded as usual for the metric."""
     unit = METRICS[metric].unit
     return f"{value:+.{_DECIMALS[unit]}f}" + (" dB" if unit == "dB" else "")
 
 
-def span(interval: tuple[float, float], metric: str) -> str:
+def format_interval(interval: tuple[float, float], metric: str) -> str:
     """Return an interval of differences, `+1.05 to +1.32`."""
-    low, high = (change(value, metric) for value in interval)
+    low, high = (format_improvement(value, metric) for value in interval)
     return f"{low.removesuffix(' dB')} to {high}"
 
 
@@ -57,25 +57,31 @@ def _overall(system: str, group: Group) -> str:
     worst = min(group.members, key=lambda member: member.improvement)
     helped = int(np.count_nonzero(group.improvements > 0))
     interval = "" if group.interval is None else (
-        f" ({CONFIDENCE:.0%} interval {span(group.interval, group.metric)})")
+        f" ({CONFIDENCE:.0%} interval {format_interval(group.interval, group.metric)})")
+    mean = format_improvement(group.mean, group.metric)
     return (
-        f"{METRICS[group.metric].label}: {system} brings {change(group.mean, group.metric)}"
-        f"{interval}; {helped} of {len(group.members)} speakers gain, most {best.speaker} "
-        f"({change(best.improvement, group.metric)}), least {worst.speaker} "
-        f"({change(worst.improvement, group.metric)})."
+        f"{METRICS[group.metric].label}: {system} brings {mean}{interval}; "
+        f"{helped} of {len(group.members)} speakers gain, most {best.speaker} "
+        f"({format_improvement(best.improvement, group.metric)}), least {worst.speaker} "
+        f"({format_improvement(worst.improvement, group.metric)})."
     )
 
 
-def _alike(analysis: Analysis, hopeless: bool) -> list[str]:
-    """Comparisons that found nothing: where something could have been found, or not (hopeless)."""
+def _no_difference(analysis: Analysis, too_few: bool) -> list[str]:
+    """Return sentences on comparisons without a difference.
+
+    Args:
+        analysis: The analysis.
+        too_few: Whether to return those that had too few speakers to find one, or the others.
+    """
     alike: dict[tuple[str, str], list[Comparison]] = {}  # not every speaker has every metric
     for test in analysis.comparisons:
-        if not test.found and (test.smallest_p > ALPHA) == hopeless:
+        if not test.found and (test.smallest_p > ALPHA) == too_few:
             alike.setdefault((test.attribute, _sizes(test.groups)), []).append(test)
     lines = []
     for (attribute, sizes), tests in alike.items():
         labels = ", ".join(METRICS[test.metric].label for test in tests)
-        verdict = "too few speakers for any finding" if hopeless else "no difference was found"
+        verdict = "too few speakers for any finding" if too_few else "no difference was found"
         least = tests[0].smallest_p
         floor = "" if least <= 1 / (RESAMPLES + 1) else (
             f"; the smallest p that so many speakers can give is {least:.2g}")
@@ -101,7 +107,7 @@ def _sizes(groups: Sequence[Group]) -> str:
 
 
 def _difference(test: Comparison) -> str:
-    means = ", ".join(f"{change(group.mean, group.metric)} for {group.value} "
+    means = ", ".join(f"{format_improvement(group.mean, group.metric)} for {group.value} "
                       f"({len(group.members)})" for group in test.groups)
     effect = "" if test.effect is None else f"{test.effect_name} {test.effect:.2f}, "
     return (f"{test.attribute}: {METRICS[test.metric].label} gains {means}; {effect}"
@@ -109,7 +115,7 @@ def _difference(test: Comparison) -> str:
 
 
 def _unequal_noise(who: str, snrs: Mapping[str, float | None]) -> list[str]:
-    """Say who was given more noise: an improvement depends on it."""
+    """Return a warning where input SNRs differ, on which an improvement depends."""
     if None in snrs.values():
         return []
     low, high = min(snrs, key=snrs.__getitem__), max(snrs, key=snrs.__getitem__)

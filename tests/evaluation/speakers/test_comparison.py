@@ -12,7 +12,7 @@ from scipy.stats import norm
 from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.evaluation.speakers.attributes import Speakers
 from gan_denoise.evaluation.speakers.comparison import AnalysisError, analyze
-from gan_denoise.evaluation.speakers.summary import conclusions
+from gan_denoise.evaluation.speakers.summary import summarize
 
 
 def scored(improvements, metric="stoi", noisy=0.5, snrs=None, system="model"):
@@ -41,7 +41,7 @@ def spread(size):
 
 
 def said(analysis):
-    return {heading: " ".join(lines) for heading, lines in conclusions(analysis).items()}
+    return {heading: " ".join(lines) for heading, lines in summarize(analysis).items()}
 
 
 def test_a_known_effect_is_found_with_its_sign_and_size():
