@@ -40,8 +40,8 @@ CONTAINERS = {
     ".wv": ("WV", "WAVPACK"), ".tta": ("TTA", "TTA"),
 }  # fmt: skip
 # Format name -> suffix of such a file.
-FORMATS = {"wav": ".wav", "flac": ".flac", "mp3": ".mp3", "opus": ".opus", "m4a": ".m4a",
-           "ogg": ".ogg"}  # fmt: skip
+FORMAT_SUFFIXES = {"wav": ".wav", "flac": ".flac", "mp3": ".mp3", "opus": ".opus", "m4a": ".m4a",
+                   "ogg": ".ogg"}  # fmt: skip
 _LOSSY = {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "AAC", "AC3", "EAC3",
           "WMAV1", "WMAV2", "AMR_NB", "AMR_WB", "SPEEX", "WMAPRO",
           "ADPCM_G726"}  # fmt: skip
@@ -110,7 +110,7 @@ def resolve(path: Path, format: str | None, subtype: str | None) -> tuple[str, s
     return format, subtype
 
 
-def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
+def output_container(info: AudioInfo, format_name: str = "keep") -> tuple[str, str]:
     """Return the container and encoding of the output for an input.
 
     WAV and FLAC keep the width of integer and float samples where they can hold it. FLAC stores
@@ -118,37 +118,37 @@ def output_container(info: AudioInfo, wanted: str = "keep") -> tuple[str, str]:
 
     Args:
         info: Properties of the input.
-        wanted: `keep`, or a format name, a key of `FORMATS`.
+        format_name: `keep`, or a format name, a key of `FORMAT_SUFFIXES`.
 
     Returns:
         Container and encoding.
     """
-    if wanted == "keep":
+    if format_name == "keep":
         return info.format, info.subtype
-    container, usual = CONTAINERS[FORMATS[wanted]]
-    if wanted not in ("wav", "flac"):
+    container, usual = CONTAINERS[FORMAT_SUFFIXES[format_name]]
+    if format_name not in ("wav", "flac"):
         return container, usual
     subtype = info.subtype if info.subtype in _BYTES else "PCM_16"
-    if wanted == "wav":
+    if format_name == "wav":
         return "WAV", "PCM_U8" if subtype == "PCM_S8" else subtype
     narrow = {"PCM_U8": "PCM_S8", "ULAW": "PCM_16", "ALAW": "PCM_16", "PCM_32": "PCM_24",
               "FLOAT": "PCM_24", "DOUBLE": "PCM_24"}
     return "FLAC", narrow.get(subtype, subtype)
 
 
-def output_rate(info: AudioInfo, wanted: str = "keep") -> int:
+def output_rate(info: AudioInfo, format_name: str = "keep") -> int:
     """Return the sample rate of the output for an input.
 
     Args:
         info: Properties of the input.
-        wanted: `keep`, or a format name, a key of `FORMATS`.
+        format_name: `keep`, or a format name, a key of `FORMAT_SUFFIXES`.
 
     Returns:
         Hz: the input's rate, or the next higher one that the format can hold.
     """
-    _, subtype = output_container(info, wanted)
+    _, subtype = output_container(info, format_name)
     rates = {"OPUS": _OPUS_RATES, "MPEG_LAYER_III": _MP3_RATES}.get(subtype)
-    if wanted == "keep" or rates is None or info.sample_rate in rates:
+    if format_name == "keep" or rates is None or info.sample_rate in rates:
         return info.sample_rate
     return next((rate for rate in rates if rate >= info.sample_rate), rates[-1])
 
@@ -200,19 +200,19 @@ def check_container(
 
 
 def fitting_formats(info: AudioInfo, channels: int) -> list[str]:
-    """Return the format names that could hold a recording, as the keys of `FORMATS`.
+    """Return the format names that could hold a recording, as the keys of `FORMAT_SUFFIXES`.
 
     Args:
         info: Properties of the recording.
         channels: Number of channels of the output.
     """
     fitting = []
-    for wanted in FORMATS:
+    for name in FORMAT_SUFFIXES:
         with contextlib.suppress(AudioError):
-            rate = output_rate(info, wanted)
-            check_container(info.path, rate, channels, *output_container(info, wanted),
+            rate = output_rate(info, name)
+            check_container(info.path, rate, channels, *output_container(info, name),
                             info.sure_frames)
-            fitting.append(wanted)
+            fitting.append(name)
     return fitting
 
 

@@ -79,5 +79,5 @@ class OutputFormat:
                         self.info.sure_frames)
 
     def alternatives(self) -> list[str]:
-        """Return the names of the formats (`containers.FORMAT_SUFFIXES`) that would hold the recording."""
+        """Return the format names (`containers.FORMAT_SUFFIXES`) that would hold the recording."""
         return fitting_formats(self.info, self.channels)
