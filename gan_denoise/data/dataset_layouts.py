@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.config.registry import LAYOUTS, register_layout
 from gan_denoise.data.file_labels import SET_FOLDER, SPLITS, snr_of, speakers_of
 from gan_denoise.data.pairs import (
     MANIFEST_SUFFIXES,
@@ -20,11 +21,6 @@ from gan_denoise.data.pairs import (
 
 _NOISY_COLUMNS = ("noisy", "noisy_wav", "noisy_filepath", "noisy_path")
 _CLEAN_COLUMNS = ("clean", "clean_wav", "clean_filepath", "clean_path")
-_LOOKED_FOR = (
-    "clean_trainset_*/ with noisy_trainset_*/ (VoiceBank+DEMAND), train|valid|test/clean with "
-    "train|valid|test/noisy, clean/ with noisy/ (DNS), wavs_clean/ with wavs_noisy/, "
-    "CleanSpeech_*/ with NoisySpeech_*/ (MS-SNSD), a .csv or .jsonl with columns noisy and clean"
-)
 _SIDES = {"clean": "clean", "noisy": "noisy", "wavs_clean": "clean", "wavs_noisy": "noisy"}
 
 
@@ -39,7 +35,8 @@ def read_layout(root: Path) -> list[Pair]:
     `clean` and `noisy` in each, `clean/ noisy/` (DNS), `wavs_clean/ wavs_noisy/`,
     `CleanSpeech_training/ NoisySpeech_training/` (MS-SNSD), and a CSV, JSONL or JSON manifest with
     columns `noisy` and `clean` (also `noisy_wav`, `noisy_filepath`, ...), optionally `split`,
-    `speaker`, `snr_db`; its relative paths count from the manifest.
+    `speaker`, `snr_db`; its relative paths count from the manifest. Plugins add others: see
+    `config.registry.register_layout`.
 
     Args:
         root: The folder, or the manifest.
@@ -57,23 +54,41 @@ def read_layout(root: Path) -> list[Pair]:
         return _read_manifest(root)
     if not root.is_dir():
         raise PairError(f"{root}: no such folder or manifest", "check the path")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    layouts = sorted(LAYOUTS.values(), key=lambda layout: layout.read.__module__ == __name__)
+    for layout in layouts:  # those from outside the package first
+        if pairs := layout.read(root):
+            return pairs
+    names = ", ".join(p.name for p in _folders(root)[:6]) or "no sub-folders"
+    raise LayoutError(f"{root}: no known layout of pairs (found {names})",
+                      "looked for " + ", ".join(layout.shows for layout in layouts))
+
+
+@register_layout("sides", "clean_trainset_*/ with noisy_trainset_*/ (VoiceBank+DEMAND), "
+                 "train|valid|test/clean with train|valid|test/noisy, clean/ with noisy/ (DNS), "
+                 "wavs_clean/ with wavs_noisy/, CleanSpeech_*/ with NoisySpeech_*/ (MS-SNSD)")
+def _side_by_side(root: Path) -> list[Pair]:
+    folders = _folders(root)
     pairs = _read_sides(folders, split=None)
     for folder in folders:
         split = SPLITS.get(folder.name.lower())
         if split is not None:
             inner = sorted(p for p in folder.iterdir() if p.is_dir())
             pairs += _read_sides(inner, split)
-    if pairs:
-        return pairs
+    return pairs
+
+
+@register_layout("manifest", "a .csv or .jsonl with columns noisy and clean")
+def _with_manifest(root: Path) -> list[Pair]:
     for path in sorted(root.iterdir()):
         if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
             rows = manifest_rows(path)
             if rows and _column(rows[0], _NOISY_COLUMNS) and _column(rows[0], _CLEAN_COLUMNS):
                 return _read_manifest(path)
-    names = ", ".join(p.name for p in folders[:6]) or "no sub-folders"
-    raise LayoutError(f"{root}: no known layout of pairs (found {names})",
-                      f"looked for {_LOOKED_FOR}")
+    return []
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _read_sides(folders: Sequence[Path], split: str | None) -> list[Pair]:

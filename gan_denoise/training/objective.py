@@ -1,4 +1,4 @@
-"""What pretraining minimises: the terms of `losses`, with the weights that the settings give."""
+"""The reconstruction loss: weighted terms of `losses`, and of losses that plugins register."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from gan_denoise.config.registry import LOSSES
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.training import losses
@@ -80,7 +81,13 @@ class Objective:
             value = losses.compressed_mel(linear(clean01), linear(estimate), power)
             terms["loss/mel"] = value
             total += weights.mel_weight * value
-        if weights.magnitude_weight or weights.complex_weight or weights.snr_weight:
+        for name, weight in weights.extra_weights.items():
+            if weight and LOSSES[name].of == "mel":
+                terms[f"loss/{name}"] = LOSSES[name].function(clean01, estimate)
+                total += weight * terms[f"loss/{name}"]
+        extra = {name: weight for name, weight in weights.extra_weights.items()
+                 if weight and LOSSES[name].of == "spectrum"}
+        if weights.magnitude_weight or weights.complex_weight or weights.snr_weight or extra:
             gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
             magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
             if weights.magnitude_weight:
@@ -96,6 +103,9 @@ class Objective:
                 value = losses.missing_snr(spectra["clean"], gained)
                 terms["loss/snr"] = value
                 total += weights.snr_weight * value
+            for name, weight in extra.items():
+                terms[f"loss/{name}"] = LOSSES[name].function(spectra["clean"], gained)
+                total += weight * terms[f"loss/{name}"]
         return terms, total
 
 
