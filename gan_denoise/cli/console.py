@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from gan_denoise.core.text import escape_line, escape_text
@@ -55,31 +54,19 @@ def print_line(line: str, stderr: bool = False) -> None:
     print_text(escape_line(line), stderr)
 
 
-def decoding(console: Any) -> Callable[[int, int], None]:
-    """Return a callback that prints on a console, now and then, how far decoding is."""
-    printed = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal printed
-        if time.monotonic() - printed > 5:
-            printed = time.monotonic()
-            console.print(f"decoding: {done} of {total} files", highlight=False)
-
-    return progress
-
-
 class Bar:
-    """A progress bar on stderr while a `with` block runs; none where stderr is no terminal.
+    """A progress bar while a `with` block runs; none where the output is no terminal.
 
     Args:
         *columns: Rich columns that follow the bar.
+        output: Rich console to draw on; None: one of stderr.
         quiet: Draw nothing on a terminal either.
     """
 
-    def __init__(self, *columns: Any, quiet: bool = False):
+    def __init__(self, *columns: Any, output: Any = None, quiet: bool = False):
         from rich.progress import BarColumn, Progress
 
-        self.console = console(stderr=True)
+        self.console = console(stderr=True) if output is None else output
         self._progress = Progress(
             BarColumn(bar_width=20), *columns, console=self.console, transient=True,
             disable=quiet or not self.console.is_terminal,
@@ -87,18 +74,18 @@ class Bar:
         self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> Bar:
-        self._progress.__enter__()
+        self._progress.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
 
     def update(self, done: float, total: float | None, description: str = "") -> None:
         """Draw how much is done; `description` is for a column that shows it."""
         self._progress.update(self._task, completed=done, total=total, description=description)
 
     def print_line(self, line: str) -> None:
-        """Print a line on stderr, above the bar where one is drawn."""
+        """Print a line, above the bar where one is drawn."""
         self.console.print(escape_line(line), highlight=False, soft_wrap=True)
 
 

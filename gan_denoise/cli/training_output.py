@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import TextColumn
+
+from gan_denoise.cli.console import Bar
 
 if TYPE_CHECKING:
     from gan_denoise.recipes.demo import DemoResult
@@ -58,8 +60,8 @@ class TrainingDisplay:
         self.console = console
         self._line = now_and_then(self._print_progress)
         self._logged = contextlib.ExitStack()
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._bars = contextlib.ExitStack()
+        self._bar: Bar | None = None
 
     def __enter__(self) -> TrainingDisplay:
         self._logged.enter_context(logged_to(self.console))
@@ -81,22 +83,18 @@ class TrainingDisplay:
 
     def _draw(self, progress: TrainingProgress) -> None:
         if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=20),
-                TextColumn("{task.fields[text]}"), console=self.console, transient=True,
-            )
-            self._task = self._bar.add_task("starting", total=None, text="")
-            self._bar.start()
+            self._bar = Bar(TextColumn("{task.description}"), output=self.console)
+            self._bar.update(0, None, "starting")
+            self._bars.enter_context(self._bar)
         if progress.losses:
-            self._bar.update(self._task, description=progress.position, text=progress.figures,
-                             total=progress.total_steps, completed=progress.step)
+            self._bar.update(progress.step, progress.total_steps,
+                             f"{progress.position} · {progress.figures}")
         if progress.step == progress.total_steps:
             self._close_bar()
 
     def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._bars.close()
+        self._bar = None
 
 
 def print_line(console: Console, text: str) -> None:

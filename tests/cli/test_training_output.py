@@ -34,7 +34,6 @@ def test_a_terminal_shows_a_bar_with_the_time_left():
         display.show(TrainingProgress(0, 5000, {}))
         display.show(TrainingProgress(1, 5000, {"loss/mse": 0.1}))
         display.show(TrainingProgress(11, 5000, {"loss/mse": 0.1}, 2.0, 64.0, 0.2))
-        display._bar.refresh()
         logger.info("step 11 validation: SI-SDR 3 dB")
     shown = terminal.file.getvalue()
     assert "starting" in shown
