@@ -1,4 +1,4 @@
-"""What every part needs and no part owns: errors, files that appear whole, processes, text.
+"""What all parts need: errors, atomic files, processes, random streams, tables, decibels, text.
 
 Imports nothing else of the package.
 """

@@ -1,4 +1,4 @@
-"""The errors that a user can do something about."""
+"""The base of all errors that a user can do something about."""
 
 from __future__ import annotations
 

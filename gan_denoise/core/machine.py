@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on, and the versions that took part."""
+"""Describes the machine that figures are measured on, and the versions of the packages used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gan_denoise import __version__
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine and the versions that matter."""
+    """Return the processor, cores, system, and versions of Python and of the packages, by name."""
     packages = ("numpy", "scipy", "onnxruntime", "soundfile", "soxr")
     return {
         "processor": _processor(),

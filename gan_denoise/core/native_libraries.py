@@ -1,4 +1,4 @@
-"""TensorFlow and ONNX Runtime without their greetings, and without telemetry."""
+"""Imports TensorFlow and ONNX Runtime without their start-up messages and telemetry."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FATAL = 4  # severity of what ONNX Runtime prints
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow and Keras, and warm them up, without a line on the terminal.
+    """Import TensorFlow and Keras without a line on the terminal.
 
-    Their C++ half greets on the descriptor of standard error, past Python and past
-    TF_CPP_MIN_LOG_LEVEL, at the import, at the first operation and at the first graph. What it
-    says is shown where the import fails.
+    Their C++ code writes to the descriptor of standard error, past Python and past
+    TF_CPP_MIN_LOG_LEVEL, at the import and where devices are looked for. What it wrote is shown
+    where the import fails.
 
     Raises:
         ImportError: When they cannot be imported.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of later: warnings of C++ code
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # afterwards: no warnings of C++ code
     with stderr_kept_back():
         import keras  # noqa: F401
         import tensorflow as tf
@@ -35,9 +35,9 @@ def load_tensorflow() -> None:
 def load_onnxruntime() -> Any:
     """Import ONNX Runtime; return it.
 
-    It warns past Python, of processors and folders, in lines that name no file; its errors it
-    raises too. Its wheels send what they are used for to their maker, unless told not to before the
-    import (`ORT_DISABLE_TELEMETRY=0` tells them to).
+    It prints warnings past Python, about processors and folders, in lines that name no file;
+    errors it also raises. Its wheels send usage data to their maker, unless the environment says
+    otherwise before the import (`ORT_DISABLE_TELEMETRY=0` allows it).
 
     Raises:
         ImportError: When it cannot be imported.
@@ -51,10 +51,10 @@ def load_onnxruntime() -> Any:
 
 @contextlib.contextmanager
 def stderr_kept_back() -> Iterator[None]:
-    """Keep what is written to the descriptor of standard error; show it where an exception leaves.
+    """Keep what is written to the descriptor of standard error; show it after an exception.
 
-    What Python has buffered is written first, so nothing of before is kept back. Where the process
-    itself is aborted, as by a processor that lacks an instruction, Python says in which import.
+    What Python has buffered is written before. Where the process itself is aborted, as by a
+    processor that lacks an instruction, Python prints in which import.
     """
     if sys.stderr is not None:
         sys.stderr.flush()

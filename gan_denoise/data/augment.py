@@ -1,4 +1,4 @@
-"""Filters, by FFT: rooms, random smooth equalisers, and noise coloured by them."""
+"""Augmentation by filtering: reverberation, random smooth equalisers, coloured noise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ def reverberate(speech: np.ndarray, response: np.ndarray, early: int
 
 
 class RandomFilter:
-    """Random smooth filters without phase, and noise coloured by them, by FFT."""
+    """Random smooth zero-phase filters, and noise coloured by them.
+
+    Args:
+        samples: Length of what is filtered.
+        sample_rate: Hz.
+        largest_db: Largest gain and cut of a filter.
+    """
 
     def __init__(self, samples: int, sample_rate: int, largest_db: float) -> None:
         self.samples = samples

@@ -1,4 +1,4 @@
-"""Crops of recordings at random: short utterances joined, short noises looped, silence redrawn."""
+"""Random crops of recordings: short utterances are joined, short noises looped, silence redrawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ EDGE_FADE = 0.004  # seconds of fade at the ends of joined utterances
 
 
 class SpeechCrops:
-    """Draws crops of speech: folders alike, utterances by duration, short ones joined."""
+    """Draws crops of speech: folders with equal chance, utterances by duration, short ones joined.
+
+    Args:
+        corpus: Clean utterances.
+        data: `pause_range` is used: seconds between joined utterances.
+
+    Attributes:
+        voices: Number of the voice of each recording; every unknown speaker has one of its own.
+    """
 
     def __init__(self, corpus: Corpus, data: DataConfig) -> None:
         self.corpus, self.data = corpus, data
@@ -39,7 +47,17 @@ class SpeechCrops:
 
     def draw(self, rng: np.random.Generator, samples: int, other_than: int | None = None
              ) -> tuple[np.ndarray | None, int]:
-        """Return (crop, voice), not silent; crop is None where there is no other voice."""
+        """Draw a crop that is not silent.
+
+        Args:
+            rng: Random numbers of this crop.
+            samples: Length of the crop.
+            other_than: Number of a voice that is not to be heard.
+
+        Returns:
+            (crop, voice): float32 [samples] and the number of its voice; None where only
+            `other_than` was drawn.
+        """
         for _ in range(TRIES):
             members, ends = self._folders[rng.integers(len(self._folders))]
             index = int(members[np.searchsorted(ends, rng.integers(ends[-1]), side="right")])
@@ -82,7 +100,12 @@ class SpeechCrops:
 
 
 class NoiseCrops:
-    """Draws crops of recorded noise: kinds alike, recordings within a kind alike."""
+    """Draws crops of noise: kinds with equal chance, recordings within a kind with equal chance.
+
+    Args:
+        corpus: Recorded noises.
+        data: Settings of looping and resampling are used.
+    """
 
     def __init__(self, corpus: Corpus, data: DataConfig) -> None:
         self.corpus, self.data = corpus, data
