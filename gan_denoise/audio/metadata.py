@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import soundfile
 
 from gan_denoise.audio import ffmpeg
 from gan_denoise.audio.metadata_scan import has_scan, printable, scan_metadata
-from gan_denoise.audio.sndfile import sndfile_path
 
 # FFmpeg's name of a tag -> libsndfile's.
 _FFMPEG_TAGS = {
@@ -26,8 +26,9 @@ _FFMPEG_TAGS = {
 def text_fields(path: str | Path) -> dict[str, str]:
     """Return the text tags of a file by libsndfile's names; empty where it has none."""
     try:
-        if has_scan(path):
-            return _sndfile_fields(path)
+        with open(path, "rb") as file:
+            if has_scan(file):
+                return _sndfile_fields(file)
     except OSError:
         return {}
     found = ffmpeg.tags(Path(path))
@@ -45,26 +46,19 @@ def lost_metadata(source: str | Path, target: str | Path | None = None) -> list[
     Returns:
         Short names, sorted; empty when nothing is lost.
     """
-    if not _is_scanned(source) or (target is not None and not _is_scanned(target)):
+    of_source, of_target = _scan(source), _scan(target) if target is not None else None
+    if of_source is None or (target is not None and of_target is None):
         return _lost_by_ffmpeg(Path(source), target)
-    fields = _sndfile_fields(source)
-    lost = set(_scan(source, fields))
-    if target is not None:
-        kept = _sndfile_fields(target)
-        lost -= {name for name in _scan(target, kept) if not name.startswith("tag ")}
+    fields, found = of_source
+    lost = set(found)
+    if of_target is not None:
+        kept, copied = of_target
+        lost -= {name for name in copied if not name.startswith("tag ")}
         lost.update(_lost_fields(fields, kept))
     for name, text in fields.items():
         if "\ufffd" in text and f"tag {name}" not in lost:  # its bytes were no UTF-8
             lost.add(f"tag {name} (altered)")
     return sorted(lost)
-
-
-def _is_scanned(path: str | Path) -> bool:
-    """Return whether libsndfile reads the container; True where the file cannot be opened."""
-    try:
-        return has_scan(path)
-    except OSError:
-        return True
 
 
 def _lost_by_ffmpeg(source: Path, target: str | Path | None) -> list[str]:
@@ -82,13 +76,21 @@ def _lost_by_ffmpeg(source: Path, target: str | Path | None) -> list[str]:
     return sorted(lost)
 
 
-def _scan(path: str | Path, fields: dict[str, str]) -> list[str]:
-    """Return what `scan_metadata` finds in a file; nothing where it cannot be opened."""
+def _scan(path: str | Path) -> tuple[dict[str, str], list[str]] | None:
+    """Return libsndfile's text fields of a file, and what `scan_metadata` finds; it is opened once.
+
+    Returns:
+        None where FFmpeg reads the container; nothing of a file that cannot be opened.
+    """
+    fields: dict[str, str] = {}
     try:
         with open(path, "rb") as file:
-            return list(scan_metadata(file, fields))
+            if not has_scan(file):
+                return None
+            fields = _sndfile_fields(file)
+            return fields, list(scan_metadata(file, fields))
     except OSError:
-        return []
+        return fields, []
 
 
 def _lost_fields(fields: dict[str, str], kept: dict[str, str]) -> Iterator[str]:
@@ -105,10 +107,11 @@ def _lost_fields(fields: dict[str, str], kept: dict[str, str]) -> Iterator[str]:
             yield f"tag {name} (altered)"
 
 
-def _sndfile_fields(path: str | Path) -> dict[str, str]:
+def _sndfile_fields(file: BinaryIO) -> dict[str, str]:
     """Return the text fields that libsndfile reads; empty where it cannot read the file."""
+    file.seek(0)
     try:
-        with soundfile.SoundFile(sndfile_path(path)) as file:
-            return file.copy_metadata()
+        with soundfile.SoundFile(file) as sound:
+            return sound.copy_metadata()
     except (soundfile.LibsndfileError, OSError):
         return {}

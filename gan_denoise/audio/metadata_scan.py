@@ -11,7 +11,6 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from gan_denoise.audio.headers import read_exactly
@@ -51,14 +50,9 @@ _PICTURES = {"METADATA_BLOCK_PICTURE", "COVERART", "COVERARTMIME"}
 _CHAPTERS = re.compile(r"CHAPTER\d+(NAME|URL)?")
 
 
-def has_scan(path: str | Path) -> bool:
-    """Return whether `scan_metadata` knows the container of a file.
-
-    Raises:
-        OSError: When it cannot be opened.
-    """
-    with open(path, "rb") as file:
-        return file.read(4) in _SCANS
+def has_scan(file: BinaryIO) -> bool:
+    """Return whether `scan_metadata` knows the container of a file, open at its beginning."""
+    return file.read(4) in _SCANS
 
 
 def scan_metadata(file: BinaryIO, fields: dict[str, str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ import soundfile
 from gan_denoise.audio.errors import AudioError, no_samples, unreadable
 from gan_denoise.audio.ffmpeg import MediaError
 from gan_denoise.audio.ffmpeg_reader import FfmpegReader
-from gan_denoise.audio.headers import HeaderCheck, check_header
+from gan_denoise.audio.headers import HeaderCheck, check_open_header
 from gan_denoise.audio.info import AudioInfo
 from gan_denoise.audio.samples import resample, to_mono
 from gan_denoise.audio.sndfile import sndfile_path
@@ -103,8 +103,10 @@ class Reader:
 
 def _open(path: Path) -> tuple[SndfileReader | FfmpegReader, AudioInfo]:
     """Open a file by the decoder that reads all of it; return the properties of the file too."""
-    header = check_header(path)
-    decoder, note = _open_decoder(path, header)
+    with open(path, "rb") as file:
+        known = file.read(4).startswith(_SNDFILE_MAGIC)
+        header = check_open_header(file)
+    decoder, note = _open_decoder(path, header, known)
     try:
         if isinstance(decoder, SndfileReader):
             return decoder, decoder.info()
@@ -114,12 +116,18 @@ def _open(path: Path) -> tuple[SndfileReader | FfmpegReader, AudioInfo]:
         raise
 
 
-def _open_decoder(path: Path, header: HeaderCheck) -> tuple[SndfileReader | FfmpegReader, str]:
-    """Open by libsndfile where that is sure to read to the end, else by FFmpeg; return a note."""
+def _open_decoder(
+    path: Path, header: HeaderCheck, known: bool
+) -> tuple[SndfileReader | FfmpegReader, str]:
+    """Open by libsndfile where that is sure to read to the end, else by FFmpeg; return a note.
+
+    Args:
+        path: The file.
+        header: What is known of its header.
+        known: Whether it begins as the containers of libsndfile do.
+    """
     if header.raw_samples is not None:
         return SndfileReader(path, header), ""
-    with open(path, "rb") as file:
-        known = file.read(4).startswith(_SNDFILE_MAGIC)
     sndfile, fault, note = None, None, ""
     if known and header.reliable:
         try:

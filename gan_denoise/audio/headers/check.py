@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from gan_denoise.audio.headers.flac import check_flac
 from gan_denoise.audio.headers.header_check import HeaderCheck
@@ -27,22 +28,27 @@ def check_header(path: str | Path) -> HeaderCheck:
         OSError: When the file cannot be read.
     """
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = skip_id3(file)
-        file.seek(start)
-        magic = file.read(12)
-        file.seek(start)
-        try:
-            if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:] == b"WAVE":
-                return check_wav(file, size)
-            if magic[:4] == b"riff":
-                return check_w64(file, size)
-            if magic[:4] == b"fLaC":
-                return check_flac(file, size, start)
-            if magic[:4] == b"OggS":
-                return check_ogg(file, size)
-            if magic[:4] == b"NIST":
-                return check_nist(file, size)
-            return check_mp3(file, size, start)
-        except (EOFError, struct.error):
-            return HeaderCheck()
+        return check_open_header(file)
+
+
+def check_open_header(file: BinaryIO) -> HeaderCheck:
+    """Check the header of an open file as `check_header` does; its position is changed."""
+    size = file.seek(0, os.SEEK_END)
+    start = skip_id3(file)
+    file.seek(start)
+    magic = file.read(12)
+    file.seek(start)
+    try:
+        if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:] == b"WAVE":
+            return check_wav(file, size)
+        if magic[:4] == b"riff":
+            return check_w64(file, size)
+        if magic[:4] == b"fLaC":
+            return check_flac(file, size, start)
+        if magic[:4] == b"OggS":
+            return check_ogg(file, size)
+        if magic[:4] == b"NIST":
+            return check_nist(file, size)
+        return check_mp3(file, size, start)
+    except (EOFError, struct.error):
+        return HeaderCheck()
