@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from gan_denoise.core.decibels import amplitude_to_db
 from gan_denoise.evaluation.pair_reader import SignalPair
 from gan_denoise.evaluation.results import RESAMPLER, FileScores
 from gan_denoise.evaluation.scoring import metric_rate
@@ -124,7 +125,7 @@ def _correction_notices(signals: Mapping[str, SignalPair]) -> Iterator[str]:
                f"channel {numbers}")
     loud, where = _select(signals, lambda pair: pair.gain != 1.0)
     if loud:
-        lowest = 20 * math.log10(min(pair.gain for pair in loud))
+        lowest = amplitude_to_db(min(pair.gain for pair in loud))
         less = " or less" if len({pair.gain for pair in loud}) > 1 else ""
         yield (f"far above full scale: {where}, scored with a gain of {lowest:.0f} dB{less} on "
                "both sides")

@@ -16,6 +16,7 @@ import numpy as np
 
 from gan_denoise import audio
 from gan_denoise.audio.samples import cancels
+from gan_denoise.core.decibels import db_to_power
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.inference.streaming import LOUDEST
 from gan_denoise.metrics.signal_files import BLOCK, Signal, blocks, resampled, store
@@ -174,7 +175,7 @@ def _is_noisier(one: Signal | np.ndarray, other: Signal | np.ndarray, sample_rat
     if not power.size or product**2 <= ALIKE * float(np.prod(energies)):
         return False
     gains = (product / energies) ** 2  # of one's, of the other's part in its partner
-    less = 10 ** (-LESS_DB / 10)
+    less = db_to_power(-LESS_DB)
     one_lacks = np.mean(power[0] < less * gains[1] * power[1])
     other_lacks = np.mean(power[1] < less * gains[0] * power[0])
     return bool(other_lacks > one_lacks + LESS_SHARE)

@@ -123,8 +123,8 @@ class Evaluation:
         Its sign says which is higher, not which is better: a negative change of LSD or MSE is an
         improvement (`Metric.higher_is_better`).
         """
-        pair = self.mean(system, metric, names), self.mean(NOISY, metric, names)
-        return None if None in pair else pair[0] - pair[1]
+        after, before = self.mean(system, metric, names), self.mean(NOISY, metric, names)
+        return None if after is None or before is None else after - before
 
     def margin(
         self, system: str, metric: str, names: Iterable[str] | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage, signal
 
 from gan_denoise.audio import peak, resample
+from gan_denoise.core.decibels import db_to_amplitude, db_to_power, power_to_db
 from gan_denoise.dsp.levels import FRAME_SECONDS, QUIET, SILENCE_DB
 
 # ITU-T P.56, method B.
@@ -76,7 +77,7 @@ def measure_acoustics(audio: np.ndarray, sample_rate: int) -> AcousticMeasures:
     """
     audio = np.asarray(audio, np.float32)
     audio = audio - audio.mean(dtype=np.float64).astype(np.float32) if audio.size else audio
-    if peak(audio) <= 10 ** (SILENCE_DB / 20):
+    if peak(audio) <= db_to_amplitude(SILENCE_DB):
         return AcousticMeasures()
     level_db, activity = active_level(audio, sample_rate)
     f0 = voiced_f0(audio, sample_rate)
@@ -111,7 +112,7 @@ def active_level(audio: np.ndarray, sample_rate: int) -> tuple[float, float]:
     energy = float(np.vdot(audio, audio))
     hold = max(round(HANGOVER_SECONDS * sample_rate), 1)  # samples
     if len(audio) <= hold:
-        return 10 * math.log10(energy / len(audio)), 1.0
+        return power_to_db(energy / len(audio)), 1.0
     keep = math.exp(-1.0 / (SMOOTH_SECONDS * sample_rate))
     envelope = np.abs(audio, dtype=np.float64)
     for _ in range(2):
@@ -122,7 +123,7 @@ def active_level(audio: np.ndarray, sample_rate: int) -> tuple[float, float]:
     levels = 10 * np.log10([energy / np.count_nonzero(held >= each) for each in thresholds])
     margins = levels - 20 * np.log10(thresholds)  # falls as the threshold rises
     level_db = float(np.interp(-MARGIN_DB, -margins, levels))
-    return level_db, min(energy / len(audio) / 10 ** (level_db / 10), 1.0)
+    return level_db, min(energy / len(audio) / db_to_power(level_db), 1.0)
 
 
 def estimate_snr(audio: np.ndarray, sample_rate: int) -> float | None:
@@ -141,12 +142,12 @@ def estimate_snr(audio: np.ndarray, sample_rate: int) -> float | None:
     size = max(round(FRAME_SECONDS * sample_rate), 1)
     frames = audio[: len(audio) - len(audio) % size].reshape(-1, size)
     energy = np.mean(np.square(frames, dtype=np.float64), axis=1)
-    energy = energy[energy > 10 ** (SILENCE_DB / 10)]  # digital silence is no floor
+    energy = energy[energy > db_to_power(SILENCE_DB)]  # digital silence is no floor
     if len(energy) * FRAME_SECONDS < SNR_SECONDS:
         return None
     noise = float(np.quantile(energy, QUIET))
     ratio = (float(energy.mean()) - noise) / noise
-    return max(10 * math.log10(ratio), LOWEST_SNR_DB) if ratio > 0 else LOWEST_SNR_DB
+    return max(power_to_db(ratio), LOWEST_SNR_DB)
 
 
 def voiced_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -177,7 +178,7 @@ def voiced_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     norm = np.sqrt(energy * np.sum(later**2, axis=1))
     likeness = np.sum(frame * later, axis=1) / np.maximum(norm, np.finfo(np.float32).tiny)
     voiced = (likeness >= VOICED_LIKENESS) & (f0 < F0_RANGE[1])  # at the limit: no trough found
-    voiced &= energy > energy.max(initial=0.0) * 10 ** (-VOICED_RANGE_DB / 10)
+    voiced &= energy > energy.max(initial=0.0) * db_to_power(-VOICED_RANGE_DB)
     return np.where(voiced, f0, np.nan)
 
 
@@ -210,7 +211,7 @@ def bandwidth(hertz: np.ndarray, density: np.ndarray) -> float:
     bandwidth well below half the sample rate. Rumble below the lowest band is left out.
     """
     heard = hertz >= min(BAND_EDGES[0], hertz[-1])
-    inside = heard & (density >= density[heard].max() * 10 ** (-CONTENT_DB / 10))
+    inside = heard & (density >= density[heard].max() * db_to_power(-CONTENT_DB))
     return float(hertz[inside][-1])
 
 

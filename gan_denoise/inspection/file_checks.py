@@ -17,6 +17,7 @@ import numpy as np
 
 from gan_denoise.audio import AudioInfo, Reader, peak_dbfs, to_mono
 from gan_denoise.audio.samples import cancels, energy
+from gan_denoise.core.decibels import power_to_db
 from gan_denoise.data.pairs import Pair
 from gan_denoise.inspection.findings import Finding
 from gan_denoise.metrics.correlation import cross_correlation
@@ -184,7 +185,7 @@ def pair_snr_db(noisy: FileMeasures, clean: FileMeasures) -> float | None:
     signal, disturbance = float(speech @ speech), float(noise @ noise)
     if signal == 0.0:
         return None
-    return 10.0 * math.log10(signal / disturbance) if disturbance else math.inf
+    return power_to_db(signal / disturbance) if disturbance else math.inf
 
 
 def pair_findings(

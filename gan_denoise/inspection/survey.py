@@ -5,7 +5,6 @@ Memory does not grow with the length of the recordings.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from gan_denoise.audio import (
 )
 from gan_denoise.audio.containers import by_libsndfile
 from gan_denoise.audio.info import describe_anomalies
+from gan_denoise.core.decibels import amplitude_to_db
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.tables import write_csv
@@ -244,7 +244,7 @@ def _measure(file: _File) -> Recording | str:
     return Recording(
         folder=file.folder, name=file.name, speaker=file.speaker, info=info,
         seconds_measured=len(audio) / info.sample_rate,
-        peak_dbfs=20 * math.log10(top) if top > 0 else None,
+        peak_dbfs=amplitude_to_db(top) if top > 0 else None,
         acoustics=measure_acoustics(audio, info.sample_rate),
     )
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gan_denoise.audio import resample
 from gan_denoise.inspection.acoustics import BAND_CENTRES, BAND_EDGES
 from gan_denoise.reports.html_page import new_figure
-from gan_denoise.reports.spectrograms import mel_ticks
+from gan_denoise.reports.spectrograms import log_mel_db, mel_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,17 +189,16 @@ def recording_figure(audio: np.ndarray, sample_rate: int, mel: Mel) -> Figure:
     from librosa.feature import mfcc
 
     seconds = len(audio) / sample_rate
-    at_rate = resample(audio, sample_rate, mel.sample_rate)
-    decibel = 20 * np.log10(np.maximum(mel.linear(mel.stft(at_rate)), mel.config.floor))
-    cepstrum = mfcc(S=decibel.T, n_mfcc=N_MFCC)  # [N_MFCC, frames]
+    levels = log_mel_db(audio, sample_rate, mel)
+    cepstrum = mfcc(S=levels.T, n_mfcc=N_MFCC)  # [N_MFCC, frames]
     cepstrum -= cepstrum.mean(axis=1, keepdims=True)
     cepstrum /= np.maximum(cepstrum.std(axis=1, keepdims=True), 1e-6)
     figure = new_figure(WIDTH, 4.4)
     wave, bands, coefficients = figure.subplots(3, 1, sharex=True, height_ratios=(2, 4, 3))
     _waveform(wave, audio, sample_rate)
     extent = (0, seconds, -0.5, mel.config.n_mels - 0.5)
-    bands.imshow(decibel.T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma",
-                 vmin=decibel.max() - RANGE_DB, vmax=decibel.max(), extent=extent)
+    bands.imshow(levels.T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma",
+                 vmin=levels.max() - RANGE_DB, vmax=levels.max(), extent=extent)
     bands.set_yticks(*mel_ticks(mel))
     bands.set_ylabel("mel (Hz)", fontsize=9)
     coefficients.imshow(cepstrum, origin="lower", aspect="auto", interpolation="nearest",

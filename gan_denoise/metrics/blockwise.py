@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_denoise.core.decibels import power_to_db
 from gan_denoise.metrics.registry import Refused
 from gan_denoise.metrics.signal_files import BLOCK, Signal
 
@@ -171,4 +172,4 @@ def ratio_db(signal: float, error: float) -> float:
     """Return a ratio of energies in dB; inf for no error, -inf for no signal."""
     if error == 0:
         return math.inf
-    return 10 * math.log10(signal / error) if signal > 0 else -math.inf
+    return power_to_db(signal / error)

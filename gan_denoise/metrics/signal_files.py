@@ -76,7 +76,7 @@ def store(path: Path, parts: Iterable[np.ndarray]) -> Signal:
             raise
         # `tofile` tells by None and words that it wrote less than it should.
         raise SignalError(
-            f"{path.parent}: cannot hold {4 * samples / 2**20:,.0f} MiB and more ({error}); "
+            f"{path.parent}: cannot hold {4 * samples / 2**20:,.0f} MiB and more ({error})",
             "evaluate keeps a recording there while it is scored: set TMPDIR to a folder with room"
         ) from error
     return Signal(path, samples)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import fft
 
+from gan_denoise.core.decibels import db_to_power
 from gan_denoise.metrics.blockwise import (
     ErrorSums,
     UnitSignal,
@@ -90,7 +91,7 @@ def lsd(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
     energy = math.fsum(float(np.sum(block**2)) for block, _ in paired_blocks(clean, clean))
     power = energy / len(clean)
-    floor = power * np.sum(window**2) * 10 ** (-LSD_RANGE_DB / 10)
+    floor = power * np.sum(window**2) * db_to_power(-LSD_RANGE_DB)
     frames = 1 + (len(clean) - size) // hop
     total = 0.0
     for first in range(0, frames, LSD_BLOCK):

@@ -48,7 +48,7 @@ def spectrogram_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    images = {title: _decibel(signal, sample_rate, mel) for title, signal in signals.items()}
+    images = {title: log_mel_db(signal, sample_rate, mel) for title, signal in signals.items()}
     top = max(float(image.max()) for image in images.values())
     height = HEAD_HEIGHT + PANEL_HEIGHT * len(images)
     # The object interface: pyplot would keep global state and choose a window system.
@@ -72,6 +72,18 @@ def spectrogram_figure(
     bar.ax.tick_params(labelsize=8)
     canvas.draw()
     return _write_png(np.asarray(canvas.buffer_rgba())[..., :3], Path(path))
+
+
+def log_mel_db(signal: np.ndarray, sample_rate: int, mel: Mel) -> np.ndarray:
+    """Return the log-mel of a waveform in dB, `[frames, n_mels]`.
+
+    Args:
+        signal: `[samples]`; resampled to the transform's rate.
+        sample_rate: Rate of the signal in Hz.
+        mel: The transform; its floor is the lowest magnitude.
+    """
+    at_rate = audio.resample(signal, sample_rate, mel.sample_rate)
+    return 20 * np.log10(np.maximum(mel.linear(mel.stft(at_rate)), mel.config.floor))
 
 
 def mel_ticks(mel: Mel) -> tuple[list[float], list[str]]:
@@ -122,12 +134,6 @@ def mel_picture(rows: Sequence[Sequence[np.ndarray]], path: str | Path) -> Path:
     tiles = [[np.pad(mel_image(mel), edge, constant_values=255) for mel in row] for row in rows]
     lines = [np.concatenate(row, axis=1) for row in tiles]
     return _write_png(np.concatenate(lines), Path(path))
-
-
-def _decibel(signal: np.ndarray, sample_rate: int, mel: Mel) -> np.ndarray:
-    """Return the log-mel in dB, `[frames, n_mels]`."""
-    at_rate = audio.resample(signal, sample_rate, mel.sample_rate)
-    return 20 * np.log10(np.maximum(mel.linear(mel.stft(at_rate)), mel.config.floor))
 
 
 def _band_of(hertz: float, mel: Mel) -> float:

@@ -75,9 +75,9 @@ def read_speakers(path: str | Path) -> Speakers:
     table: dict[str, dict[str, str]] = {}
     for speaker, row in rows:
         if not speaker:
-            raise SpeakerError(f"{path}: a row has no speaker; name one, or remove the row")
+            raise SpeakerError(f"{path}: a row has no speaker", "name one, or remove the row")
         if speaker in table:
-            raise SpeakerError(f"{path}: speaker {speaker} is there twice; keep one")
+            raise SpeakerError(f"{path}: speaker {speaker} is there twice", "keep one")
         table[speaker] = {}
         for attribute, value in row:
             if value.casefold() not in _UNKNOWN:
@@ -158,8 +158,8 @@ def _csv_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
         raise SpeakerError(f"{path}: is empty") from None
     columns = [name.strip() for name in columns]
     if "speaker" not in columns:
-        raise SpeakerError(f"{path}: no column 'speaker'; it has {_listed(columns)}; name one so, "
-                           "and part columns by commas")
+        raise SpeakerError(f"{path}: no column 'speaker'; it has {_listed(columns)}",
+                           "name one so, and part columns by commas")
     if any(len(row) > len(columns) for row in rows):
         raise SpeakerError(f"{path}: a row has more cells than the header")
     place = columns.index("speaker")
@@ -177,7 +177,7 @@ def _json_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise SpeakerError(
-            f"{path}: not readable as JSON ({error}); expected JSON, or a file called .csv"
+            f"{path}: not readable as JSON ({error})", "expected JSON, or a file called .csv"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
         raise SpeakerError(f"{path}: expected {{speaker: {{attribute: value}}}}")
@@ -193,9 +193,10 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SpeakerError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise SpeakerError(f"{path}: cannot be read ({error.strerror})",
+                           "check the path") from error
     except UnicodeDecodeError as error:
-        raise SpeakerError(f"{path}: is no text in UTF-8 ({error.reason}); save it as that"
+        raise SpeakerError(f"{path}: is no text in UTF-8 ({error.reason})", "save it as that"
                            ) from error
 
 
@@ -247,7 +248,8 @@ def _read_names(names: Iterable[str], pattern: str) -> dict[str, dict[str, str]]
     compiled = _compiled(pattern)
     if not compiled.groupindex:
         raise SpeakerError(
-            f"'{pattern}': has no named group; for instance ^(?P<gender>[fm]) for a first letter"
+            f"'{pattern}': has no named group",
+            "for instance ^(?P<gender>[fm]) for a first letter",
         )
     found = {name: {key: value for key, value in match.groupdict().items() if value}
              for name in names if (match := compiled.search(name))}

@@ -213,7 +213,7 @@ def analyze(
         members, dropped = _speaker_means(evaluation, system, metric)
         if not members:
             raise AnalysisError(f"{METRICS[metric].label} scored no file of {system} by a known "
-                                "speaker; give other metrics")
+                                "speaker", "give other metrics")
         if dropped:
             notices.append(f"{METRICS[metric].label}: {dropped} files left out, whose score is "
                            "infinite")
@@ -261,8 +261,9 @@ def _missing_speakers(evaluation: Evaluation) -> list[str]:
     unknown = {row.name for row in evaluation.rows if row.speaker is None}
     if len(unknown) == len(evaluation.names):
         raise AnalysisError(
-            f"no file has a speaker (the first is {evaluation.names[0]}); a pattern over the "
-            "files' names can tell: --speaker-pattern '^([a-z]+)_' takes what stands before the _"
+            f"no file has a speaker (the first is {evaluation.names[0]})",
+            "a pattern over the files' names can tell: --speaker-pattern '^([a-z]+)_' "
+            "takes what stands before the _"
         )
     if not unknown:
         return []
