@@ -1,4 +1,4 @@
-"""The journal of an output folder: what was begun and what is done, so that nothing is done twice.
+"""The journal of an output folder: which files were begun and which are done.
 
 One JSON line when a file is begun, and one after its outputs have their names or the work failed.
 Lines are only ever appended, so that processes and machines may share a folder; the last line of a
@@ -32,9 +32,9 @@ class Entry:
     Attributes:
         outputs: Sizes in bytes by name; zeros while the work is not done.
         host: The machine that did it.
-        input: Digest of the input; None while the work is not done.
-        settings: Digest of all that decides what is written.
-        figures: The row of the report.
+        input: Digest of the input's content; None while the work is not done.
+        settings: Digest of `Enhancer.settings`.
+        figures: What `FileResult.figures` returned.
     """
 
     outputs: Mapping[str, int]

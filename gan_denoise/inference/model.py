@@ -21,7 +21,7 @@ DEFAULT_MODEL = "hush"
 
 
 class ModelError(GanDenoiseError):
-    """A model cannot be loaded or used; says which and the way out."""
+    """A model cannot be loaded or used."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Model:
         folder: Where it was loaded from.
         config: Its settings.
         mel: Its transform.
-        receptive_field: Frames on each side that a frame's estimate depends on.
-        time_stride: Frames; windows of a recording begin at multiples of it.
+        receptive_field: Number of frames on each side that a frame's estimate depends on.
+        time_stride: Windows of a recording begin at multiples of this number of frames.
         frames: Length of a window of a network that takes no other; 0: any number.
         fingerprint: Hash of its parts.
-        session: Of ONNX Runtime; safe to run from several threads.
+        session: Session of ONNX Runtime; several threads may run it at once.
     """
 
     folder: Path

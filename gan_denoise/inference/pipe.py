@@ -1,4 +1,4 @@
-"""A WAV stream cleaned into another, as it comes."""
+"""A WAV stream denoised into another while it arrives."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PipeResult:
-    """What became of a stream.
+    """The result of a stream.
 
     Attributes:
-        clipped: Samples that an integer encoding clipped.
+        clipped: Number of samples that an integer encoding clipped.
         cut_off: What is missing of what the header promised; empty where nothing is.
-        notices: Lines to show.
+        notices: Lines for the user.
     """
 
     clipped: int
@@ -29,10 +29,15 @@ class PipeResult:
 
 
 def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO) -> PipeResult:
-    """Clean a WAV stream into another of the same rate, encoding, speakers and length.
+    """Denoise a WAV stream into another of the same rate, encoding, speakers and length.
 
     Samples come late, by a part of the recording and the model's look-ahead. A stream that ends
-    early is cleaned as far as it goes.
+    early is denoised as far as it goes.
+
+    Args:
+        enhancer: The model with its options; `format`, `bit_rate` and `peak_guard` do not count.
+        source: The WAV stream, opened for reading bytes.
+        target: Where the output goes, opened for writing bytes.
 
     Raises:
         AudioError: When the input is no WAV stream, is far above full scale, or holds no sample.
