@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.config import dump_config, with_settings
+from gan_denoise.config import ConfigError, dump_config, with_settings
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.kinds import CleanData, DataSource, PairData
 from gan_denoise.config.schema import Config
@@ -165,6 +165,11 @@ def _clips(
 def _to_train_with(config: Config, out: Path) -> Config:
     """Return the settings for a folder of features; they are refused now, not after the work."""
     recordings = dict.fromkeys(("data.noisy", "data.clean", "data.pairs"))
+    ignored = [key for key in ("valid_noisy", "valid_clean", "valid_speech")
+               if getattr(config.data, key, None)]
+    if ignored:
+        raise ConfigError("data: the validation set of features is held out of the recordings",
+                          f"leave out {', '.join(ignored)}")
     # Validation has no waveform: there is no other score to select by.
     return with_settings(config, recordings | {
         "data.features": os.fspath(out), "training.select_by": "snr_mel",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from gan_denoise.data.mixing import MixError, Noises, energy, snr_gain
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
 _Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
+_Mixture = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # noisy, clean, row of the manifest
 WIDEST_SNR = 100.0  # dB; beyond, one of the two is lost in 16 bits whatever the gain
 QUIETEST_NOISE = db_to_amplitude(-78)  # RMS; below, rounding to 16 bits would change the SNR
 
@@ -77,9 +78,8 @@ def write_pairs(
         MixError: For an SNR or a length that cannot be, or where a mixture would be of silence.
     """
     out = Path(out)
-    noisy_folder, clean_folder = out / "noisy", out / "clean"
-    check_new_folder(noisy_folder)
-    check_new_folder(clean_folder)
+    check_new_folder(out / "noisy")
+    check_new_folder(out / "clean")
     _check(snrs, seconds)
     given = (speech_folders, noise_folders, *([rir_folders] if rir_folders else []))
     corpora = [build_corpus(folders, sample_rate, cache) for folders in given]
@@ -88,18 +88,8 @@ def write_pairs(
             notice(note)
     material = _material(corpora, data, seconds)
     utterances = _utterances(len(corpora[0]), count, seed)
-    rows: list[dict[str, Any]] = []
-    with new_folder(noisy_folder) as noisy_build, new_folder(clean_folder) as clean_build:
-        for noisy, clean, row in material.mixtures(utterances, snrs, seed):
-            write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
-            write(clean_build / row["file"], clean, sample_rate, subtype="PCM_16")
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(utterances))
-        manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
-    # The manifest last: it says that all is there.
-    write_atomically(out / "manifest.json", lambda file: file.write(manifest))
-    return rows
+    mixtures = material.mixtures(utterances, snrs, seed)
+    return _write(out, sample_rate, mixtures, len(utterances), progress)
 
 
 def mix_at_snr(
@@ -152,7 +142,7 @@ class _Material:
 
     def mixtures(
         self, utterances: Sequence[int], snrs: Sequence[float], seed: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
+    ) -> Iterator[_Mixture]:
         """Yield (noisy, clean, row of the manifest) of each utterance, the SNRs taken in turn."""
         used: set[str] = set()
         for number, index in enumerate(utterances):
@@ -162,7 +152,7 @@ class _Material:
 
     def _mixture(
         self, index: int, snr_db: float, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    ) -> _Mixture:
         """Return (noisy, clean, row of the manifest without the file)."""
         corpus, rir = self.speech.corpus, self.rir
         if self.seconds is None:
@@ -184,7 +174,7 @@ class _Material:
         return noisy, clean, {
             "speech": corpus.names[index], "speaker": corpus.groups[index],
             "noise": " + ".join(kinds), "noise_file": " + ".join(files),
-            "rir": None if room is None else rir.names[room], "snr_db": snr_db,
+            "rir": None if rir is None or room is None else rir.names[room], "snr_db": snr_db,
             "seconds": round(len(clean) / corpus.sample_rate, 4), "gain": round(gain, 6),
         }
 
@@ -195,6 +185,25 @@ class _Material:
         kinds = [part if isinstance(part, str) else
                  corpus.kinds[part][1] or Path(corpus.names[part]).stem for part in parts]
         return kinds, files
+
+
+def _write(
+    out: Path, sample_rate: int, mixtures: Iterable[_Mixture], total: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """Write mixtures and, at last, the manifest; return its rows."""
+    rows: list[dict[str, Any]] = []
+    with new_folder(out / "noisy") as noisy_build, new_folder(out / "clean") as clean_build:
+        for noisy, clean, row in mixtures:
+            write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
+            write(clean_build / row["file"], clean, sample_rate, subtype="PCM_16")
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), total)
+        manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
+    # The manifest last: it says that all is there.
+    write_atomically(out / "manifest.json", lambda file: file.write(manifest))
+    return rows
 
 
 def _check(snrs: Sequence[float], seconds: float | None) -> None:

@@ -29,8 +29,10 @@ FEATURE_RUN = CROP | {"select_by": "snr_mel"}
 
 def config_of(folders=None, sides=("noisy", "clean"), data=None, **sections):
     given = {side: str(folders / side) for side in sides} if folders else {}
+    if "features" not in (data or {}):  # features have been divided already
+        given["valid_fraction"] = 0.25
     return tiny_config(**{
-        "data": {**given, "valid_fraction": 0.25, "valid_clips": 3, **(data or {})},
+        "data": {**given, "valid_clips": 3, **(data or {})},
         "generator": {"head": "direct"},
         "training": FEATURE_RUN,
     } | sections)
@@ -88,7 +90,7 @@ def test_the_settings_written_are_those_to_train_with(written):
     settings, out = written
     assert load_config(out / "config.yaml") == settings
     assert settings.data.features == str(out)
-    assert settings.data.noisy is None
+    assert not {"noisy", "clean", "pairs"} & set(dict(settings.data))
 
 
 def test_settings_that_select_by_sound_become_settings_to_train_with(folders, tmp_path):
@@ -292,7 +294,7 @@ def test_synthetic_spectrograms_train(tmp_path):
     ({"losses": {"snr_weight": 0.1}}, r"losses\.snr_weight needs"),
     ({"training": FEATURE_RUN | {"select_by": "si_sdr"}}, "select_by=si_sdr needs"),
     ({"discriminator": {"kind": "metric"}}, r"discriminator\.kind=metric needs"),
-    ({"data": {"features": "synthetic", "speech": ["x"]}}, "leave out speech"),
+    ({"data": {"features": "synthetic", "speech": ["x"]}}, "give either made-up spectrograms"),
 ])
 def test_what_needs_a_waveform_is_refused_before_training(sections, message):
     with pytest.raises(ConfigError, match=message):
