@@ -94,8 +94,9 @@ def _write_networks(
     parity = {}
     for name in formats:
         path = build / FORMATS[name].file
-        if FORMATS[name].write is not None:
-            FORMATS[name].write(generator, path)
+        write = FORMATS[name].write
+        if write is not None:
+            write(generator, path)
         parity[f"{name}_parity_mel01"] = _parity(generator, path, config, name)
     return parity
 

@@ -128,11 +128,12 @@ def run(
 
 def verdict(evaluation: Evaluation) -> tuple[bool, str]:
     """Return whether the fine-tuned model beats noisy on every metric, and a line that says it."""
-    won, not_won = [], []
+    won: list[str] = []
+    not_won: list[str] = []
     for metric in JUDGED_BY:
-        if evaluation.mean(TUNED, metric) is None:  # its package is not installed
+        before, after = evaluation.mean(NOISY, metric), evaluation.mean(TUNED, metric)
+        if before is None or after is None:  # its package is not installed
             continue
-        before, after = (evaluation.mean(system, metric) for system in (NOISY, TUNED))
         digits = 3 if metric == "stoi" else 2
         change = f"{METRICS[metric].label} {before:.{digits}f} -> {after:.{digits}f}"
         (won if after > before else not_won).append(change)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from gan_denoise.training.progress import log_decoding
 from gan_denoise.tuning.search_space import Space, SpaceError
 from gan_denoise.tuning.study_report import StudyReport, importances, read_study
 from gan_denoise.tuning.trial import Job, ctrl_c_later, describe_exit, launch
+
+if TYPE_CHECKING:
+    from gan_denoise.training.loop import Kind
 
 DATABASE, TRIALS = "study.db", "trials"
 NAME = "tune"  # of the study in its database
@@ -94,14 +97,15 @@ def tune(
     fixed = sorted(key for key in space.keys if key.startswith(FIXED_BY_INIT))
     if init is not None and fixed:
         raise SpaceError(f"tune.space: --init {init} fixes {', '.join(fixed)}", "leave it out")
-    kind = "pretrain" if init is None else "finetune"
+    kind: Kind = "pretrain" if init is None else "finetune"
     _check(config, kind)
     _check_folder(folder, config)
     made_of = MATERIAL if config.data.has_waveforms else (*MATERIAL, "mel.")
     shared = not any(key.startswith(made_of) for key in space.keys)
     if shared and material is None:
         material = load_material(base, log_decoding())
-    facts = {"init": init and str(init.resolve()), "material": material and material.digest}
+    facts = {"init": None if init is None else str(init.resolve()),
+             "material": None if material is None else material.digest}
     with _held(folder):
         study = _open(folder, config, facts)
         return _Session(
@@ -167,8 +171,13 @@ class _Session:
                 self._start(trial)
             if not self.running:
                 return
-            for connection in wait(list(self.running)):
+            for connection in self._ready():
                 self._receive(connection)
+
+    def _ready(self, timeout: float | None = None) -> list[Connection]:
+        """Wait until a trial sends something, or has ended; return those connections."""
+        ready = wait(list(self.running), timeout)
+        return [connection for connection in self.running if connection in ready]
 
     def _next(self) -> Any:
         """Return the next trial: an unfinished one, or a new one; None where there is none."""
@@ -286,7 +295,7 @@ class _Session:
                     os.kill(trial.process.pid, signal.SIGINT)
         until = time.monotonic() + STOP_SECONDS
         while self.running and (left := until - time.monotonic()) > 0:
-            for connection in wait(list(self.running), left):
+            for connection in self._ready(left):
                 self._receive(connection)
 
     def _write_report(self, page: bool = False) -> StudyReport:

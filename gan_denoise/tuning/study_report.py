@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,9 @@ class StudyReport:
     @property
     def ranking(self) -> list[TrialResult]:
         """Complete trials, the best first."""
-        complete = [row for row in self.trials if row.state == "complete"]
-        return sorted(complete, key=lambda row: -row.score if self.maximise else row.score)
+        scored = [(row.score, row) for row in self.trials
+                  if row.state == "complete" and row.score is not None]
+        return [row for _, row in sorted(scored, key=lambda pair: pair[0] * self._sign)]
 
     @property
     def best(self) -> TrialResult | None:
@@ -90,7 +92,7 @@ class StudyReport:
              for row in self.trials),
         )
         if self.best is not None:
-            _write(self.folder / BEST, self._best_settings(command).encode())
+            _write(self.folder / BEST, self._settings_of(self.best, command).encode())
 
     def write_page(self, importance: Mapping[str, float]) -> None:
         """Write `study.html` and its pictures.
@@ -136,8 +138,12 @@ class StudyReport:
     def _better(self) -> str:
         return "higher" if self.maximise else "lower"
 
-    def _best_settings(self, command: str) -> str:
-        best = self.best
+    @property
+    def _sign(self) -> int:
+        """1 where the lowest score is the best, -1 where the highest is."""
+        return -1 if self.maximise else 1
+
+    def _settings_of(self, best: TrialResult, command: str) -> str:
         config = self.space.apply(self.base, best.drawn)
         lines = [
             f"Trial {best.number} of {self.folder}: {self.metric} {best.score:.6g} "
@@ -150,24 +156,29 @@ class StudyReport:
         _write(self.folder / name, lambda file: figure.savefig(file, format="png", dpi=110))
         return figure
 
+    def _points(self, state: str) -> dict[int, float]:
+        """Return the scores of the trials of a state by their numbers."""
+        return {row.number: row.score for row in self.trials
+                if row.state == state and row.score is not None}
+
     def _history(self) -> Figure:
+        from matplotlib.ticker import MaxNLocator
+
         figure = new_figure(8, 3.6)
         axes = figure.subplots()
         for state, colour in COLOURS.items():
-            rows = [row for row in self.trials if row.state == state and row.score is not None]
-            if rows:
-                axes.scatter([row.number for row in rows], [row.score for row in rows], s=28,
-                             color=colour, marker="o" if state == "complete" else "x", label=state,
-                             zorder=3)
-        better = max if self.maximise else min
-        complete = [row for row in self.trials if row.state == "complete"]
-        numbers = [row.number for row in complete]
-        best = [better(row.score for row in complete[:end + 1]) for end in range(len(complete))]
+            points = self._points(state)
+            if points:
+                axes.scatter(list(points), list(points.values()), s=28, color=colour,
+                             marker="o" if state == "complete" else "x", label=state, zorder=3)
+        complete = self._points("complete")
+        best = list(accumulate(complete.values(), max if self.maximise else min))
         last = self.trials[-1].number
-        axes.step([*numbers, last], [*best, best[-1]], where="post", color="#d62728", linewidth=1.5,
-                  label="best so far")
+        axes.step([*complete, last], [*best, best[-1]], where="post", color="#d62728",
+                  linewidth=1.5, label="best so far")
         axes.set(xlabel="trial", ylabel=self.metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10],
+                                               integer=True))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return figure

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
@@ -21,6 +21,9 @@ from gan_denoise.core.processes import end_with_the_parent, exit_text
 from gan_denoise.core.text import escape_text
 from gan_denoise.data.datasets import Material
 from gan_denoise.training.progress import now_and_then
+
+if TYPE_CHECKING:
+    from gan_denoise.training.loop import Kind
 
 Train = Callable[..., Any]  # `training.loop.train`, or what a test puts in its place
 logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ class Job:
 
     config: Config
     run_dir: Path
-    kind: str
+    kind: Kind
     init: Path | None
     material: Material | None
 
@@ -69,7 +72,9 @@ def run_trial(job: Job, connection: Connection, train: Train | None = None) -> N
 
     try:
         if train is None:
-            from gan_denoise.training.loop import train
+            from gan_denoise.training import loop
+
+            train = loop.train
         result = train(
             job.config, job.run_dir, job.kind, job.init, material=job.material,
             on_validation=on_validation, progress=now_and_then(
