@@ -60,8 +60,9 @@ class Stream:
     """One recording that is denoised block by block; `Enhancer.stream` returns one.
 
     `push` takes blocks of any size and returns the samples that are done, `finish` the rest: put
-    together they are exactly what `Enhancer.enhance` and `enhance_file` give. Nothing is shifted
-    in time, but samples come late, by a part (15 seconds) and the model's look-ahead.
+    together they are exactly what `Enhancer.enhance` and `enhance_file` give, but for `mono` of
+    channels that cancel each other: those two take the loudest, a stream says `cancelled`. Nothing
+    is shifted in time, but samples come late, by a part (15 seconds) and the model's look-ahead.
     """
 
     def __init__(self, chunks: Chunks, sample_rate: int, channels: int, mono: bool,

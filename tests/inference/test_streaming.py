@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gan_denoise import audio
@@ -67,6 +67,8 @@ def test_neither_blocks_nor_threads_change_a_bit(
     enhancer, busy, length, rate, channels, mode, name, seed
 ):
     noisy = recording((channels, length), seed)
+    if mode == "mono":  # channels that cancel: only what knows the end takes the loudest of them
+        assume(np.mean(noisy.mean(axis=0) ** 2) > 0.02 * np.mean(noisy**2))
     one, other = (model.with_inversion(name).with_options(DenoiseOptions(channels=mode))
                   for model in (enhancer, busy))
     with parts_of(SHORT):
