@@ -41,10 +41,14 @@ FORMAT_VERSION = 2
 
 
 class AudioConfig(Section):
+    """What recordings become before the networks see them."""
+
     sample_rate: Positive = 16000  # Hz; the rate the networks see
 
 
 class MelConfig(Section):
+    """The transform from samples to the mel that the networks see, and its scale."""
+
     ONLY_WITH: ClassVar = {"fmin": ("filters", "mel"), "fmax": ("filters", "mel")}
 
     n_fft: Positive = 512  # samples
@@ -88,6 +92,8 @@ class MelConfig(Section):
 
 
 class LossConfig(Section):
+    """What training minimises: the weights of the terms."""
+
     # Reconstruction; each term has a weight, 0 leaves it out.
     mse_weight: NonNegative = 1.0  # MSE of mel01, peak 1
     mel_weight: NonNegative = 0.0  # relative error of the 0.3-compressed linear mel
@@ -111,6 +117,8 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
+    """How long, how fast, and how training is watched and shown."""
+
     steps: Positive | None = None  # whichever of steps and minutes ends first
     minutes: typing.Annotated[float, Field(gt=0.0)] | None = None
     batch_size: Positive = 16

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.evaluation.mel_parts import mel_frames, network_frames
 from gan_denoise.evaluation.oracle import oracle_parts
 from gan_denoise.evaluation.pair_reader import SignalPair
-from gan_denoise.evaluation.scoring import MelErrors, at_rate, mel_part_ranges
+from gan_denoise.evaluation.scoring import MelErrors, PairEstimates, at_rate, mel_part_ranges
 from gan_denoise.metrics import Refused
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, ORACLE, SILENCE, best_gain
 from gan_denoise.metrics.signal_files import Signal, blocks, resampled, store
@@ -47,33 +47,6 @@ class FrontEnd:
     mel: Mel
     inversion: InversionConfig
     oracle: str
-
-
-@dataclass
-class PairEstimates:
-    """What a scoring process needs of one pair: paths, names and numbers.
-
-    Attributes:
-        name: The pair's name.
-        speaker: Name of the speaker; None where it is unknown.
-        snr_db: SNR of the mixture in dB; None where it is unknown.
-        sample_rate: Rate of all signals in Hz.
-        folder: Holds the signals' files; can be removed once they are scored.
-        clean: The reference.
-        packages: The installed ones of `pesq` and `pystoi`.
-        signals: `{system: waveform}`, each as long as the clean one.
-        mel_scores: `{system: {metric: score or refusal}}`, of the mels.
-    """
-
-    name: str
-    speaker: str | None
-    snr_db: float | None
-    sample_rate: int
-    folder: Path
-    clean: Signal
-    packages: tuple[str, ...]
-    signals: dict[str, Signal] = field(default_factory=dict)
-    mel_scores: dict[str, dict[str, float | Refused]] = field(default_factory=dict)
 
 
 def shared_front_ends(models: Mapping[str, Enhancer]) -> dict[str, FrontEnd]:

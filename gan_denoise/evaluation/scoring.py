@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,33 @@ from gan_denoise.metrics.signal_files import Signal, resampled, store
 
 if TYPE_CHECKING:
     from gan_denoise.dsp.mel import Mel
-    from gan_denoise.evaluation.estimates import PairEstimates
+
+
+@dataclass
+class PairEstimates:
+    """What a scoring process needs of one pair: paths, names and numbers.
+
+    Attributes:
+        name: The pair's name.
+        speaker: Name of the speaker; None where it is unknown.
+        snr_db: SNR of the mixture in dB; None where it is unknown.
+        sample_rate: Rate of all signals in Hz.
+        folder: Holds the signals' files; can be removed once they are scored.
+        clean: The reference.
+        packages: The installed ones of `pesq` and `pystoi`.
+        signals: `{system: waveform}`, each as long as the clean one.
+        mel_scores: `{system: {metric: score or refusal}}`, of the mels.
+    """
+
+    name: str
+    speaker: str | None
+    snr_db: float | None
+    sample_rate: int
+    folder: Path
+    clean: Signal
+    packages: tuple[str, ...]
+    signals: dict[str, Signal] = field(default_factory=dict)
+    mel_scores: dict[str, dict[str, float | Refused]] = field(default_factory=dict)
 
 
 def score_system(estimates: PairEstimates, system: str) -> FileScores:
