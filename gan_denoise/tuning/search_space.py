@@ -26,7 +26,7 @@ _INTERVAL = ("low", "high", "step", "log")
 
 
 class SpaceError(GanDenoiseError):
-    """A space cannot be searched; names the key and the way out."""
+    """A space cannot be searched: the key, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Choices:
     """A setting, or a group of them, with a few values.
 
     Attributes:
-        key: Of the setting, or the name of the group.
+        key: Key of the setting, or name of the group.
         options: What each choice sets, `{"section.key": value}`, by the words that name it.
     """
 
@@ -71,7 +71,7 @@ class Interval:
     """A setting with the values from `low` to `high`, whole numbers where both are.
 
     Attributes:
-        key: Of the setting.
+        key: Key of the setting.
         low: Smallest value.
         high: Largest value.
         step: Between two values; None: 1, or any value where they are no whole numbers.
@@ -125,7 +125,8 @@ class Space:
     """What a study draws for each trial.
 
     Attributes:
-        dimensions: What is drawn independently; no setting is decided by two of them.
+        dimensions: Settings and groups of settings that are drawn independently; no two of them
+            decide the same setting.
     """
 
     dimensions: tuple[Choices | Interval, ...]
@@ -138,7 +139,7 @@ class Space:
             SpaceError: For an unknown key, or values that say nothing.
         """
         if not specs:
-            raise SpaceError("tune.space is empty: name settings with their values, for instance "
+            raise SpaceError("tune.space is empty", "name settings with their values, for instance "
                              "'tune.space={losses.mel_weight: [0.0, 0.5, 1.0]}'")
         dimensions = tuple(_dimension(key, spec) for key, spec in specs.items())
         decided: dict[str, str] = {}
@@ -146,7 +147,7 @@ class Space:
             for key in sorted(dimension.keys):
                 if key in decided:
                     raise SpaceError(f"tune.space: '{decided[key]}' and '{dimension.key}' both "
-                                     f"decide {key}; leave one out")
+                                     f"decide {key}", "leave one out")
                 decided[key] = dimension.key
         return cls(dimensions)
 
@@ -244,7 +245,7 @@ def _dimension(key: str, spec: Any) -> Choices | Interval:
                  for group in spec]
         return Choices(key, _distinct(key, names, groups))
     if key in sections:
-        raise SpaceError(f"tune.space: '{key}' is a section; give a list of mappings of its "
+        raise SpaceError(f"tune.space: '{key}' is a section", "give a list of mappings of its "
                          f"settings, or single ones as '{key}.NAME'")
     _known(key)
     if isinstance(spec, tuple):
