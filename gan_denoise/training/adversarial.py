@@ -1,4 +1,4 @@
-"""The adversary: a discriminator, what it learns from, and what it charges the generator.
+"""A discriminator in training: what it learns from, and the loss that it gives the generator.
 
 `PatchAdversary` tells clean mels from estimates, patch by patch. `MetricAdversary` predicts the
 PESQ of an estimate from what the estimate is given by PESQ itself.
@@ -30,9 +30,9 @@ class Mels(NamedTuple):
     """mel01 of a batch, `[batch, frames, n_mels]` each.
 
     Attributes:
-        noisy: Of the mixtures.
-        clean: Of the clean recordings.
-        estimate: The generator's.
+        noisy: mel01 of the mixtures.
+        clean: mel01 of the clean recordings.
+        estimate: The generator's output.
         candidate: What is judged in place of the clean one.
     """
 
@@ -49,9 +49,9 @@ def make_adversary(
 
     Args:
         config: Settings.
-        objective: Of the generator.
+        objective: The reconstruction loss of the generator, whose gain is scored.
         mel: The transform of the mels.
-        frames: Of a training crop.
+        frames: Length of a training crop in frames.
         judge: Scores estimates for a metric discriminator; None: PESQ.
     """
     if isinstance(config.discriminator, MetricDiscriminator):
@@ -66,7 +66,7 @@ class Adversary(ABC):
         config: Settings; `discriminator`, `losses`, `training` and `mel` are used.
     """
 
-    kind: str  # of the loss that the generator is charged
+    kind: str  # of the loss that the generator is given: see `losses.generator_loss`
 
     def __init__(self, config: Config):
         self.config = config
@@ -98,18 +98,18 @@ class Adversary(ABC):
             step: Number of the step.
             noisy: Waveforms of the batch, `[batch, samples]`.
             clean: The same of the clean recordings.
-            mels: Of the batch.
+            mels: mel01 of the batch.
             schedule: `d_rate` of this step.
 
         Returns:
             Named values; `finite` is 0 where the step was undone.
         """
 
-    def cost(self, mels: Mels, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def generator_loss(self, mels: Mels, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """Return the generator's adversarial terms by name, unweighted, and their weighted sum.
 
         Args:
-            mels: Of the batch.
+            mels: mel01 of the batch.
             schedule: `adversarial_weight` and `feature_weight` of this step.
         """
         reference = self.reference(mels)
@@ -181,9 +181,9 @@ class MetricAdversary(Adversary):
 
     Args:
         config: Settings.
-        objective: Of the generator.
+        objective: The reconstruction loss of the generator, whose gain is scored.
         mel: The transform of the mels.
-        frames: Of a training crop.
+        frames: Length of a training crop in frames.
         judge: Scores estimates; None: PESQ.
     """
 

@@ -13,9 +13,9 @@ class Replay:
     A discriminator that sees only the newest estimates forgets what worse ones sound like.
 
     Args:
-        size: Clips kept.
-        frames: Of a clip.
-        bands: Of a mel.
+        size: Number of clips that are kept.
+        frames: Length of a clip in frames.
+        bands: Bands of its mel.
     """
 
     def __init__(self, size: int, frames: int, bands: int):

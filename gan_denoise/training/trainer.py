@@ -160,7 +160,7 @@ class Trainer:
             estimate = self.generator(spectra["noisy01"], training=True)
             mels = self._judged(noisy, spectra, estimate)
             terms, total = self.objective.reconstruction(spectra, estimate)
-            adversarial, added = self.adversary.cost(mels, schedule)
+            adversarial, added = self.adversary.generator_loss(mels, schedule)
             terms |= adversarial
             total += added
         terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
@@ -228,7 +228,7 @@ class Trainer:
             estimate = self.generator(spectra["noisy01"], training=False)
             _, reconstruction = self.objective.reconstruction(spectra, estimate)
             mels = self._judged(noisy, spectra, estimate)
-            _, adversarial = self.adversary.cost(mels, schedule)
+            _, adversarial = self.adversary.generator_loss(mels, schedule)
         norms = []
         for part in (adversarial, reconstruction):
             gradients = tape.gradient(part, self.generator.trainable_variables)
