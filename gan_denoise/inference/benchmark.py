@@ -70,29 +70,6 @@ def measure(enhancer: Enhancer, seconds: float = 60.0, runs: int = 5) -> dict[st
         }
 
 
-def render(figures: dict[str, Any], console: Any) -> None:
-    """Print the figures for people."""
-    from rich.table import Table
-
-    host = figures["machine"]
-    console.print(f"{figures['model']}, {figures['inversion']}, {figures['threads']} thread(s), "
-                  f"on {host['processor']}, {host['cores']} cores", highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    table.add_column("x real time", justify="right")
-    labels = {"network": "network", "transforms": "STFT, mel, gain, inverse",
-              "file": "reading and writing WAV", "whole": "file to file"}
-    for name, label in labels.items():
-        table.add_row(label, f"{figures['speed'][name]:,.0f}")
-    console.print(table)
-    memory = figures["memory_mib"]
-    console.print(
-        f"start to end of `denoise` on a 4 s file: {figures['start_seconds']:.2f} s"
-        + (f"\npeak memory on {LONG_CHANNELS} channels at {LONG_RATE / 1000:g} kHz: {memory} MiB"
-           if memory else ""), highlight=False,
-    )
-
-
 class _TimedSession:
     """An ONNX Runtime session that adds up the time of its runs, over all threads."""
 

@@ -11,6 +11,8 @@ import pytest
 from conftest import tiny_config
 from rich.console import Console
 
+from gan_denoise.cli.models import print_benchmark
+from gan_denoise.cli.training_output import render_step_benchmark
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.inference import benchmark
 from gan_denoise.inference.enhancer import Enhancer
@@ -74,7 +76,7 @@ def test_what_was_measured_is_named(tiny_model):
     assert {"processor", "cores", "python", "onnxruntime"} <= set(figures["machine"])
     assert json.loads(json.dumps(figures)) == figures
     text = io.StringIO()
-    benchmark.render(figures, Console(file=text, width=80))
+    print_benchmark(figures, Console(file=text, width=80))
     assert figures["machine"]["processor"] in text.getvalue().replace("\n", " ")
     assert "file to file" in text.getvalue()
 
@@ -89,7 +91,7 @@ def test_a_training_step_is_told_in_audio_and_in_work(monkeypatch, clock):
     assert figures["step_ms"] == figures["network_ms"] == 1000 * TICK
     assert figures["peak_gflops"] == round(2 * 2048**3 / TICK / 1e9, 1)
     shown = io.StringIO()
-    step_benchmark.render_training(figures, Console(file=shown, width=200))
+    render_step_benchmark(figures, Console(file=shown, width=200))
     assert f"{1000 * TICK:g} ms a step" in shown.getvalue()
 
 
