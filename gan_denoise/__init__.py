@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
     from gan_denoise.training.loop import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Enhancer", "__version__", "evaluate", "export", "mix", "train"]
 
 _PUBLIC = {  # name: (module, its name there)
