@@ -25,6 +25,7 @@ from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.native_libraries import stderr_kept_back
 from gan_denoise.data.datasets import Material, batches, load_material
 from gan_denoise.models.generators import build_generator
 from gan_denoise.training.checkpoints import (
@@ -224,8 +225,9 @@ class _Loop:
                               tuple(self.progress.restarts))
 
     def _steps(self, interrupt: _Interrupt) -> None:
-        iterator = iter(batches(self.trainer.material.train, self.trainer.config,
-                                self.progress.step))
+        dataset = batches(self.trainer.material.train, self.trainer.config, self.progress.step)
+        with stderr_kept_back():  # TensorFlow warns of what it rewrites for op determinism
+            iterator = iter(dataset)
         while not self._finished() and not interrupt.asked:
             before = time.monotonic()
             number, noisy, clean = next(iterator)

@@ -58,7 +58,7 @@ def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "gan_denoise.cli", "pretrain", "--config", "debug", "--run",
          str(tmp_path / "run"), f"data.speech={tmp_path / 'speech'}",
-         f"data.noise={tmp_path / 'noise'}"],
+         f"data.noise={tmp_path / 'noise'}", "training.deterministic=true"],
         env=environment, capture_output=True, text=True, timeout=180,
     )
     assert result.returncode == 0, result.stderr

@@ -16,11 +16,11 @@ from gan_denoise.models.generators import GENERATORS, build_generator
 from gan_denoise.training.trainer import Trainer
 
 SEEDS = (0, 1, 2)
-STEPS = 160
+STEPS = 80
 MARGIN = 0.5  # dB of SI-SDR over the noisy clips, which is also that of any constant gain
 # What leads a network into the floor: a shallow one, the complex term, a rate that is too high.
 HARD = {
-    "generator": {"channels": [8, 12], "width": 24, "blocks": 6, "gain_floor_db": 25.0,
+    "generator": {"channels": [8, 12], "width": 24, "blocks": 4, "gain_floor_db": 25.0,
                   "batch_norm": False},
     "losses": {"mel_weight": 0.5, "magnitude_weight": 0.6, "complex_weight": 0.3},
     "training": {"learning_rate": 2e-2, "warmup_steps": 10, "ema_decay": 0.97},
