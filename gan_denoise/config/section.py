@@ -53,7 +53,8 @@ class FrozenDict(dict):
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False,
+                              defer_build=True)  # of most kinds no instance is ever made
 
     # Keys that have an effect only where another key of the section has a certain value.
     ONLY_WITH: typing.ClassVar[Mapping[str, tuple[str, Any]]] = {}

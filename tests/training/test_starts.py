@@ -16,7 +16,7 @@ from gan_denoise.models.generators import GENERATORS, build_generator
 from gan_denoise.training.trainer import Trainer
 
 SEEDS = (0, 1, 2)
-STEPS = 80
+STEPS = 120
 MARGIN = 0.5  # dB of SI-SDR over the noisy clips, which is also that of any constant gain
 # What leads a network into the floor: a shallow one, the complex term, a rate that is too high.
 HARD = {
