@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from conftest import RATE, tiny_config
 
 from gan_denoise.audio.writer import write
 from gan_denoise.config import dump_config
+from gan_denoise.config.artifacts import CARD, LATEST
+from gan_denoise.training.checkpoints import read_progress, read_variables
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "extend.md").read_text(encoding="utf-8")
 EXAMPLES = {re.match(r"# (\w+)", code)[1]: code
@@ -94,6 +97,13 @@ def run(folder, code):
 
 def test_the_examples_train_resume_export_and_denoise(folder):
     run(folder, TRAIN)
+    progress = read_progress(folder / "run" / LATEST)
+    assert progress.step == 3  # two steps, and one behind the resumption
+    assert all(np.isfinite(row["si_sdr"]) for row in progress.history)
+    owners = {name.split(".")[0] for name in read_variables(folder / "run" / LATEST)}
+    assert {"generator", "discriminator"} <= owners
+    card = json.loads((folder / "model" / CARD).read_text(encoding="utf-8"))
+    assert card["onnx_parity_mel01"] < 1e-4
     run(folder, DENOISE)
 
 
