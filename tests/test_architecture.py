@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gan_denoise"
 # A folder imports from those to its left, from itself, and of one group only from itself.
 ORDER = (
-    {"core"}, {"metrics"}, {"config", "audio"}, {"dsp"}, {"reports", "data", "models", "inference"},
+    {"core", "examples"}, {"metrics"}, {"config", "audio"}, {"dsp"},
+    {"reports", "data", "models", "inference"},
     {"inspection", "training", "evaluation"}, {"tuning", "exporting"}, {"recipes"}, {"cli"},
 )  # fmt: skip
 RANK = {folder: rank for rank, folders in enumerate(ORDER) for folder in folders}
@@ -152,6 +153,6 @@ def test_the_readme_has_every_folder():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)/` \|", text, flags=re.M)
     assert rows == [
-        "core", "metrics", "config", "audio", "dsp", "reports", "data", "models", "inference",
-        "inspection", "training", "evaluation", "tuning", "exporting", "recipes", "cli",
+        "core", "examples", "metrics", "config", "audio", "dsp", "reports", "data", "models",
+        "inference", "inspection", "training", "evaluation", "tuning", "exporting", "recipes", "cli",
     ]  # fmt: skip

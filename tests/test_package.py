@@ -71,6 +71,18 @@ def test_the_wheel_carries_configs_and_models(environment):
     assert shown.stdout.strip() == DEFAULT_MODEL
 
 
+def test_the_wheel_carries_the_example_recording_and_its_notice(environment):
+    code = ("import pathlib, gan_denoise.examples as examples; "
+            "print(examples.noisy_speech()); print(examples.clean_speech()); "
+            "print(pathlib.Path(examples.__file__).parent / 'NOTICE.md')")
+    paths = [Path(line) for line in run(environment, "python", "-c", code).stdout.splitlines()]
+    assert len(paths) == 3
+    for path in paths:
+        assert path.is_relative_to(environment[0].parent)
+        assert path.is_file()
+    assert "CMU AN4" in paths[2].read_text(encoding="utf-8")
+
+
 def test_the_wheel_denoises_a_file(environment):
     folder = environment[1]
     time = np.arange(24000) / 16000
