@@ -154,5 +154,6 @@ def test_the_readme_has_every_folder():
     rows = re.findall(r"^\| `(\w+)/` \|", text, flags=re.M)
     assert rows == [
         "core", "examples", "metrics", "config", "audio", "dsp", "reports", "data", "models",
-        "inference", "inspection", "training", "evaluation", "tuning", "exporting", "recipes", "cli",
+        "inference", "inspection", "training", "evaluation", "tuning", "exporting", "recipes",
+        "cli",
     ]  # fmt: skip
