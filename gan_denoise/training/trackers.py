@@ -13,6 +13,7 @@ import numpy as np
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.training.tensorboard_layout import comparable_settings, layout
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
 RUN_ID = "wandb/run-id.txt"  # in a run directory
@@ -74,7 +75,7 @@ def open_trackers(config: Config, run_dir: Path) -> list[Tracker]:
     Raises:
         TrackingError: When a tracker cannot be reached.
     """
-    trackers: list[Tracker] = [TensorBoard(run_dir, config.audio.sample_rate)]
+    trackers: list[Tracker] = [TensorBoard(run_dir, config)]
     if config.training.tracker == "wandb":
         trackers.append(WeightsAndBiases(run_dir, config))
     return trackers
@@ -95,14 +96,23 @@ def set_aside(run_dir: Path, name: str) -> None:
 
 
 class TensorBoard:
-    """Event files under `run_dir/tensorboard`."""
+    """Event files under `run_dir/tensorboard`: curves, clips, and how the runs are compared.
 
-    def __init__(self, run_dir: Path, sample_rate: int):
+    Its Custom Scalars and HParams tabs are laid out in `tensorboard_layout`.
+    """
+
+    def __init__(self, run_dir: Path, config: Config):
         import tensorflow as tf
+        from tensorboard.plugins.custom_scalar import summary as custom_scalars
+        from tensorboard.plugins.hparams import api as hparams
 
         self._summary = tf.summary
         self._writer = tf.summary.create_file_writer(str(run_dir / EVENTS))
-        self._sample_rate = sample_rate
+        self._sample_rate = config.audio.sample_rate
+        with self._writer.as_default(0):
+            charts = custom_scalars.pb(layout())
+            self._summary.experimental.write_raw_pb(charts.SerializeToString())
+            hparams.hparams(comparable_settings(config), trial_id=str(run_dir.absolute()))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""

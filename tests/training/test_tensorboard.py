@@ -1,0 +1,85 @@
+"""What a run leaves for TensorBoard: curves, charts that show them, settings to compare, clips."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import tiny_config, tiny_material
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.util.tensor_util import make_ndarray
+
+from gan_denoise.training import loop
+from gan_denoise.training.tensorboard_layout import comparable_settings
+
+
+def trained(folder, **sections):
+    config = tiny_config(
+        generator={"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]},
+        training={"steps": 6, "validate_every": 3, **sections.pop("training", {})}, **sections,
+    )
+    loop.train(config, folder, "finetune", material=tiny_material())
+    return config
+
+
+def events(folder):
+    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
+    board.Reload()
+    return board
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("board") / "run"
+    return trained(folder), events(folder)
+
+
+def test_the_charts_show_every_curve_and_validation_beside_what_it_must_beat(run):
+    _, board = run
+    content = make_ndarray(board.Tensors(CONFIG_SUMMARY_TAG)[0].tensor_proto).item()
+    charts = {chart.title: list(chart.multiline.tag)
+              for category in layout_pb2.Layout.FromString(content).category
+              for chart in category.chart}
+    scalars = [tag for tag in board.Tags()["tensors"]
+               if board.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"]
+
+    def on(chart):
+        return {tag for tag in scalars if any(re.match(p, tag) for p in charts[chart])}
+
+    shown = set().union(*map(on, charts))
+    assert {tag for tag in scalars if tag.startswith(("loss/", "speed/", "rate/"))} <= shown
+    assert {"discriminator/real", "discriminator/fake", "valid/adversarial_share"} <= shown
+    (si_sdr,) = (on(chart) for chart in charts if chart.startswith("si_sdr"))
+    assert si_sdr == {"valid/si_sdr", "valid/si_sdr_noisy", "valid/si_sdr_best_gain"}
+    (terms,) = (on(chart) for chart in charts if "each term" in chart)
+    assert {"loss/mse", "loss/adversarial"} <= terms
+    assert not {"loss/total", "loss/discriminator"} & terms
+
+
+def test_runs_are_compared_by_their_settings(run, tmp_path):
+    def settings(board):
+        plugin = board.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data
+        info = hparams_metadata.parse_session_start_info_plugin_data(plugin.content)
+        return {key: getattr(value, value.WhichOneof("kind"))
+                for key, value in info.hparams.items()}
+
+    config, board = run
+    trained(tmp_path / "other", training={"learning_rate": 0.004})
+    one, other = settings(board), settings(events(tmp_path / "other"))
+    assert {key: (one[key], other[key]) for key in one if one[key] != other[key]} == {
+        "training.learning_rate": (config.training.learning_rate, 0.004)}
+    assert one["generator.name"] == "tcn_autoencoder"
+    assert "data.cache" not in comparable_settings(config)
+
+
+def test_the_fixed_clips_are_seen_and_heard(run):
+    _, board = run
+    kinds = {tag: board.SummaryMetadata(tag).plugin_data.plugin_name
+             for tag in board.Tags()["tensors"]}
+    assert [tag for tag, kind in kinds.items() if kind == "images"] == [
+        "mel: noisy, estimate, clean from the top"]
+    assert {tag for tag, kind in kinds.items() if kind == "audio"} == {
+        "audio/noisy", "audio/estimate", "audio/clean"}
