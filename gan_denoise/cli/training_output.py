@@ -161,13 +161,15 @@ def render_demo(result: DemoResult, console: Console) -> None:
 
     render(result.evaluation, console, brief=True)
     _, line = verdict(result.evaluation)
-    print_line(console, line)
+    print_line(console, f"{line}\n\na real recording, cleaned by this model and the shipped one:")
+    render(result.recording, console, brief=True)
     values = result.validation
     print_line(
         console,
         f"adversary: D(real) {values['discriminator/real']:.2f}, D(fake) "
         f"{values['discriminator/fake']:.2f}, {values['adversarial_share']:.1%} of the "
-        f"generator's gradient norm\ndenoised files: {result.denoised}\npicture: "
+        f"generator's gradient norm\ndenoised files: {result.denoised}\nthe real recording: "
+        f"{result.recordings}\npicture: "
         f"{result.picture}\nscores: {result.scores}\nTensorBoard: tensorboard --logdir "
         f"{result.runs}",
     )

@@ -1,4 +1,8 @@
-"""The demo: made-up voices and noises, training, evaluation, denoised files and a picture."""
+"""The demo: made-up voices and noises, training, evaluation, denoised files, a real recording.
+
+The recording comes with the package (`gan_denoise.examples`); the model that was just trained and
+the shipped one clean it side by side.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_denoise import audio
+from gan_denoise import audio, examples
 from gan_denoise.config import load_config
 from gan_denoise.config.saved import finetune_config
+from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.mixture_writer import write_pairs
-from gan_denoise.data.pairs import match_folders
+from gan_denoise.data.pairs import Pair, match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.results import Evaluation
 from gan_denoise.exporting.exporter import export
@@ -30,6 +35,7 @@ TEST_SNRS = (0.0, 5.0, 10.0)  # dB
 TEST_CLIPS = 24
 FINETUNE = ("training.steps=200", "training.learning_rate=5.0e-4", "training.warmup_steps=10")
 TUNED = "fine-tuned"
+RECORDING = Pair("speech", examples.noisy_speech(), examples.clean_speech(), snr_db=5.0)
 JUDGED_BY = ("si_sdr", "pesq_wb", "stoi")  # on each of them the demo's model must beat noisy
 
 logger = logging.getLogger(__name__)
@@ -51,7 +57,9 @@ class DemoResult:
         runs: Folder of the training runs.
         scores: Folder of the evaluation.
         denoised: Folder of the denoised test recordings.
-        picture: Spectrograms of one of them: noisy, denoised, clean.
+        recording: Scores of the fine-tuned and the shipped model on the real recording.
+        recordings: Folder of the real recording: noisy, clean, and as each model cleans it.
+        picture: Its spectrograms: noisy, the demo's model, the shipped model, clean.
     """
 
     evaluation: Evaluation
@@ -59,6 +67,8 @@ class DemoResult:
     runs: Path
     scores: Path
     denoised: Path
+    recording: Evaluation
+    recordings: Path
     picture: Path
 
     def require_improvement(self) -> None:
@@ -79,7 +89,7 @@ class DemoResult:
 def run(
     out: str | Path, settings: Sequence[str] = (), *, progress: OnProgress | None = None
 ) -> DemoResult:
-    """Synthesise, pretrain, fine-tune, evaluate, denoise; resumes what is there.
+    """Synthesise, pretrain, fine-tune, evaluate, denoise, draw; resumes what is there.
 
     Args:
         out: Folder for everything.
@@ -113,17 +123,38 @@ def run(
     evaluation = evaluate(pairs, enhancers, out=out / "evaluation")
     denoised = out / "denoised"
     enhance_folder(enhancers[TUNED], [data / "test/noisy"], denoised)
-    chosen = pairs[0]
-    picture = spectrogram_figure(
-        {
-            "noisy": audio.read_mono(chosen.noisy, 16000),
-            "denoised": audio.read_mono(denoised / chosen.noisy.relative_to(data / "test/noisy"),
-                                        16000),
-            "clean": audio.read_mono(chosen.clean, 16000),
-        },
-        16000, out / "spectrograms.png", enhancers[TUNED].mel,
-    )
-    return DemoResult(evaluation, tuned.best, runs, out / "evaluation", denoised, picture)
+    logger.info("cleaning a real recording with this model and with the shipped one")
+    recording, picture = clean_recording(enhancers[TUNED], out)
+    return DemoResult(evaluation, tuned.best, runs, out / "evaluation", denoised, recording,
+                      out / "recording", picture)
+
+
+def clean_recording(enhancer: Enhancer, out: Path) -> tuple[Evaluation, Path]:
+    """Clean the example recording with a model and with the shipped one, score it and draw it.
+
+    Args:
+        enhancer: The model; the results call it `fine-tuned`.
+        out: Gets `recording/SYSTEM/speech.wav`, the scores beside them, and `spectrograms.png`.
+
+    Returns:
+        The scores and the picture.
+    """
+    shipped, folder = Enhancer.load(), out / "recording"
+    evaluation = evaluate([RECORDING], {TUNED: enhancer, shipped.name: shipped}, jobs=1, out=folder)
+    clean = RECORDING.clean.read_bytes()
+    write_atomically(folder / "clean" / f"{RECORDING.name}.flac", lambda file: file.write(clean))
+    shown = {
+        "noisy: a real voice beside a boat's engine": RECORDING.noisy,
+        "the demo's model, which knows made-up voices alone": _cleaned(folder, TUNED),
+        f"the shipped model, {shipped.name}": _cleaned(folder, shipped.name),
+        "clean": RECORDING.clean,
+    }
+    signals = {title: audio.read_mono(path, 16000) for title, path in shown.items()}
+    return evaluation, spectrogram_figure(signals, 16000, out / "spectrograms.png", shipped.mel)
+
+
+def _cleaned(folder: Path, system: str) -> Path:
+    return folder / system / f"{RECORDING.name}.wav"
 
 
 def verdict(evaluation: Evaluation) -> tuple[bool, str]:

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 from conftest import logged
+from PIL import Image
 from rich.console import Console
 
-from gan_denoise import config
+from gan_denoise import Enhancer, audio, config, examples
 from gan_denoise.cli import main
 from gan_denoise.cli.training_output import render_demo
 from gan_denoise.config.artifacts import LATEST
@@ -50,6 +51,8 @@ def test_the_demo_goes_the_whole_way(miniature, tmp_path):
     assert "no better than them" in shown
     for system in ("noisy", "pretrained", "fine-tuned", "oracle"):
         assert system in shown
+    assert "real recording" in shown
+    assert "hush" in shown
     for column in ("SI-SDR", "PSNR", "MSE"):
         assert column in shown
     for word in ("D(real)", "D(fake)", "of the generator's", "tensorboard --logdir"):
@@ -64,6 +67,22 @@ def test_the_demo_goes_the_whole_way(miniature, tmp_path):
     assert {path.name for path in (tmp_path / "denoised").rglob("*.wav")} == names
     assert (tmp_path / "spectrograms.png").stat().st_size > 10_000
     assert any((tmp_path / "evaluation").iterdir())
+
+
+def test_the_demo_ends_with_a_real_recording_which_the_shipped_model_cleans(tmp_path):
+    shipped = Enhancer.load()
+    evaluation, picture = demo.clean_recording(shipped, tmp_path)  # stands for the demo's model
+    before, after = (evaluation.mean(system, "si_sdr") for system in (NOISY, shipped.name))
+    assert after > before + 4
+    assert evaluation.mean(demo.TUNED, "si_sdr") == after
+    for system in (NOISY, demo.TUNED, shipped.name):
+        written = audio.read_mono(tmp_path / "recording" / system / "speech.wav", 16000)
+        assert len(written) == len(audio.read_mono(examples.clean_speech(), 16000))
+    original = (tmp_path / "recording/clean/speech.flac").read_bytes()
+    assert original == examples.clean_speech().read_bytes()
+    width, height = Image.open(picture).size
+    assert width > 900
+    assert height > 4 * 150  # four spectrograms
 
 
 # ---- The verdict -------------------------------------------------------------------------------
