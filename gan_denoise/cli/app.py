@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from gan_denoise.cli import data, denoise, evaluation, models, recipes, training
+from gan_denoise.cli import data, denoise, evaluation, models, plot, recipes, training
 from gan_denoise.cli.console import print_line, print_text
+from gan_denoise.cli.groups import GROUPS
 from gan_denoise.cli.options import FAILED, USAGE
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.standard_streams import OUTPUT, TolerantStream, reason, tolerant_streams
@@ -23,17 +24,23 @@ from gan_denoise.core.text import escape_text
 from gan_denoise.core.user_folders import settle_libraries
 
 INTERRUPTED = 130  # exit code
+PROGRAM = "gan-denoise"
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Train an adversarial speech denoiser on your own recordings, measure it, and "
          "denoise folders of audio.",
+    epilog="gan-denoise VERB --help says more of a verb, with an example.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (denoise, data, training, models, evaluation, recipes):  # the order of the help
-    for _verb in _module.VERBS:
-        app.command()(_verb)
+_verbs = {verb.__name__: verb
+          for module in (denoise, data, training, models, evaluation, plot, recipes)
+          for verb in module.VERBS}
+for _group, _examples in GROUPS.items():  # the order of the help
+    for _name, _example in _examples.items():
+        app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_verbs.pop(_name))
+for _verb in _verbs.values():  # of no group so far
+    app.command()(_verb)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,7 +84,7 @@ def run(arguments: list[str], output: TolerantStream) -> int:
     """
     settle_libraries()
     try:
-        return app(args=arguments, standalone_mode=False) or 0
+        return app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as ended:

@@ -42,7 +42,11 @@ def check(
     deep: Annotated[bool, typer.Option(help="Look at every sample of every file.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Examine recordings before training: pairs, rates, clipping, silence, leaks, hours."""
+    """Find faults of recordings before training, and count hours.
+
+    Orphans, mixed sample rates, clipping, silence, pairs that are not aligned, recordings and
+    speakers that are in two splits.
+    """
     from gan_denoise.config import load_config
     from gan_denoise.core.atomic_files import write_atomically
     from gan_denoise.inspection.dataset_check import check_datasets
@@ -114,10 +118,11 @@ def explore(
                      help="Processes; 0 (the default): one per core where there is enough to do."),
     ] = 0,
 ) -> None:
-    """Draw recordings before training: durations, levels, spectra, noise, pitch, bandwidth.
+    """Draw durations, levels, spectra, noise and pitch of recordings.
 
-    Of long recordings a minute is measured. A file that cannot be read is named, and the rest
-    goes on. To find what is wrong with a folder, use check.
+    The page compares folders, bandwidth included. Of long recordings a minute is measured. A file
+    that cannot be read is named, and the rest goes on. To find what is
+    wrong with a folder, use check.
     """
     require("explore", "librosa", "matplotlib")
     from gan_denoise.audio.info import describe_anomalies
@@ -220,7 +225,7 @@ def features(
     settings: Settings = None,
     config: ConfigFile = "base",
 ) -> None:
-    """Write the features of paired (or clean) recordings as files, to train on them.
+    """Write features of recordings as files, to train on them.
 
     The recordings are data.noisy and data.clean, or data.pairs, or data.clean alone: then noise is
     added to the features in training.

@@ -69,7 +69,7 @@ def denoise(
     fail_fast: FailFast = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Denoise recordings: any rate, any channels; same length, level and format.
+    """Denoise recordings; rate, channels, length, level and format stay.
 
     The output folder mirrors the tree of each input folder. A file that fails is named, and the
     rest goes on; one that is cut off is denoised as far as it goes, named, and ends the run with

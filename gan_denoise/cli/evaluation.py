@@ -41,7 +41,7 @@ def evaluate(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scoring processes.")] = 2,
 ) -> None:
-    """Measure models on paired recordings, beside the noisy input and the oracle."""
+    """Score models on pairs, beside the noisy input and the oracle."""
     from gan_denoise.data.pairs import match_folders
     from gan_denoise.evaluation.evaluate_waveforms import evaluate as evaluate_pairs
     from gan_denoise.evaluation.table import render
@@ -109,12 +109,13 @@ def analyze(
     attribute_pattern: Annotated[
         list[str] | None,
         typer.Option(metavar="REGEX", show_default=False,
-                     help="Attributes in a speaker's name, as named groups: '^(?P<gender>[fm])'."),
+                     help="Attributes in a speaker's name, as named groups: "
+                          r"'^(?P<gender>\[fm])'."),
     ] = None,
     speaker_pattern: Annotated[
         str | None,
         typer.Option(metavar="REGEX", show_default=False,
-                     help="Speaker in a file's name, as a group: '^([a-z]+)_'."),
+                     help="Speaker in a file's name, as a group: '^(.+?)_'."),
     ] = None,
     system: Annotated[
         str | None,
@@ -127,7 +128,7 @@ def analyze(
                           "given."),
     ] = None,
 ) -> None:
-    """Compare improvement between speakers, and by what they share: gender, accent, age."""
+    """Compare improvement between speakers, by gender, accent, age."""
     from gan_denoise.evaluation.results import read_scores
     from gan_denoise.evaluation.speakers.attributes import describe, name_speakers
     from gan_denoise.evaluation.speakers.comparison import analyze as compare

@@ -40,7 +40,7 @@ def export(
                      show_default=False),
     ] = None,
 ) -> None:
-    """Write the best state of a run as a model folder (ONNX + settings + card)."""
+    """Write the best state of a run as a model folder (ONNX, card)."""
     require_training("export")
     require_utf8(out)
     from gan_denoise.core.native_libraries import load_tensorflow

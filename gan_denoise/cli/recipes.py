@@ -18,7 +18,7 @@ def demo(
         "demo-out"
     ),
 ) -> None:
-    """Make voices and noises, pretrain, fine-tune, evaluate, denoise, report. Minutes."""
+    """Make voices, train on them, evaluate, denoise. Takes minutes."""
     require_training("demo")
     require_utf8(out)
     load_tensorflow()
@@ -40,7 +40,7 @@ def seeds(
     test_speech: Annotated[list[Path] | None, typer.Option(help="Other speakers.")] = None,
     test_noise: Annotated[list[Path] | None, typer.Option(help="Other noise.")] = None,
 ) -> None:
-    """Reproduce a system that this project grew from: train it, score it."""
+    """Reproduce a system that this project grew from, and score it."""
     require_training("seeds")
     require_utf8(out)
     load_tensorflow()

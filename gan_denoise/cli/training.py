@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 def pretrain(
     run: RunDir, settings: Settings = None, config: ConfigFile = "pretrain"
 ) -> None:
-    """Train the autoencoder on pairs, or on speech + noise mixed on the fly."""
+    """Train the autoencoder on pairs, or on speech and noise.
+
+    Speech and noise are mixed on the fly. The same command goes on with a run that was stopped.
+    """
     require_training("pretrain")
     require_utf8(run)
     from gan_denoise.config import load_config
@@ -45,7 +48,10 @@ def finetune(
     settings: Settings = None,
     config: ConfigFile = "finetune",
 ) -> None:
-    """Fine-tune a pretrained autoencoder against a discriminator."""
+    """Fine-tune a pretrained autoencoder against a discriminator.
+
+    The same command goes on with a run that was stopped.
+    """
     require_training("finetune")
     require_utf8(run)
     from gan_denoise.config.saved import finetune_config
@@ -87,7 +93,10 @@ def tune(
         typer.Option(help="Fine-tune from this run or model, not pretrain.", show_default=False),
     ] = None,
 ) -> None:
-    """Search settings: many short runs, those that lag behind stopped early (Optuna)."""
+    """Search for settings by many short runs (Optuna).
+
+    Runs that lag behind are stopped early. The same command goes on with a study that was stopped.
+    """
     require_training("tune")
     require_utf8(study)
     from gan_denoise.cli.training_output import logged_to, render_study

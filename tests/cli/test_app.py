@@ -21,16 +21,6 @@ def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
-@pytest.mark.parametrize("verb", ["", "demo", "check", "mix", "pretrain", "finetune", "evaluate",
-                                  "denoise", "export", "info", "bench", "analyze", "features",
-                                  "seeds", "explore", "rooms", "tune"])
-def test_help_fits_the_terminal(verb):
-    done = gan_denoise(*verb.split(), "--help", COLUMNS="80", TERMINAL_WIDTH="80")
-    assert done.returncode == 0
-    assert "Usage" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
-
-
 def test_denoise_and_info_import_nothing_heavy(recordings, tmp_path):
     code = (
         "import sys\n"

@@ -1,0 +1,34 @@
+"""The groups that the help shows the verbs in, and an example of each verb."""
+
+from __future__ import annotations
+
+# group: {verb: a command of at most 66 columns, which the help then shows in one line}
+GROUPS: dict[str, dict[str, str]] = {
+    "Denoise": {
+        "denoise": "gan-denoise denoise recordings/ -o cleaned/",
+        "info": "gan-denoise info hush",
+        "bench": "gan-denoise bench --seconds 60",
+    },
+    "Train": {
+        "pretrain": "gan-denoise pretrain --run runs/pretrained data.pairs=my/pairs",
+        "finetune": "gan-denoise finetune --init runs/pretrained --run runs/finetuned",
+        "export": "gan-denoise export runs/finetuned -o my-model",
+    },
+    "Measure": {
+        "evaluate": "gan-denoise evaluate --noisy my/noisy --clean my/clean --trivial",
+        "plot": "gan-denoise plot runs/pretrained -o curves.png",
+        "analyze": "gan-denoise analyze scores --speakers speakers.csv -o study",
+    },
+    "Data": {
+        "check": "gan-denoise check my/speech my/noise",
+        "explore": "gan-denoise explore my/speech my/noise -o recordings.html",
+        "mix": "gan-denoise mix --speech my/speech --noise my/noise --out my/test",
+        "rooms": "gan-denoise rooms --out my/rooms --count 100",
+        "features": "gan-denoise features --out my/features data.pairs=my/pairs",
+    },
+    "Studies": {
+        "tune": "gan-denoise tune -c tune-example --study study data.pairs=my/pairs",
+        "demo": "gan-denoise demo --out demo-out",
+        "seeds": "gan-denoise seeds spectrograms --out seeds/spectrograms",
+    },
+}
