@@ -21,7 +21,8 @@ PACKAGE = ROOT / "gan_denoise"
 ORDER = (
     {"core", "examples"}, {"metrics"}, {"config", "audio"}, {"dsp"},
     {"reports", "data", "models", "inference"},
-    {"inspection", "training", "evaluation"}, {"tuning", "exporting"}, {"recipes"}, {"cli"},
+    {"inspection", "training", "evaluation"}, {"tuning", "exporting"}, {"recipes"}, {"pages"},
+    {"cli"},
 )  # fmt: skip
 RANK = {folder: rank for rank, folders in enumerate(ORDER) for folder in folders}
 WITHOUT_KERAS = ("core", "metrics", "config", "audio", "dsp", "inference")

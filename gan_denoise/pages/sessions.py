@@ -1,0 +1,181 @@
+"""Sessions: what one browser has uploaded and had denoised, in a folder that goes with it.
+
+All sessions lie in one temporary folder. It goes when the server ends; where the server was killed,
+the next one removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_denoise.core.file_locks import CAN_LOCK, lock_file
+from gan_denoise.pages.settings import ServeError
+
+if TYPE_CHECKING:
+    from gan_denoise.pages.jobs import Job
+    from gan_denoise.pages.uploads import Upload
+
+COOKIE = "gan_denoise_session"
+PREFIX = "gan-denoise-serve-"
+LOCK = "lock"
+LEAVE_SECONDS = 120.0  # after the page was left: long enough to load it again
+MAX_SESSIONS = 1000
+
+
+class Session:
+    """What belongs to one browser.
+
+    Attributes:
+        id: Random and secret: the value of its cookie.
+        folder: Where its files lie; made with the first of them.
+        authenticated: Whether the password was given, or none is needed.
+        uploads: Its recordings by their identifiers, oldest first.
+        jobs: Its jobs by their identifiers, oldest first.
+    """
+
+    def __init__(self, folder: Path, lifetime: float, authenticated: bool):
+        self.id = secrets.token_urlsafe(32)
+        self.folder = folder / secrets.token_hex(16)  # no folder has the name of a cookie
+        self.authenticated = authenticated
+        self.uploads: dict[str, Upload] = {}
+        self.jobs: dict[str, Job] = {}
+        self._lifetime = lifetime
+        self.touch()
+
+    def touch(self) -> None:
+        """Keep the session for its whole lifetime from now on."""
+        self.ends = time.monotonic() + self._lifetime
+
+    def leave(self) -> None:
+        """Let the session end soon, unless the page is there again before."""
+        self.ends = min(self.ends, time.monotonic() + LEAVE_SECONDS)
+
+    def job(self, identifier: str) -> Job:
+        """Return one of the jobs.
+
+        Raises:
+            ServeError: When there is none of that name in this session.
+        """
+        try:
+            return self.jobs[identifier]
+        except KeyError:
+            raise ServeError("there is no such recording any more",
+                             "upload it again", status=404) from None
+
+    def upload(self, identifier: str) -> Upload:
+        """Return one of the uploads.
+
+        Raises:
+            ServeError: When there is none of that name in this session.
+        """
+        try:
+            return self.uploads[identifier]
+        except KeyError:
+            raise ServeError("there is no such upload any more", "upload the file again",
+                             status=404) from None
+
+    def remove_upload(self, identifier: str) -> None:
+        """Cancel the jobs of an upload, and delete its files and theirs."""
+        upload = self.uploads.pop(identifier)
+        for job in [job for job in self.jobs.values() if job.upload is upload]:
+            job.cancel(upload.folder)
+            self.jobs.pop(job.id, None)
+        shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Cancel all jobs and delete all files."""
+        for job in self.jobs.values():
+            job.cancel(self.folder)
+        self.jobs.clear()
+        self.uploads.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Sessions:
+    """All sessions of a server, and the folder that they lie in.
+
+    Args:
+        lifetime: Seconds without a sign of the page after which a session ends.
+        authenticated: Whether a session needs no password.
+    """
+
+    def __init__(self, lifetime: float, authenticated: bool):
+        self._lifetime, self._authenticated = lifetime, authenticated
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        remove_abandoned()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._handle: int | None = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        lock_file(self._handle, wait=False)
+
+    def __iter__(self) -> Iterator[Session]:
+        with self._lock:
+            return iter(list(self._sessions.values()))
+
+    def find(self, identifier: str | None) -> Session | None:
+        """Return the session of a cookie; None where there is none any more."""
+        with self._lock:
+            session = self._sessions.get(identifier or "")
+        return session if session is not None and session.ends > time.monotonic() else None
+
+    def new(self, authenticated: bool = False) -> Session:
+        """Begin a session.
+
+        Args:
+            authenticated: Whether its visitor has given the password.
+        """
+        session = Session(self.folder, self._lifetime, authenticated or self._authenticated)
+        with self._lock:
+            self._sessions[session.id] = session
+            crowd = len(self._sessions) > MAX_SESSIONS
+        if crowd:  # of those that never uploaded anything, the one heard of last long ago
+            idle = [each for each in self if not each.uploads and each is not session]
+            if idle:
+                self.end(min(idle, key=lambda each: each.ends))
+        return session
+
+    def end(self, session: Session) -> None:
+        """End a session and delete its files."""
+        with self._lock:
+            self._sessions.pop(session.id, None)
+        session.clear()
+
+    def end_expired(self) -> None:
+        """End the sessions whose time is over."""
+        now = time.monotonic()
+        for session in self:
+            if session.ends <= now:
+                self.end(session)
+
+    def close(self) -> None:
+        """End all sessions and remove the folder."""
+        for session in self:
+            self.end(session)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders that servers left which were killed: their locks are free."""
+    if not CAN_LOCK:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            handle = os.open(folder / LOCK, os.O_RDWR)
+        except OSError:  # of another user, or just being made or removed
+            continue
+        try:
+            if lock_file(handle, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
