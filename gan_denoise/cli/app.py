@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from gan_denoise.cli import data, denoise, evaluation, models, plot, recipes, training
+from gan_denoise.cli import data, denoise, evaluation, models, plot, recipes, serve, training
 from gan_denoise.cli.console import print_line, print_text
 from gan_denoise.cli.groups import GROUPS
 from gan_denoise.cli.options import FAILED, USAGE
@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _verbs = {verb.__name__: verb
-          for module in (denoise, data, training, models, evaluation, plot, recipes)
+          for module in (denoise, data, training, models, evaluation, plot, recipes, serve)
           for verb in module.VERBS}
 for _group, _examples in GROUPS.items():  # the order of the help
     for _name, _example in _examples.items():

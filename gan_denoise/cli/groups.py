@@ -6,6 +6,7 @@ from __future__ import annotations
 GROUPS: dict[str, dict[str, str]] = {
     "Denoise": {
         "denoise": "gan-denoise denoise recordings/ -o cleaned/",
+        "serve": "gan-denoise serve",
         "info": "gan-denoise info hush",
         "bench": "gan-denoise bench --seconds 60",
     },
