@@ -14,7 +14,6 @@ from pathlib import Path
 from gan_denoise import audio, examples
 from gan_denoise.config import load_config
 from gan_denoise.config.saved import finetune_config
-from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.mixture_writer import write_pairs
@@ -141,8 +140,6 @@ def clean_recording(enhancer: Enhancer, out: Path) -> tuple[Evaluation, Path]:
     """
     shipped, folder = Enhancer.load(), out / "recording"
     evaluation = evaluate([RECORDING], {TUNED: enhancer, shipped.name: shipped}, jobs=1, out=folder)
-    clean = RECORDING.clean.read_bytes()
-    write_atomically(folder / "clean" / f"{RECORDING.name}.flac", lambda file: file.write(clean))
     shown = {
         "noisy: a real voice beside a boat's engine": RECORDING.noisy,
         "the demo's model, which knows made-up voices alone": _cleaned(folder, TUNED),

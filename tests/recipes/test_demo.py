@@ -75,11 +75,9 @@ def test_the_demo_ends_with_a_real_recording_which_the_shipped_model_cleans(tmp_
     before, after = (evaluation.mean(system, "si_sdr") for system in (NOISY, shipped.name))
     assert after > before + 4
     assert evaluation.mean(demo.TUNED, "si_sdr") == after
-    for system in (NOISY, demo.TUNED, shipped.name):
+    for system in (NOISY, "clean", demo.TUNED, shipped.name):
         written = audio.read_mono(tmp_path / "recording" / system / "speech.wav", 16000)
         assert len(written) == len(audio.read_mono(examples.clean_speech(), 16000))
-    original = (tmp_path / "recording/clean/speech.flac").read_bytes()
-    assert original == examples.clean_speech().read_bytes()
     width, height = Image.open(picture).size
     assert width > 900
     assert height > 4 * 150  # four spectrograms
