@@ -48,6 +48,7 @@ class Pair:
         speaker: Where the tree, the name or a manifest tells.
         split: `train`, `valid` or `test` where the layout tells.
         snr_db: SNR of the mixture in dB where a manifest or the name tells.
+        noise: Kind of the noise where a manifest tells.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Pair:
     speaker: str | None = None
     split: str | None = None
     snr_db: float | None = None
+    noise: str | None = None
 
 
 def match_folders(noisy: Path, clean: Path) -> list[Pair]:
@@ -63,7 +65,7 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
 
     The key is the path below the folder without suffix; where these differ, the number in names
     that end in `fileid_N` (DNS) or `clnspN` (MS-SNSD). A `manifest.json`, `.jsonl` or `.csv` beside
-    the two folders, with rows of `file`, `snr_db` and `speaker`, adds what it says.
+    the two folders, with rows of `file`, `snr_db`, `speaker` and `noise`, adds what it says.
 
     Args:
         noisy: Folder of noisy files, searched with its sub-folders.
@@ -102,6 +104,7 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
                 clean=original,
                 speaker=note.get("speaker") or speaker,
                 snr_db=note.get("snr_db", snr_of(path)),
+                noise=note.get("noise"),
             )
         )
     return pairs
@@ -312,7 +315,7 @@ def _refuse_orphans(
 
 
 def notes_beside(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return `speaker` and `snr_db` by file, as a manifest beside a folder of recordings says.
+    """Return `speaker`, `noise`, `snr_db` by file, as a manifest beside a folder says.
 
     Raises:
         PairError: When it is broken.
@@ -323,7 +326,7 @@ def notes_beside(folder: Path) -> dict[str, dict[str, Any]]:
         if path.is_file():
             for row in manifest_rows(path):
                 if row.get("file"):
-                    note = {"speaker": row.get("speaker") or None}
+                    note = {key: row.get(key) or None for key in ("speaker", "noise")}
                     snr_db = row_snr(row, path)
                     notes[str(row["file"])] = note | ({} if snr_db is None else {"snr_db": snr_db})
     return notes

@@ -11,18 +11,22 @@ part by part: memory does not grow with the length of a recording.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_denoise import metrics
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import Writer
+from gan_denoise.config import dump_config
+from gan_denoise.config.artifacts import CARD
 from gan_denoise.core.atomic_files import check_writable
 from gan_denoise.core.processes import ProcessPool
 from gan_denoise.evaluation.estimates import (
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "EvaluationError", "FileScores", "evaluate", "save"]
 
 _PACKAGES = ("gan-denoise", "numpy", "scipy", "soxr", "soundfile", "onnxruntime", "pesq", "pystoi")
+CLEAN = "clean"  # folder of the references in `out`
 _WAITING = 2**26  # samples of pairs that wait for their scores; about an hour at 16 kHz
 
 
@@ -72,7 +77,8 @@ def evaluate(
         trivial: Also score silence, and the noisy input at the constant gain with the best SNR,
             which takes the clean signal to know: a model must beat both.
         jobs: Scoring processes; 1 scores in this process.
-        out: Folder for `SYSTEM/NAME.wav` (32-bit float), `scores.csv` and `scores.json`.
+        out: Folder for `SYSTEM/NAME.wav` (32-bit float), `clean/NAME.wav`, `scores.csv` and
+            `scores.json`.
         progress: Called with (pairs done, pairs in all) after each pair.
 
     Returns:
@@ -91,7 +97,8 @@ def evaluate(
     _check_names(pairs)
     if out is not None:
         _check_out(out, run.systems, pairs)
-    rows = run.scores(jobs)
+    noises = {pair.name: pair.noise for pair in pairs}
+    rows = [replace(row, noise=noises[row.name]) for row in run.scores(jobs)]
     if not rows:
         raise EvaluationError(
             f"none of {len(pairs)} pairs can be scored: {_first_reasons(run.refused)}")
@@ -101,10 +108,26 @@ def evaluate(
         *signal_notices(run.signals, run.front_ends, run.packages),
         *score_notices(run.systems, rows),
     ]
-    evaluation = Evaluation(run.systems, tuple(rows), tuple(notices), _versions(), run.refused)
+    evaluation = Evaluation(run.systems, tuple(rows), tuple(notices), _versions(), run.refused,
+                            {name: describe_model(model) for name, model in named.items()})
     if out is not None:
         save(evaluation, out)
     return evaluation
+
+
+def describe_model(model: Enhancer) -> dict[str, Any]:
+    """Return a model's settings with the inversion in use, and its card where it has one.
+
+    Paths of the machine are not part of it: a report is made to be given away.
+    """
+    found: dict[str, Any] = {"folder": model.folder.name, "settings": dump_config(model.config)}
+    card = model.folder / CARD
+    if card.is_file():
+        try:
+            found["card"] = json.loads(card.read_text(encoding="utf-8"))
+        except ValueError as error:
+            found["card"] = {"not readable": str(error)}
+    return found
 
 
 class _Run:
@@ -168,7 +191,7 @@ def _named(models: Enhancer | Mapping[str, Enhancer] | None) -> dict[str, Enhanc
     if models is None:
         return {}
     named = dict(models) if isinstance(models, Mapping) else {models.name: models}
-    taken = ("", ".", "..", NOISY, SILENCE, BEST_GAIN)
+    taken = ("", ".", "..", CLEAN, NOISY, SILENCE, BEST_GAIN)
     for name in named:
         if name in taken or name.startswith(ORACLE) or set(name) & set("/\\"):
             raise EvaluationError(f"'{name}' cannot name a model here", "give it another name")
@@ -187,7 +210,7 @@ def _check_names(pairs: Sequence[Pair]) -> None:
 def _check_out(out: Path, systems: Iterable[str], pairs: Iterable[Pair]) -> None:
     check_writable(out / "scores.csv")
     inputs = {path.resolve() for pair in pairs for path in (pair.noisy, pair.clean)}
-    for system in systems:
+    for system in (*systems, CLEAN):
         for pair in pairs:
             if Path(out, system, f"{pair.name}.wav").resolve() in inputs:
                 raise EvaluationError(f"{out}: writing there would replace {pair.noisy.parent}",
@@ -200,8 +223,8 @@ def _first_reasons(refused: Mapping[str, str], most: int = 3) -> str:
 
 
 def _write_estimates(out: Path, estimates: PairEstimates) -> None:
-    """Write each system's waveform as `SYSTEM/NAME.wav`."""
-    for system, signal in estimates.signals.items():
+    """Write each system's waveform as `SYSTEM/NAME.wav`, and the clean one as `clean/NAME.wav`."""
+    for system, signal in {CLEAN: estimates.clean, **estimates.signals}.items():
         path = Path(out, system, f"{estimates.name}.wav")
         with Writer(path, estimates.sample_rate, 1, "WAV", "FLOAT") as writer:
             for block in blocks(signal):

@@ -50,6 +50,7 @@ class FileScores:
         refused: `{metric: reason}` of metrics that could not score this clip.
         lag: Delay behind the clean signal in seconds; None where there is no clear alignment.
         speaker: Name of the speaker; None where it is unknown.
+        noise: Kind of the noise; None where it is unknown.
     """
 
     name: str
@@ -61,6 +62,7 @@ class FileScores:
     refused: dict[str, str] = field(default_factory=dict)
     lag: float | None = None
     speaker: str | None = None
+    noise: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Evaluation:
         notices: Lines that a reader must know: resampling, refusals, delays, missing packages.
         versions: `{package: version}`; None where the package is not installed.
         refused_pairs: `{name: reason}` of pairs that could not be compared; they have no rows.
+        models: `{system: description}` of the models: `settings` (YAML) and `card` (the values of
+            the model card), as far as they are known.
     """
 
     systems: tuple[str, ...]
@@ -80,6 +84,7 @@ class Evaluation:
     notices: tuple[str, ...] = ()
     versions: dict[str, str | None] = field(default_factory=dict)
     refused_pairs: dict[str, str] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -154,6 +159,13 @@ class Evaluation:
             bins.setdefault(math.floor(known[name] / _SNR_BIN) * _SNR_BIN, []).append(name)
         return {f"{low:g} to {low + _SNR_BIN:g} dB": names for low, names in bins.items()}
 
+    def by_noise(self) -> dict[str, list[str]]:
+        """Return `{kind of noise: names}` in alphabetical order; empty where no pair has one."""
+        kinds: dict[str, list[str]] = {}
+        for name, kind in {row.name: row.noise for row in self.rows if row.noise}.items():
+            kinds.setdefault(kind, []).append(name)
+        return dict(sorted(kinds.items()))
+
     @cached_property
     def _scores(self) -> dict[str, dict[str, dict[str, float]]]:
         tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in self.systems}
@@ -173,10 +185,11 @@ def save(evaluation: Evaluation, out: Path) -> None:
     text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
     content = f"{text}\n".encode("utf-8", "backslashreplace")
     write_atomically(out / "scores.json", lambda file: file.write(content))
-    columns = ["name", "system", "speaker", "snr_db", "seconds", "sample_rate",
+    columns = ["name", "system", "speaker", "noise", "snr_db", "seconds", "sample_rate",
                *evaluation.columns, "lag_ms", "refused"]
     rows = (
-        [row.name, row.system, row.speaker, row.snr_db, round(row.seconds, 4), row.sample_rate,
+        [row.name, row.system, row.speaker, row.noise, row.snr_db, round(row.seconds, 4),
+         row.sample_rate,
          *(row.scores.get(metric) for metric in evaluation.columns),
          None if row.lag is None else round(1000 * row.lag, 3),
          "; ".join(f"{metric}: {reason}" for metric, reason in row.refused.items())]
@@ -202,7 +215,8 @@ def read_scores(path: str | Path) -> Evaluation:
                               "evaluate again")
         rows = tuple(_row_from_json(row) for row in content["rows"])
         evaluation = Evaluation(tuple(content["systems"]), rows, tuple(content["notices"]),
-                                content["versions"], content.get("refused_pairs", {}))
+                                content["versions"], content.get("refused_pairs", {}),
+                                content.get("models", {}))
     except OSError as error:
         raise ScoresError(f"{path}: cannot be read ({error.strerror})",
                           "give the folder of gan-denoise evaluate --out DIR") from error
@@ -227,6 +241,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "resampler": RESAMPLER,
         "notices": list(evaluation.notices),
         "refused_pairs": evaluation.refused_pairs,
+        "models": evaluation.models,
         "metrics": {name: _metric_to_json(evaluation, name) for name in evaluation.columns},
         "summary": {
             system: {name: _means_to_json(evaluation, system, name) for name in evaluation.columns}
@@ -284,6 +299,7 @@ def _row_to_json(row: FileScores) -> dict[str, Any]:
         "name": row.name,
         "system": row.system,
         "speaker": row.speaker,
+        "noise": row.noise,
         "snr_db": row.snr_db,
         "seconds": row.seconds,
         "sample_rate": row.sample_rate,
@@ -326,4 +342,5 @@ def _row_from_json(content: dict[str, Any]) -> FileScores:
         {metric: infinite[content["notes"][metric]] if value is None else value
          for metric, value in content["scores"].items()},
         content["refused"], None if lag is None else lag / 1000, content.get("speaker"),
+        content.get("noise"),
     )

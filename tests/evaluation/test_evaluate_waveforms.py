@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,6 +56,7 @@ class Fake:
         self.config = config or Config(mel=MelConfig(n_mels=64))
         self.mel = make_mel(self.config)
         self.model = SimpleNamespace(receptive_field=0, time_stride=1)
+        self.folder = Path(name)  # there is none, and so no model card
 
     def estimate(self, noisy01):
         return self.change(noisy01)
@@ -402,7 +404,7 @@ def test_out_holds_waveforms_and_scores(make_pair, tmp_path, without_packages):
     )
     assert seen == [(1, 2), (2, 2)]
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
-    waves = [f"{s}/{p.name}.wav" for s in ("double", "noisy", "oracle") for p in pairs]
+    waves = [f"{s}/{p.name}.wav" for s in ("clean", "double", "noisy", "oracle") for p in pairs]
     assert written == sorted([*waves, "scores.csv", "scores.json"])
     doubled, _ = audio.read(out / "double" / "b" / "c.wav")
     noisy, _ = audio.read(pairs[1].noisy)

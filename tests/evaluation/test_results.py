@@ -206,3 +206,13 @@ def test_what_is_no_file_of_scores_is_told(refusing, tmp_path):
     reason = r"nowhere: cannot be read .*gan-denoise evaluate"
     with pytest.raises(results.ScoresError, match=reason):
         results.read_scores(tmp_path / "nowhere")
+
+
+def test_kinds_of_noise_and_models_are_kept(tmp_path):
+    rows = [FileScores(name, "noisy", 0.0, 2.0, 16000, {"snr": 1.0}, noise=kind)
+            for name, kind in (("a", "rain"), ("b", "babble"), ("c", "rain"), ("d", None))]
+    models = {"m": {"settings": "audio: {}", "card": {"steps": 3}}}
+    results.save(Evaluation(("noisy",), tuple(rows), models=models), tmp_path)
+    again = results.read_scores(tmp_path)
+    assert again.by_noise() == {"babble": ["b"], "rain": ["a", "c"]}
+    assert again.models == models
