@@ -33,7 +33,7 @@ def evaluate(
         typer.Option("--model", "-m", help="Model folder or shipped model; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for scores.csv, scores.json and waveforms.")
+        Path | None, typer.Option(help="Folder for scores, waveforms and report.html.")
     ] = None,
     inversion: InversionName = None,
     trivial: Annotated[
@@ -60,7 +60,10 @@ def evaluate(
                                         progress=bar)
     render(evaluation, console())
     if out is not None:
-        print_line(f"scores{'' if features else ' and waveforms'} in {out}", stderr=True)
+        from gan_denoise.evaluation.report.page import PAGE, write_report
+
+        print_line(f"scores{'' if features else ' and waveforms'} in {out}, page: "
+                   f"{write_report([out], out / PAGE)}", stderr=True)
     if evaluation.refused_pairs:
         raise typer.Exit(FAILED)
 
@@ -86,6 +89,32 @@ def _evaluate_features(
     if out is not None:
         save(evaluation, out)
     return evaluation
+
+
+def report(
+    evaluations: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of `evaluate --out`, of the "
+                                                          "same recordings.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PAGE.html", help="The page to write.")
+    ] = Path("report.html"),
+    title: Annotated[
+        str | None, typer.Option(help="Heading of the page.", show_default=False)
+    ] = None,
+) -> None:
+    """Make one page of evaluations: scores, charts, players.
+
+    It compares the models of all folders, plays the best, median and worst files of each metric,
+    and holds a blind test. One file without the network or other files beside it.
+    """
+    from gan_denoise.core.atomic_files import check_writable
+    from gan_denoise.evaluation.report.page import write_report
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{out}: the page's name ends in .html")
+    check_writable(out)
+    print_line(f"page: {write_report(evaluations, out, title)}", stderr=True)
 
 
 def analyze(
@@ -146,4 +175,4 @@ def analyze(
     print_line(f"page and tables: {page}", stderr=True)
 
 
-VERBS = (evaluate, analyze)
+VERBS = (evaluate, report, analyze)

@@ -17,6 +17,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Measure": {
         "evaluate": "gan-denoise evaluate --noisy my/noisy --clean my/clean --trivial",
+        "report": "gan-denoise report scores other-scores -o report.html",
         "plot": "gan-denoise plot runs/pretrained -o curves.png",
         "analyze": "gan-denoise analyze scores --speakers speakers.csv -o study",
     },
