@@ -11,6 +11,7 @@ import typer
 
 from gan_denoise.cli.console import print_line
 from gan_denoise.cli.denoise_output import AudioBar, describe_losses, describe_plan, summarise
+from gan_denoise.cli.denoise_reports import check_reports, write_reports
 from gan_denoise.cli.options import (
     FAILED,
     AttenuationLimit,
@@ -29,7 +30,7 @@ from gan_denoise.cli.options import (
     PreserveTimes,
     PresetName,
     Recursive,
-    ReportFile,
+    ReportFiles,
     ResidualFolder,
     Shard,
     SkipExisting,
@@ -65,7 +66,7 @@ def denoise(
     threads: Threads = 0,
     chunk_seconds: ChunkSeconds = None,
     shard: Shard = None,
-    report: ReportFile = None,
+    report: ReportFiles = None,
     fail_fast: FailFast = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -76,7 +77,8 @@ def denoise(
     exit 1. The same command resumes a run that was stopped.
     """
     share = _parse_shard(shard)
-    _check_report(report, dry_run)
+    reports = report or []
+    check_reports(reports, dry_run)
     options = _options(
         preset, strength=strength, atten_lim_db=atten_lim, peak_guard=peak_guard,
         channels=channels, format=format, bit_rate=_parse_bit_rate(bit_rate),
@@ -84,7 +86,7 @@ def denoise(
     )
     piped = "-" in map(str, (*inputs, out))
     if piped:
-        _check_pipe(inputs, out, options, residual or report or dry_run or share)
+        _check_pipe(inputs, out, options, residual or reports or dry_run or share)
     enhancer = load_enhancer(model, inversion, threads, chunk_seconds).with_options(options)
     if piped:
         _denoise_pipe(enhancer)
@@ -93,7 +95,7 @@ def denoise(
 
     how = FolderOptions(recursive, overwrite=not skip_existing, jobs=jobs, residual=residual,
                         fail_fast=fail_fast, dry_run=dry_run, shard=share)
-    _denoise_files(enhancer, inputs, out, how, report)
+    _denoise_files(enhancer, inputs, out, how, reports)
 
 
 VERBS = (denoise,)
@@ -134,16 +136,6 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
-def _check_report(report: Path | None, dry_run: bool) -> None:
-    if report is None:
-        return
-    if dry_run:
-        raise UsageError("--dry-run writes nothing, also no --report")
-    from gan_denoise.inference.folder_report import check_report
-
-    check_report(report)
-
-
 def _check_pipe(
     inputs: Sequence[Path], out: Path, options: DenoiseOptions, files_only: Any
 ) -> None:
@@ -171,22 +163,19 @@ def _denoise_pipe(enhancer: Enhancer) -> None:
 
 def _denoise_files(
     enhancer: Enhancer, inputs: Sequence[Path], out: Path, how: FolderOptions,
-    report: Path | None,
+    reports: Sequence[Path],
 ) -> None:
-    """Denoise files and folders, print what came of them, and write the report."""
+    """Denoise files and folders, print what came of them, and write the reports."""
     from gan_denoise.inference.folder import Interrupted, enhance_folder
-    from gan_denoise.inference.folder_report import write_report
 
     with AudioBar(quiet=how.dry_run) as bar:
         try:
             results = enhance_folder(enhancer, inputs, out, how, bar)
         except Interrupted as stopped:
-            if report is not None:
-                write_report(stopped.results, report)
+            write_reports(stopped.results, reports, enhancer, out, bar, stopped=True)
             bar.print_line(f"stopped after {len(stopped.results)} files; the same command goes on")
             raise
-    if report is not None:
-        write_report(results, report)
+    write_reports(results, reports, enhancer, out, bar)
     for result in results if how.dry_run else ():
         print_line(describe_plan(result))
     for line in describe_losses(results, bar.passed_over):

@@ -84,6 +84,7 @@ class AudioBar(Bar):
         quiet: Show neither bar nor failures.
 
     Attributes:
+        files: Number of files that the run is to do.
         speed: Seconds of audio denoised in a second, by the last call.
         passed_over: Files that look like recordings and were not taken, by the reason.
     """
@@ -93,7 +94,7 @@ class AudioBar(Bar):
 
         super().__init__(TextColumn("{task.description}"), quiet=quiet)
         self._quiet = quiet
-        self.speed = 0.0
+        self.files, self.speed = 0, 0.0
         self.passed_over: Mapping[str, Sequence[Path]] = {}
 
     def __enter__(self) -> AudioBar:
@@ -103,7 +104,8 @@ class AudioBar(Bar):
     def __call__(self, progress: FolderProgress) -> None:
         from gan_denoise.audio.info import describe_anomalies
 
-        self.speed, self.passed_over = progress.speed, progress.passed_over
+        self.files, self.speed = progress.files, progress.speed
+        self.passed_over = progress.passed_over
         result = progress.result
         if result is not None and not self._quiet:
             if result.status == "failed":

@@ -131,10 +131,11 @@ Shard = Annotated[
     typer.Option(metavar="I/N", show_default=False,
                  help="Do the I-th of N shares, counted from 1: machines share the work."),
 ]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write a row for each file: .json or .csv.",
-                 show_default=False),
+ReportFiles = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", show_default=False,
+                 help="Write a row for each file (.csv or .json), or a page to see and hear what "
+                      "was done (.html); may be given several times."),
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="End with the first file that fails.")

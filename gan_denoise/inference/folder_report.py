@@ -26,7 +26,7 @@ def check_report(path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in (".json", ".csv"):
-        raise AudioError(f"{path}: a report is .json or .csv")
+        raise AudioError(f"{path}: a table of the files is .json or .csv")
     if path.is_dir():
         raise AudioError(f"{path}: is a folder; give the report another name")
 

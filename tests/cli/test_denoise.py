@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from command_line import gan_denoise, refusal, run_main, write_recordings
 from conftest import RATE
 
 from gan_denoise.config import checkpoint_folder
+from gan_denoise.inference import folder as folder_run
 from gan_denoise.inference.model import DEFAULT_MODEL
 from gan_denoise.inference.options import PRESETS, DenoiseOptions
 
@@ -162,7 +165,8 @@ def test_every_choice_of_the_options_can_be_given(
     (("--strength", 2), "--strength 2.0: "), (("--atten-lim", -3), "--atten-lim -3.0: "),
     (("--strength", "nan"), "--strength nan: "), (("--shard", "0/4"), "--shard 0/4: "),
     (("--shard", "5/4"), "1/4 to 4/4"), (("--shard", "a"), "expected I/N"),
-    (("--report", "x.txt"), ".json or .csv"), (("--dry-run", "--report", "x.csv"), "--dry-run"),
+    (("--report", "x.txt"), ".csv, .json or .html"),
+    (("--dry-run", "--report", "x.csv"), "--dry-run"),
     (("--inversion", "griffinlim", "--strength", 0.5), "griffinlim"),
     (("--inversion", "magic"), "magic"),
 ])  # fmt: skip
@@ -176,6 +180,42 @@ def test_settings_that_cannot_be_are_refused_in_a_line(
     assert said in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_page_and_a_table_of_one_run(recordings, tmp_path, monkeypatch, capfd):
+    folder, page, table = tmp_path / "in", tmp_path / "page.html", tmp_path / "rows.json"
+    folder.mkdir()
+    shutil.copy(recordings / "a.wav", folder / "a.wav")
+    (folder / "text.wav").write_text("this is no recording")
+    code, _, _ = run_main(monkeypatch, capfd, "denoise", folder, "-o", tmp_path / "out",
+                          "--report", page, "--report", table)
+    assert code == 1  # one file has failed; the reports are whole
+    assert [row["status"] for row in json.loads(table.read_text())] == ["done", "failed"]
+    text = page.read_text(encoding="utf-8")
+    assert "1 done, 0 skipped, 1 failed" in text
+    assert "not readable as audio" in text
+    assert text.count('data-audio="data:audio/') == 2  # before and after
+    assert DEFAULT_MODEL in text
+    assert text.rstrip().endswith("</html>")
+
+
+def test_ctrl_c_leaves_a_whole_page_of_what_was_done(recordings, tmp_path, monkeypatch, capfd):
+    page = tmp_path / "page.html"
+    run_task = folder_run.run_task
+
+    def once(*arguments):
+        monkeypatch.setattr(folder_run, "run_task", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        return run_task(*arguments)
+
+    monkeypatch.setattr(folder_run, "run_task", once)
+    code, _, errors = run_main(monkeypatch, capfd, "denoise", recordings, "-o", tmp_path / "out",
+                               "-j", 1, "--report", page)
+    assert code == 130
+    assert "the same command goes on" in errors
+    text = page.read_text(encoding="utf-8")
+    assert "Stopped after 1 of 3 files." in text
+    assert text.count('data-audio="data:audio/') == 2
+    assert text.rstrip().endswith("</html>")
 
 
 @pytest.mark.parametrize("text", ["128", "128k", "128K", "128kbit/s", "128kbps"])
