@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo test lint torture-audio clean
+.PHONY: demo test lint docs torture-audio clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -18,6 +18,10 @@ test: lint
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+
+# A warning is an error. The pages open from the disk: build/docs/index.html.
+docs: $(INSTALLED)
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 # Some 215 audio files of 68 sorts, cleaned and compared: needs ffmpeg, sox, lame, flac on the PATH.
 torture-audio: $(INSTALLED)

@@ -156,5 +156,5 @@ def test_the_readme_has_every_folder():
     assert rows == [
         "core", "examples", "metrics", "config", "audio", "dsp", "reports", "data", "models",
         "inference", "inspection", "training", "evaluation", "tuning", "exporting", "recipes",
-        "cli",
+        "pages", "cli",
     ]  # fmt: skip
