@@ -19,7 +19,7 @@ from gan_denoise.core.atomic_files import check_writable, write_atomically
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY
 from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX
 from gan_denoise.training.run_events import RunEvents, RunEventsError, read_run
-from gan_denoise.training.tensorboard_layout import comparable_settings
+from gan_denoise.training.tensorboard_layout import METRICS, comparable_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,6 @@ DPI = 300
 FONT = 7.0  # points
 SMOOTHED = 12  # windows of a running mean in the length of a curve
 SHOWN_DIFFERENCES = 3  # settings in a legend; runs that differ in more are called by their names
-UNITS = {"si_sdr": "SI-SDR (dB)", "snr": "SNR (dB)", "snr_mel": "SNR of the mel (dB)",
-         "psnr_mel": "PSNR of the mel (dB)", "mse_mel": "MSE of the mel", "pesq_wb": "PESQ (WB)"}
 
 
 class Run(NamedTuple):
@@ -196,7 +194,7 @@ def _validation(panel: Axes, runs: Sequence[Run], metric: str) -> None:
                               linewidth=0.8)
         panel.plot([], [], color=GREY, linestyle=line, linewidth=0.8, label=name)
     panel.legend(frameon=False, loc="best", ncols=2)
-    panel.set_ylabel(UNITS.get(metric, metric))
+    panel.set_ylabel(METRICS.get(metric, metric))
 
 
 def _last(run: Run, tag: str) -> float | None:

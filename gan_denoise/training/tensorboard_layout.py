@@ -6,19 +6,23 @@ each validation metric, so that a curve is seen against what it must beat.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from gan_denoise.config.loader import flatten
 from gan_denoise.config.schema import FREE_ON_RESUME, PATHS, Config
 from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX
 
-METRICS = ("si_sdr", "pesq_wb", "snr", "snr_mel", "psnr_mel", "mse_mel")
+METRICS = {"si_sdr": "SI-SDR (dB)", "pesq_wb": "PESQ (WB)", "snr": "SNR (dB)",
+           "snr_mel": "SNR of the mel (dB)", "psnr_mel": "PSNR of the mel (dB)",
+           "mse_mel": "MSE of the mel"}
 # Category -> chart -> patterns of tags (regular expressions, matched from the start of a tag).
 CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Validation": {
-        f"{metric}: model, noisy, best constant gain": tuple(
+        f"{words}: model, noisy, best constant gain": tuple(
             f"valid/{metric}{suffix}$" for suffix in ("", NOISY_SUFFIX, GAIN_SUFFIX))
-        for metric in METRICS
+        for metric, words in METRICS.items()
     },
     "Losses": {
         "generator: weighted sum": (r"loss/total$",),
@@ -61,3 +65,9 @@ def comparable_settings(config: Config) -> dict[str, bool | int | float | str]:
     return {key: value if isinstance(value, (bool, int, float, str)) else str(value)
             for key, value in flatten(config).items()
             if key not in left_out and not key.startswith("tune.")}
+
+
+def final_scores(values: Mapping[str, float]) -> dict[str, float]:
+    """Return those of a run's named values that runs are compared by: the model's own scores."""
+    return {f"final/{metric}": values[f"valid/{metric}"] for metric in METRICS
+            if math.isfinite(values.get(f"valid/{metric}", math.nan))}

@@ -13,11 +13,12 @@ import numpy as np
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.training.tensorboard_layout import comparable_settings, layout
+from gan_denoise.training.tensorboard_layout import comparable_settings, final_scores, layout
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
 RUN_ID = "wandb/run-id.txt"  # in a run directory
 EVENTS = "tensorboard"  # the same
+SCORES = "scores"  # below it: TensorBoard's HParams tab shows every curve of a run as a column
 
 
 class TrackingError(GanDenoiseError):
@@ -109,15 +110,20 @@ class TensorBoard:
         self._summary = tf.summary
         self._writer = tf.summary.create_file_writer(str(run_dir / EVENTS))
         self._sample_rate = config.audio.sample_rate
+        self._scores = tf.summary.create_file_writer(str(run_dir / EVENTS / SCORES))
         with self._writer.as_default(0):
             charts = custom_scalars.pb(layout())
             self._summary.experimental.write_raw_pb(charts.SerializeToString())
-            hparams.hparams(comparable_settings(config), trial_id=str(run_dir.absolute()))
+        with self._scores.as_default(0):
+            hparams.hparams(comparable_settings(config), trial_id=run_dir.absolute().name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
         with self._writer.as_default(step):
             for name, value in values.items():
+                self._summary.scalar(name, value)
+        with self._scores.as_default(step):
+            for name, value in final_scores(values).items():
                 self._summary.scalar(name, value)
 
     def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
@@ -140,6 +146,7 @@ class TensorBoard:
     def close(self) -> None:
         """See `Tracker`."""
         self._writer.close()
+        self._scores.close()
 
 
 class WeightsAndBiases:

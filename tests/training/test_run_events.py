@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_is_read_on(run):
     events = read_run(run)
     log(run, tiny_config(), first=30, steps=20).close()  # from an earlier checkpoint
     np.testing.assert_array_equal(events.update().curve("loss/total")[0], np.arange(5, 51, 5))
-    (file, *_) = sorted((run / "tensorboard").iterdir())
+    (file, *_) = sorted((run / "tensorboard").glob("events*"))
     whole = file.read_bytes()
     file.write_bytes(whole[:-9])  # the last record is being written
     late = RunEvents(run).update()
@@ -147,7 +147,7 @@ def test_what_is_no_run_is_refused(run, tmp_path):
         plot_runs([run], run / SETTINGS / "curves.png")
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
-    (file, *_) = (broken / "tensorboard").iterdir()
+    (file,) = (broken / "tensorboard").glob("events*")
     file.write_bytes(b"\x08" + bytes(11) + b"\xff" * 12)
     with pytest.raises(RunEventsError, match="no event file"):
         plot_runs([broken], out)

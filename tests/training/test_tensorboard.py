@@ -14,6 +14,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from gan_denoise.training import loop
 from gan_denoise.training.tensorboard_layout import comparable_settings
+from gan_denoise.training.trackers import SCORES
 
 
 def trained(folder, **sections):
@@ -25,8 +26,8 @@ def trained(folder, **sections):
     return config
 
 
-def events(folder):
-    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
+def events(folder, part=""):
+    board = EventAccumulator(str(folder / "tensorboard" / part), size_guidance={"tensors": 0})
     board.Reload()
     return board
 
@@ -34,11 +35,11 @@ def events(folder):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("board") / "run"
-    return trained(folder), events(folder)
+    return trained(folder), events(folder), events(folder, SCORES)
 
 
 def test_the_charts_show_every_curve_and_validation_beside_what_it_must_beat(run):
-    _, board = run
+    _, board, _ = run
     content = make_ndarray(board.Tensors(CONFIG_SUMMARY_TAG)[0].tensor_proto).item()
     charts = {chart.title: list(chart.multiline.tag)
               for category in layout_pb2.Layout.FromString(content).category
@@ -52,23 +53,23 @@ def test_the_charts_show_every_curve_and_validation_beside_what_it_must_beat(run
     shown = set().union(*map(on, charts))
     assert {tag for tag in scalars if tag.startswith(("loss/", "speed/", "rate/"))} <= shown
     assert {"discriminator/real", "discriminator/fake", "valid/adversarial_share"} <= shown
-    (si_sdr,) = (on(chart) for chart in charts if chart.startswith("si_sdr"))
+    (si_sdr,) = (on(chart) for chart in charts if chart.startswith("SI-SDR"))
     assert si_sdr == {"valid/si_sdr", "valid/si_sdr_noisy", "valid/si_sdr_best_gain"}
     (terms,) = (on(chart) for chart in charts if "each term" in chart)
     assert {"loss/mse", "loss/adversarial"} <= terms
     assert not {"loss/total", "loss/discriminator"} & terms
 
 
-def test_runs_are_compared_by_their_settings(run, tmp_path):
+def test_runs_are_compared_by_their_settings_and_last_scores(run, tmp_path):
     def settings(board):
         plugin = board.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data
         info = hparams_metadata.parse_session_start_info_plugin_data(plugin.content)
         return {key: getattr(value, value.WhichOneof("kind"))
                 for key, value in info.hparams.items()}
 
-    config, board = run
+    config, _, scores = run
     trained(tmp_path / "other", training={"learning_rate": 0.004})
-    one, other = settings(board), settings(events(tmp_path / "other"))
+    one, other = settings(scores), settings(events(tmp_path / "other", SCORES))
     assert {key: (one[key], other[key]) for key in one if one[key] != other[key]} == {
         "training.learning_rate": (config.training.learning_rate, 0.004)}
     assert one["generator.name"] == "tcn_autoencoder"
@@ -76,10 +77,21 @@ def test_runs_are_compared_by_their_settings(run, tmp_path):
 
 
 def test_the_fixed_clips_are_seen_and_heard(run):
-    _, board = run
+    _, board, _ = run
     kinds = {tag: board.SummaryMetadata(tag).plugin_data.plugin_name
              for tag in board.Tags()["tensors"]}
     assert [tag for tag, kind in kinds.items() if kind == "images"] == [
         "mel: noisy, estimate, clean from the top"]
     assert {tag for tag, kind in kinds.items() if kind == "audio"} == {
         "audio/noisy", "audio/estimate", "audio/clean"}
+
+
+def test_the_columns_of_the_comparison_are_the_scores_of_the_last_validation(run):
+    _, board, scores = run
+    columns = [tag for tag in scores.Tags()["tensors"] if tag.startswith("final/")]
+    assert {"final/si_sdr", "final/psnr_mel"} <= set(columns)
+    for tag in columns:
+        name = tag.replace("final/", "valid/")
+        last = [make_ndarray(source.Tensors(key)[-1].tensor_proto).item()
+                for source, key in ((scores, tag), (board, name))]
+        assert last[0] == last[1]
