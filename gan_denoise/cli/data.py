@@ -128,6 +128,7 @@ def explore(
     from gan_denoise.audio.info import describe_anomalies
     from gan_denoise.inspection.survey import save_csv, survey
     from gan_denoise.inspection.survey_page import make_page
+    from gan_denoise.reports.pages import write_page
 
     _check_outputs(out, csv)
     with CountBar("files") as bar:
@@ -137,7 +138,7 @@ def explore(
     for recording in surveyed.recordings:
         if remark := describe_anomalies(recording.info):
             print_line(f"{recording.info.path}: {remark}", stderr=True)
-    make_page(surveyed, samples, seed).write(out)
+    write_page(out, make_page(surveyed, samples, seed))
     if csv is not None:
         save_csv(surveyed, csv)
     hours = sum(recording.info.seconds for recording in surveyed.recordings) / 3600

@@ -16,7 +16,9 @@ from gan_denoise.inspection import survey_plots
 from gan_denoise.inspection.acoustics import ROLLOFF, VOICED_FRAMES
 from gan_denoise.inspection.survey import PIECE_SECONDS, PIECES, Recording, Survey
 from gan_denoise.inspection.survey_plots import Measure
-from gan_denoise.reports.html_page import Page
+from gan_denoise.reports.figures import picture_uri
+from gan_denoise.reports.pages import render
+from gan_denoise.reports.players import audio_uri
 
 SHOWN_SECONDS = 10.0  # of a sample recording, as figure and audio
 LEVELS = (
@@ -35,36 +37,28 @@ DURATION = Measure("duration (s)", lambda r: r.info.seconds, log=True, digits=1)
 F0 = Measure("median F0 of voiced frames (Hz)", lambda r: r.acoustics.f0_hz, log=True)
 
 
-def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> Page:
-    """Return the page of a survey (needs the `train` extra).
+def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> str:
+    """Return the page of a survey as HTML (needs the `train` extra).
 
     Args:
         survey: The survey.
         samples: Number of recordings of each folder that the page shows and plays.
         seed: Seed of the random ones among them.
     """
-    page = Page("Recordings at a glance")
-    count, hours = len(survey.recordings), _hours(survey.recordings)
-    page.text(f"{count:,} recordings, {hours:.2f} hours. These are pictures to look at; "
-              "gan-denoise check says in words what is wrong with a folder: clipping, silence, "
-              "copies, leaks.")
-    _add_tables(page, survey)
-    if survey.recordings:
-        _add_figures(page, survey)
-        _add_samples(page, survey, samples, seed)
-    unusual = [[f"{r.folder}: {r.name}", told] for r in survey.recordings
-               if (told := describe_anomalies(r.info))]
-    if unusual:
-        page.heading("Cut off, or with a wrong header")
-        page.text("These files are in the figures, with what could be decoded.")
-        page.table(["file", "what is unusual"], unusual)
-    if survey.failures:
-        page.heading("Not readable")
-        page.text("These files are in no figure above.")
-        page.table(["file and reason"], [[failure] for failure in survey.failures])
-    page.heading("How it was measured")
-    page.table(["measure", "method", "what it is worth"], _METHODS)
-    return page
+    mel = Mel(AudioConfig(), MelConfig())
+    found = bool(survey.recordings)
+    return render(
+        "survey.html.j2", title="Recordings at a glance", count=len(survey.recordings),
+        hours=_hours(survey.recordings), names=list(survey.folders),
+        folders=_folder_rows(survey), medians=_median_rows(survey),
+        pictures=_pictures(survey) if found else {}, shown_seconds=SHOWN_SECONDS,
+        mel={"bands": mel.config.n_mels, "khz": mel.sample_rate // 1000,
+             "range_db": survey_plots.RANGE_DB, "n_mfcc": survey_plots.N_MFCC},
+        samples=_samples(survey, mel, samples, seed) if found else [],
+        unusual=[[f"{r.folder}: {r.name}", told] for r in survey.recordings
+                 if (told := describe_anomalies(r.info))],
+        failures=[[failure] for failure in survey.failures], methods=_METHODS,
+    )
 
 
 def choose_samples(
@@ -107,77 +101,52 @@ def choose_samples(
     return [(recording, ", ".join(words)) for recording, words in reasons.values()]
 
 
-def _add_tables(page: Page, survey: Survey) -> None:
+def _folder_rows(survey: Survey) -> list[list[Any]]:
+    """Return what each folder holds, and with several of them all together."""
     folders = [(folder, survey.in_folder(folder)) for folder in survey.folders]
     total = [("all", list(survey.recordings))] if len(folders) > 1 else []
-    page.table(
-        ["folder", "recordings", "hours", "speakers", "sample rates (Hz)", "channels", "formats"],
-        [[folder, len(own), round(_hours(own), 2), _speakers(own) or None,
-          _counts(r.info.sample_rate for r in own), _counts(r.info.channels for r in own),
-          _counts(f"{r.info.format} {r.info.subtype}" for r in own)]
-         for folder, own in folders + total],
-    )
+    return [[folder, len(own), round(_hours(own), 2), _speakers(own) or None,
+             _counts(r.info.sample_rate for r in own), _counts(r.info.channels for r in own),
+             _counts(f"{r.info.format} {r.info.subtype}" for r in own)]
+            for folder, own in folders + total]
+
+
+def _median_rows(survey: Survey) -> list[list[str]]:
     measures = (DURATION, *LEVELS, *NOISE, F0, *BANDS)
-    page.text("Median recording, and in brackets the range of the middle 80 %:")
-    page.table(["", *(folder for folder, _ in folders)],
-               [[measure.label, *(_range(own, measure) for _, own in folders)]
-                for measure in measures])
+    return [[measure.label, *(_range(survey.in_folder(folder), measure)
+                              for folder in survey.folders)] for measure in measures]
 
 
-def _add_figures(page: Page, survey: Survey) -> None:
-    page.heading("Durations")
-    page.figure(survey_plots.distributions(survey, [DURATION]),
-                "Each row counts one folder's recordings by length; training joins short ones and "
-                "crops long ones, so what matters is what is far from the rest.")
-    page.heading("Loudness and peaks")
-    page.figure(survey_plots.distributions(survey, LEVELS),
-                "Left the level of the speech without its pauses, right the highest sample: a "
-                "narrow left hump was normalised, a wall at 0 dBFS on the right may be clipping.")
-    page.heading("Long-term spectrum")
-    page.figure(survey_plots.spectra(survey),
-                "The median recording of each folder, each recording at one level, and the middle "
-                "80 % as a band: folders that are to sound alike should lie on each other, and a "
-                "cliff is a low-pass that somebody applied.")
-    page.heading("Noise and pauses")
-    page.figure(survey_plots.distributions(survey, NOISE),
-                "Left how far the sound rises over its own steady noise floor, right how much of "
-                "the time is pause: clean speech to train on should lie at 30 dB and above; "
-                "without pauses the estimate reads too low.")
-    page.heading("Pitch")
-    page.figure(survey_plots.distributions(survey, [F0]),
-                "The F0 of each recording's voiced frames, of recordings that have any: low and "
-                "high voices should both be there; in noise, read it as what sounds like a voice.")
-    figure = survey_plots.pitch_by_speaker(survey)
-    if figure is not None:
-        page.figure(figure, "Each speaker's median F0, in rising order, with the middle 80 % of "
-                            "their recordings as a line: a gap in the curve is a kind of voice "
-                            "that training will not hear, a long line a voice that changes, or "
-                            "more than one.")
-    page.heading("Bandwidth")
-    page.figure(survey_plots.distributions(survey, BANDS),
-                "Left, recordings well below half their sample rate were resampled from a lower "
-                "rate or went through a lossy codec; right is dull against bright sound.")
-    page.heading("Time by speaker and folder")
-    page.figure(survey_plots.minutes(survey),
-                "Minutes of each speaker, and of each sub-folder where names and folders tell no "
-                "speaker: training draws the speech of a folder by duration, so who has a tall "
-                "bar is heard more often.")
+def _pictures(survey: Survey) -> dict[str, str]:
+    """Return the figures by the names that the template has for them."""
+    figures = {
+        "durations": survey_plots.distributions(survey, [DURATION]),
+        "levels": survey_plots.distributions(survey, LEVELS),
+        "spectra": survey_plots.spectra(survey),
+        "noise": survey_plots.distributions(survey, NOISE),
+        "pitch": survey_plots.distributions(survey, [F0]),
+        "pitch_by_speaker": survey_plots.pitch_by_speaker(survey),
+        "bands": survey_plots.distributions(survey, BANDS),
+        "minutes": survey_plots.minutes(survey),
+    }
+    return {name: picture_uri(figure) if figure is not None else ""
+            for name, figure in figures.items()}
 
 
-def _add_samples(page: Page, survey: Survey, samples: int, seed: int) -> None:
-    mel = Mel(AudioConfig(), MelConfig())
-    page.heading("Recordings to look at and to hear")
-    page.text(f"Up to {SHOWN_SECONDS:g} s of each: waveform, the {mel.config.n_mels} mel bands "
-              f"that training sees at {mel.sample_rate // 1000} kHz over "
-              f"{survey_plots.RANGE_DB:g} dB (bright is loud), and {survey_plots.N_MFCC} MFCC of "
-              "these, the lowest at the bottom, each as its deviation from its mean.")
+def _samples(survey: Survey, mel: Mel, count: int, seed: int) -> list[dict[str, str]]:
+    """Return picture, caption and sound of the chosen recordings of each folder."""
+    shown = []
     for folder in survey.folders:
-        for recording, reason in choose_samples(survey.in_folder(folder), samples, seed):
+        for recording, reason in choose_samples(survey.in_folder(folder), count, seed):
             path, rate = recording.info.path, recording.info.sample_rate
             audio = read(path, 0, round(SHOWN_SECONDS * rate))[0].mean(axis=0)
-            caption = f"{folder}: {recording.name}, {reason}. " + ", ".join(_words(recording))
-            page.figure(survey_plots.recording_figure(audio, rate, mel), caption)
-            page.audio(audio, rate)
+            name = f"{folder}: {recording.name}"
+            shown.append({
+                "name": name, "caption": f"{name}, {reason}. {', '.join(_words(recording))}",
+                "picture": picture_uri(survey_plots.recording_figure(audio, rate, mel)),
+                "audio": audio_uri(audio, rate, lossless=True),
+            })
+    return shown
 
 
 def _words(recording: Recording) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gan_denoise.inspection.acoustics import BAND_CENTRES, BAND_EDGES
-from gan_denoise.reports.html_page import new_figure
+from gan_denoise.reports.figures import new_figure
 from gan_denoise.reports.spectrograms import log_mel_db, mel_ticks
 
 if TYPE_CHECKING:

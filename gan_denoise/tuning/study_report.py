@@ -12,7 +12,8 @@ from gan_denoise.config import dump_config
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.tables import write_csv
-from gan_denoise.reports.html_page import Page, new_figure
+from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.pages import render, write_page
 from gan_denoise.tuning.search_space import Space, words
 
 if TYPE_CHECKING:
@@ -101,37 +102,18 @@ class StudyReport:
             importance: Share of each key of the space, see `importances`; empty while it is not
                 known.
         """
-        page = Page(f"Study {self.folder.resolve().name}")
-        finished = sum(row.state != "running" for row in self.trials)
-        page.text(f"{finished} trials, scored by {self.metric} of the best state, "
-                  f"{self._better} is better.")
-        if self.best is None:
-            page.text("No trial is complete yet.")
-        else:
-            page.heading("Best settings")
-            given = self.space.values_in(self.base) or {}
-            page.text(f"Trial {self.best.number}: {self.metric} {self.best.score:.4g}"
-                      + "".join(f"; the settings as given: {row.score:.4g}"
-                                for row in self.ranking if row.drawn == given)
-                      + f". All of its settings are in {BEST}.")
-            page.table(["setting", "best", "as given"],
-                       [[key, words(value), words(given[key]) if key in given else None]
-                        for key, value in self.best.drawn.items()])
-            page.heading("History")
-            page.figure(self._drawn(self._history(), HISTORY), "Score of each trial; the line is "
-                        "the best so far. Stopped trials stand at their last validation.")
-        if importance:
-            page.heading("Importance")
-            page.figure(self._drawn(_bars(importance), IMPORTANCE), "Share of each setting in "
-                        "the variance of the complete trials' score (fANOVA).")
-        page.heading("Trials")
         keys = [dimension.key for dimension in self.space.dimensions]
-        page.table(["trial", self.metric, "state", *keys, "minutes", "reason"], [
-            [row.number, row.score, row.state,
-             *(words(row.drawn[key]) if key in row.drawn else None for key in keys),
-             row.minutes, row.reason] for row in self.trials
-        ])
-        page.write(self.folder / PAGE)
+        text = render(
+            "study.html.j2", title=f"Study {self.folder.resolve().name}",
+            finished=sum(row.state != "running" for row in self.trials), metric=self.metric,
+            better=self._better, best=self._best_settings(), keys=keys,
+            history=self._drawn(self._history(), HISTORY) if self.best else "",
+            importance=self._drawn(_bars(importance), IMPORTANCE) if importance else "",
+            trials=[[row.number, row.score, row.state,
+                     *(words(row.drawn[key]) if key in row.drawn else None for key in keys),
+                     row.minutes, row.reason] for row in self.trials],
+        )
+        write_page(self.folder / PAGE, text)
 
     # ---- Parts ---------------------------------------------------------------------------------
     @property
@@ -152,9 +134,22 @@ class StudyReport:
         ]
         return "".join(f"# {line}\n" for line in lines) + dump_config(config)
 
-    def _drawn(self, figure: Figure, name: str) -> Figure:
+    def _best_settings(self) -> dict[str, Any] | None:
+        """Return the best trial as the page shows it, beside the settings as given."""
+        if self.best is None:
+            return None
+        given = self.space.values_in(self.base) or {}
+        return {
+            "number": self.best.number, "score": self.best.score, "file": BEST,
+            "given": [row.score for row in self.ranking if row.drawn == given],
+            "settings": [[key, words(value), words(given[key]) if key in given else None]
+                         for key, value in self.best.drawn.items()],
+        }
+
+    def _drawn(self, figure: Figure, name: str) -> str:
+        """Write a figure beside the page, and return it as a data URI."""
         _write(self.folder / name, lambda file: figure.savefig(file, format="png", dpi=110))
-        return figure
+        return picture_uri(figure)
 
     def _points(self, state: str) -> dict[int, float]:
         """Return the scores of the trials of a state by their numbers."""

@@ -24,7 +24,8 @@ from gan_denoise.evaluation.speakers.attributes import describe
 from gan_denoise.evaluation.speakers.comparison import analyze
 from gan_denoise.evaluation.speakers.report import write_analysis
 from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
-from gan_denoise.reports.html_page import Page, new_figure
+from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.pages import render, write_page
 
 LATIN = "caf\udce9"  # a name of Latin-1 bytes, as Python has it
 RED = "\x1b[31mred"
@@ -155,11 +156,11 @@ def test_a_figure_takes_any_name(tmp_path):
     axes.set_title("$" + RED)
     axes.set_yscale("log")
     axes.legend()
-    page = Page(LATIN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        page.figure(figure, LATIN)
-    assert "\\udce9" in page.write(tmp_path / "page.html").read_text(encoding="utf-8")
+        picture_uri(figure)
+    page = write_page(tmp_path / "page.html", render("base.html.j2", title=LATIN))
+    assert "\\udce9" in page.read_text(encoding="utf-8")
     assert axes.get_title() == r"\$\x1b[31mred"
     assert "caf\\udce9" in [label.get_text() for label in axes.get_xticklabels()]
     assert any("mathdefault" in label.get_text() for label in axes.get_yticklabels())

@@ -23,7 +23,9 @@ from gan_denoise.evaluation.speakers.comparison import (
 from gan_denoise.evaluation.speakers.statistics import CONFIDENCE, RESAMPLES
 from gan_denoise.evaluation.speakers.summary import format_improvement, format_interval, summarize
 from gan_denoise.metrics import METRICS
-from gan_denoise.reports.html_page import Page, new_figure
+from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.pages import render as render_page
+from gan_denoise.reports.pages import write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +76,7 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
     write_csv(out / "analysis.csv", *_group_csv(analysis))
     write_csv(out / "tests.csv", *_test_csv(analysis))
     write_csv(out / "speakers.csv", *_speaker_csv(analysis))
-    return page.write(out / "analysis.html")
+    return write_page(out / "analysis.html", page)
 
 
 def render(analysis: Analysis, console: Console) -> None:
@@ -113,30 +115,23 @@ def render(analysis: Analysis, console: Console) -> None:
             console.print(Text(f"- {sentence}"))
 
 
-def _page(analysis: Analysis) -> Page:
-    page = Page(f"Does {analysis.system} help all speakers alike?")
-    for heading, sentences in summarize(analysis).items():
-        page.heading(heading)
-        for sentence in sentences:
-            page.text(sentence)
+def _page(analysis: Analysis) -> str:
+    attributes = []
     for attribute in analysis.attributes:
-        page.heading(attribute.capitalize())
-        page.figure(_groups_figure(analysis, attribute),
-                    "Improvement by group. Each circle is a speaker; diamond and bar are the mean "
-                    f"and its {CONFIDENCE:.0%} interval; hollow: too few speakers to compare.")
-        page.table(*_groups_table(analysis, attribute))
         comparisons = analysis.comparisons_of(attribute)
-        if comparisons:
-            page.table(*_tests_table(comparisons))
-    page.heading("Speakers")
-    page.figure(_speakers_figure(analysis),
-                f"Each speaker's mean, sorted by {METRICS[analysis.metrics[0]].label}, the least "
-                "helped at the bottom; dotted, the mean of all speakers.")
-    page.table(*_speakers_table(analysis))
-    page.heading("How to read this")
-    for paragraph in _METHOD:
-        page.text(paragraph)
-    return page
+        attributes.append({
+            "heading": attribute.capitalize(), "groups": _groups_table(analysis, attribute),
+            "picture": picture_uri(_groups_figure(analysis, attribute)),
+            "tests": _tests_table(comparisons) if comparisons else None,
+        })
+    return render_page(
+        "speakers.html.j2", title=f"Does {analysis.system} help all speakers alike?",
+        summary=summarize(analysis), attributes=attributes, confidence=f"{CONFIDENCE:.0%}",
+        speakers={"picture": picture_uri(_speakers_figure(analysis)),
+                  "metric": METRICS[analysis.metrics[0]].label,
+                  "table": _speakers_table(analysis)},
+        method=_METHOD,
+    )
 
 
 def _groups_table(analysis: Analysis, attribute: str) -> tuple[list[str], list[list[Any]]]:
