@@ -10,7 +10,7 @@ from gan_denoise import __version__
 
 project = "gan-denoise"
 version = release = __version__
-copyright = "the authors of gan-denoise, MIT licence"  # noqa: A001
+copyright = "the authors of gan-denoise, MIT licence"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["*.ipynb"]
