@@ -34,6 +34,9 @@ DataFolders = Annotated[
     typer.Option("--data", metavar="FOLDER", exists=True, file_okay=False, show_default=False,
                  help="Folder whose recordings the training tab may use; may be repeated."),
 ]
+RunsFolder = Annotated[
+    Path, typer.Option("--runs", metavar="FOLDER", help="Folder of the training tab's runs.")
+]
 MaxMegabytes = Annotated[
     float, typer.Option("--max-mb", metavar="MB", min=0.001, help="Largest upload.")
 ]
@@ -63,6 +66,7 @@ def serve(
     password: Password = None,
     allow_host: AllowedHosts = None,
     data: DataFolders = None,
+    runs: RunsFolder = Path("runs"),
     max_mb: MaxMegabytes = 1000,
     max_minutes: MaxMinutes = 120,
     workers: Workers = 1,
@@ -71,7 +75,7 @@ def serve(
     per_session: PerSession = 3,
     session_minutes: SessionMinutes = 30,
 ) -> None:
-    """Serve a page to denoise recordings on, and hear them before and after.
+    """Serve a page to denoise recordings on, and to hear them.
 
     Only programs of this machine reach it unless --host says otherwise. Files are deleted when
     their session ends, and all of them with the server.
@@ -83,7 +87,8 @@ def serve(
     settings = ServeSettings(
         models=model or (), host=host, port=port, password=password or None,
         allowed_hosts=allow_host or (), data=[folder.resolve() for folder in data or ()],
-        max_megabytes=max_mb, max_minutes=max_minutes, workers=workers, threads=threads,
+        runs=runs.resolve(), max_megabytes=max_mb, max_minutes=max_minutes, workers=workers,
+        threads=threads,
         max_waiting=queue, max_per_session=per_session, session_minutes=session_minutes,
     )
     run(settings, lambda address: print_line(f"{address} (Ctrl-C ends it)"))

@@ -17,14 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.pages import denoise_routes, login_routes, templates
+from gan_denoise.pages import denoise_routes, login_routes, templates, training_routes
 from gan_denoise.pages.jobs import JobQueue
 from gan_denoise.pages.models import Models
 from gan_denoise.pages.security import Guard, PasswordCheck
 from gan_denoise.pages.sessions import Sessions
 from gan_denoise.pages.settings import ServeSettings
+from gan_denoise.pages.training import Training
 
-TABS = {"denoise": ("/", "Denoise")}  # name -> address and label
+# name -> address and label
+TABS = {"denoise": ("/", "Denoise"), "training": ("/training", "Train")}
 EXPIRY_SECONDS = 10.0  # between two looks for sessions whose time is over
 PREVIEWS_AT_ONCE = 2
 
@@ -40,7 +42,8 @@ def create_app(settings: ServeSettings) -> Starlette:
     models = Models(settings.models, settings.threads)
     sessions = Sessions(60 * settings.session_minutes, authenticated=not settings.password)
     app = Starlette(
-        routes=[*denoise_routes.ROUTES, *login_routes.ROUTES, *templates.ROUTES],
+        routes=[*denoise_routes.ROUTES, *training_routes.ROUTES, *login_routes.ROUTES,
+                *templates.ROUTES],
         middleware=[Middleware(Guard, settings=settings, sessions=sessions)],
         exception_handlers={GanDenoiseError: _explain, HTTPException: _explain_http,
                             ClientDisconnect: _gone},
@@ -50,12 +53,13 @@ def create_app(settings: ServeSettings) -> Starlette:
     state.settings, state.models, state.sessions, state.tabs = settings, models, sessions, TABS
     state.passwords = PasswordCheck(settings.password) if settings.password else None
     state.preview_limit = asyncio.Semaphore(PREVIEWS_AT_ONCE)
-    state.jobs = JobQueue(settings)
+    state.jobs, state.training = JobQueue(settings), Training(settings, models)
     return app
 
 
 def close_app(app: Starlette) -> None:
     """Stop all work and delete the files of all sessions; may be called twice."""
+    app.state.training.close()
     app.state.jobs.close()
     app.state.sessions.close()
 

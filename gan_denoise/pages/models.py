@@ -44,6 +44,12 @@ class Models:
         with self._lock:
             return list(self._folders)
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folders of the models by name."""
+        with self._lock:
+            return dict(self._folders)
+
     def add(self, model: str | Path) -> str:
         """Offer a model folder too.
 

@@ -36,6 +36,7 @@ class ServeSettings:
         allowed_hosts: Names under which the server is reached beside `localhost`, `host` and
             addresses.
         data: Folders whose recordings the training tab may use.
+        runs: Folder of the training tab's runs, and of the models exported from them.
         max_megabytes: Largest upload in MB (1e6 bytes).
         max_minutes: Longest recording in minutes.
         workers: Number of recordings that are denoised at once.
@@ -52,6 +53,7 @@ class ServeSettings:
     password: str | None = None
     allowed_hosts: Sequence[str] = ()
     data: Sequence[Path] = ()
+    runs: Path = Path("runs")
     max_megabytes: float = 1000.0
     max_minutes: float = 120.0
     workers: int = 1
