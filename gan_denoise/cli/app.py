@@ -8,6 +8,7 @@ what they need themselves, so that help comes quickly.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
 from typing import Annotated
@@ -26,6 +27,13 @@ from gan_denoise.core.user_folders import settle_libraries
 INTERRUPTED = 130  # exit code
 PROGRAM = "gan-denoise"
 
+
+
+def unwrap(text: str) -> str:
+    """Return a text whose paragraphs are a line each: the help wraps them to the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Train an adversarial speech denoiser on your own recordings, measure it, and "
@@ -38,9 +46,10 @@ _verbs = {verb.__name__: verb
           for verb in module.VERBS}
 for _group, _examples in GROUPS.items():  # the order of the help
     for _name, _example in _examples.items():
-        app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_verbs.pop(_name))
-for _verb in _verbs.values():  # of no group so far
-    app.command()(_verb)
+        _verb = _verbs.pop(_name)
+        app.command(rich_help_panel=_group, help=unwrap(inspect.getdoc(_verb) or ""),
+                    epilog=f"Example: {_example}")(_verb)
+assert not _verbs, f"cli/groups.py has no group for {', '.join(_verbs)}"
 
 
 @app.callback(invoke_without_command=True)
