@@ -30,7 +30,7 @@ class Example:
         name: Name of the recording.
         ident: Id of its player on the page.
         facts: What is known of it: SNR, noise, speaker, length.
-        reasons: Why it was chosen, such as `worst PESQ wb of hush`.
+        reasons: Why it was chosen: `{(place, label of the metric): models}`.
         tracks: Noisy, the models, clean, as far as they were kept.
         systems: The system of each track.
         seconds: Length of what can be heard; None where it is the whole recording.
@@ -39,7 +39,7 @@ class Example:
     name: str
     ident: str
     facts: str
-    reasons: list[str] = field(default_factory=list)
+    reasons: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     tracks: list[Track] = field(default_factory=list)
     systems: list[str] = field(default_factory=list)
     seconds: float | None = None
@@ -80,10 +80,13 @@ def choose(merged: Merged) -> tuple[list[Ranking], list[Example]]:
                 number = len(examples) + 1
                 example = examples.setdefault(
                     name, Example(name, f"example-{number}", _facts(merged, name)))
-                example.reasons.append(f"{place} {METRICS[metric].label} of {model}")
+                reason = (place, METRICS[metric].label)
+                example.reasons.setdefault(reason, []).append(model)
                 places.append((example, gain))
             rankings.append(Ranking(model, METRICS[metric].label, tuple(places)))
-    return rankings, sorted(examples.values(), key=lambda example: -len(example.reasons))
+    ordered = sorted(examples.values(),
+                     key=lambda example: -sum(map(len, example.reasons.values())))
+    return rankings, ordered
 
 
 def add_players(merged: Merged, examples: Sequence[Example]) -> None:

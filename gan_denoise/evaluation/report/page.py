@@ -47,7 +47,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path, title: str | No
     merged = merge(folders)
     rankings, examples = choose(merged)
     add_players(merged, examples)
-    title = title or f"Evaluation of {' and '.join(merged.models) or 'recordings'}"
+    names = " and ".join(filter(None, (", ".join(merged.models[:-1]), *merged.models[-1:])))
+    title = title or f"Evaluation of {names or 'recordings'}"
     return write_page(out, render(
         "report.html.j2", title=title, date=date.today().isoformat(), evaluation=merged.evaluation,
         models=merged.models, left_out=merged.left_out, lead=_lead(merged),

@@ -127,7 +127,7 @@ function bindPlayer(element) {
 
   function show() {
     slider.max = player.duration || 1;
-    play.textContent = player.playing ? "\u23F8\uFE0E" : "\u25B6\uFE0E";
+    element.classList.toggle("playing", player.playing);
     play.setAttribute("aria-label", player.playing ? "Pause" : "Play");
     buttons.forEach((button, number) =>
       button.setAttribute("aria-pressed", String(number === player.selected)));
