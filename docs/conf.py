@@ -14,11 +14,10 @@ copyright = "the authors of gan-denoise, MIT licence"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["*.ipynb"]
+highlight_language = "text"  # of blocks that name none
 default_role = "literal"  # of docstrings: `name` is code
 
 myst_heading_anchors = 4  # links to headings as GitHub makes them
-myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["config.cache"]
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

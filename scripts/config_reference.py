@@ -1,7 +1,7 @@
 """Write docs/configuration.md: every setting with its type, bounds, default and meaning.
 
 Types, bounds and defaults come from the settings' classes, what a setting means from the comments
-of configs/base.yaml. A test compares the page with what this script writes.
+of configs/base.yaml, or else of those classes. A test compares the page with what this script writes.
 
     python scripts/config_reference.py
 """
@@ -151,7 +151,17 @@ def describe(comments: list[Block], section: str, key: str, settings: type[Secti
     """Return what is said of a key: in the block of its own kind, else in any of its section."""
     blocks = [block for name, block in comments if name == section and key in block]
     blocks.sort(key=lambda block: set(block) != set(settings.model_fields))
-    return next((block[key] for block in blocks if block[key]), "")
+    said = next((block[key] for block in blocks if block[key]), "")
+    return said or source_comment(settings, key)
+
+
+def source_comment(settings: type[Section], key: str) -> str:
+    """Return the comment behind a key in the source of its class."""
+    for base in settings.__mro__:
+        if key in vars(base).get("__annotations__", {}):
+            found = re.search(rf"^    {key}: .*?  # (.*)$", inspect.getsource(base), flags=re.M)
+            return found[1] if found else ""
+    return ""
 
 
 def shipped() -> str:
