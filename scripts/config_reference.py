@@ -1,7 +1,7 @@
 """Write docs/configuration.md: every setting with its type, bounds, default and meaning.
 
 Types, bounds and defaults come from the settings' classes, what a setting means from the comments
-of configs/base.yaml, or else of those classes. A test compares the page with what this script writes.
+of configs/base.yaml, or else of those classes. A test compares the page with what is written here.
 
     python scripts/config_reference.py
 """
