@@ -8,10 +8,14 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo test lint docs torture-audio clean
+.PHONY: demo picture test lint docs torture-audio clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
+
+# README's first picture: the real recording that the demo ends with.
+picture: demo
+	cp $(OUT)/spectrograms.png docs/spectrograms.png
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
