@@ -19,6 +19,7 @@ from gan_denoise.data import synthetic_audio
 from gan_denoise.data.mixture_writer import write_pairs
 from gan_denoise.data.pairs import Pair, match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
+from gan_denoise.evaluation.report.page import PAGE, write_report
 from gan_denoise.evaluation.results import Evaluation
 from gan_denoise.exporting.exporter import export
 from gan_denoise.inference.enhancer import Enhancer
@@ -54,7 +55,7 @@ class DemoResult:
         evaluation: Scores on speakers and noises that training has not seen.
         validation: Validation values of the fine-tuned model, with those of its discriminator.
         runs: Folder of the training runs.
-        scores: Folder of the evaluation.
+        scores: Folder of the evaluation, with its page `report.html`.
         denoised: Folder of the denoised test recordings.
         recording: Scores of the fine-tuned and the shipped model on the real recording.
         recordings: Folder of the real recording: noisy, clean, and as each model cleans it.
@@ -119,12 +120,14 @@ def run(
     logger.info("measuring on speakers and noises that training has not seen")
     enhancers = {name: Enhancer.load(models / name) for name in ("pretrained", TUNED)}
     pairs = match_folders(data / "test/noisy", data / "test/clean")
-    evaluation = evaluate(pairs, enhancers, out=out / "evaluation")
+    scores = out / "evaluation"
+    evaluation = evaluate(pairs, enhancers, out=scores)
+    write_report([scores], scores / PAGE)
     denoised = out / "denoised"
     enhance_folder(enhancers[TUNED], [data / "test/noisy"], denoised)
     logger.info("cleaning a real recording with this model and with the shipped one")
     recording, picture = clean_recording(enhancers[TUNED], out)
-    return DemoResult(evaluation, tuned.best, runs, out / "evaluation", denoised, recording,
+    return DemoResult(evaluation, tuned.best, runs, scores, denoised, recording,
                       out / "recording", picture)
 
 
@@ -140,6 +143,7 @@ def clean_recording(enhancer: Enhancer, out: Path) -> tuple[Evaluation, Path]:
     """
     shipped, folder = Enhancer.load(), out / "recording"
     evaluation = evaluate([RECORDING], {TUNED: enhancer, shipped.name: shipped}, jobs=1, out=folder)
+    write_report([folder], folder / PAGE)
     shown = {
         "noisy: a real voice beside a boat's engine": RECORDING.noisy,
         "the demo's model, which knows made-up voices alone": _cleaned(folder, TUNED),

@@ -8,6 +8,8 @@ import soundfile
 from command_line import gan_denoise, refusal, write_recordings
 from conftest import RATE
 
+from gan_denoise.data import synthetic_audio
+
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
@@ -22,3 +24,29 @@ def test_orphans_and_other_bad_pairs_are_refused(recordings, tmp_path):
     assert "sub/b" in message
     assert "sub/c d" in message
     assert f"in {recordings} have no clean partner" in message
+
+
+def test_evaluate_leaves_a_page_and_report_compares_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        clean = synthetic_audio.voice(number, 1.5, seed=0)
+        for side, samples in (("clean", clean),
+                              ("noisy", clean + 0.02 * rng.standard_normal(len(clean)))):
+            (tmp_path / side).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / side / f"{number}.wav", samples, RATE)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, inversion in zip(folders, ("gain", "gain+phase"), strict=True):
+        done = gan_denoise("evaluate", "--noisy", tmp_path / "noisy", "--clean", tmp_path / "clean",
+                           "--out", folder, "--inversion", inversion, "--jobs", 1)
+        assert done.returncode == 0, done.stderr
+        assert str(folder / "report.html") in done.stderr
+        assert "Evaluation of hush" in (folder / "report.html").read_text(encoding="utf-8")
+    page = tmp_path / "report.html"
+    done = gan_denoise("report", *folders, "-o", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "Evaluation of hush and hush (two)" in text
+    assert "intended use" in text  # of the model card
+    for arguments, told in (([tmp_path / "noisy", "-o", page], "scores.json"),
+                            ([folders[0], "-o", tmp_path / "page.txt"], "ends in .html")):
+        assert told in refusal(gan_denoise("report", *arguments))
