@@ -10,12 +10,15 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-// Round numbers that span a range, about TICKS of them.
+// Round numbers within a range, about TICKS of them, as [number, its text].
 function ticks(low, high) {
   const rough = (high - low) / TICKS, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const digits = Math.max(0, -Math.floor(Math.log10(step * 1.0001)));
   const found = [];
-  for (let tick = Math.ceil(low / step) * step; tick <= high + step / 1e6; tick += step) found.push(tick);
+  for (let number = Math.ceil(low / step); number * step <= high; number += 1) {
+    found.push([number * step, (number * step).toFixed(Math.min(digits, 20))]);
+  }
   return found;
 }
 
@@ -36,11 +39,11 @@ function drawChart({title, series}) {
   const words = series.map(({label, points: all}) => `${label} ${short(all.at(-1)[1])}`).join(", ");
   const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
                               "aria-label": `${title}, at step ${points.at(-1)[0]}: ${words}`});
-  for (const tick of ticks(y0, y1)) picture.append(
+  for (const [tick, text] of ticks(y0, y1)) picture.append(
     svg("line", {class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick)}),
-    svg("text", {x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end"}, short(tick)));
-  for (const tick of ticks(x0, x1).filter(Number.isInteger)) picture.append(
-    svg("text", {x: x(tick), y: HEIGHT - 6, "text-anchor": "middle"}, short(tick)));
+    svg("text", {x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end"}, text));
+  for (const [tick, text] of ticks(x0, x1).filter(([step]) => Number.isInteger(step))) picture.append(
+    svg("text", {x: x(tick), y: HEIGHT - 6, "text-anchor": "middle"}, text));
   series.forEach(({points: all}, number) => {
     const kind = `s${number + 1}`;
     picture.append(svg("polyline", {class: `${kind} line-of`,

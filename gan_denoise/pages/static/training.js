@@ -156,8 +156,8 @@ async function showCurves() {
   byId("no-curves").hidden = charts.length > 0;
   byId("charts").replaceChildren(...charts.map(drawChart));
   const place = byId("clips");
-  const playing = [...place.querySelectorAll(".player")].some((each) => each.player?.playing);
-  if (!clips || step === clipStep || playing) return;  // what plays is not taken away
+  // What plays, or is about to, is not taken away.
+  if (!clips || step === clipStep || place.querySelector(".player")?.player?.wanted) return;
   clipStep = step;
   const chosen = Number(place.querySelector("select")?.value ?? 0);
   const select = document.createElement("select");
@@ -168,17 +168,24 @@ async function showCurves() {
   label.append("Validation clip ", select);
   line.append(label, ` at step ${step}`);
   const player = document.createElement("div");
+  const heard = () => place.querySelector(".player")?.player?.selected ?? 0;
+  const before = heard();
   place.replaceChildren(line, player);
-  select.addEventListener("change", () => showClip(player, name, Number(select.value)));
-  await showClip(player, name, chosen);
+  select.addEventListener("change", () => {
+    const kept = heard();
+    place.querySelector(".player")?.player?.pause();
+    showClip(player, name, Number(select.value), kept);
+  });
+  await showClip(player, name, chosen, before);
 }
 
-async function showClip(place, name, clip) {
+async function showClip(place, name, clip, heard = 0) {
   try {
     const {player} = await ask("GET", `${runAddress(name)}/clips/${clip}`);
-    place.querySelector(".player")?.player?.pause();
     place.innerHTML = player;
-    bindPlayer(place.querySelector(".player"));
+    const element = place.querySelector(".player");
+    players.delete(element.id);  // the clip as an earlier validation left it
+    bindPlayer(element).select(heard);
   } catch (error) {
     place.textContent = error.message;
   }
