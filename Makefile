@@ -18,7 +18,7 @@ picture: demo
 	cp $(OUT)/spectrograms.png docs/spectrograms.png
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -32,6 +32,16 @@ RATE = 16000  # Hz
 CROP = 4096  # samples of a tiny training crop
 CLIP = 3200  # samples of a tiny validation clip: too short for PESQ, which takes its time
 
+LONG = (  # files that take longest: they go first, so that no core is idle at the end
+    "test_loop.py", "test_starts.py", "test_source_systems.py", "cli/test_training.py",
+    "test_extend.py", "test_settings_effect.py", "test_demo.py", "test_study.py",
+    "test_library.py", "test_exporter.py", "test_formats.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
