@@ -66,7 +66,7 @@ function blindTest(area, data) {
   function verdict(counts) {
     const p = signTest(...counts);
     if (counts[0] + counts[1] === 0) return "No preference was given.";
-    const chance = `so clear a result comes by chance in ${(100 * p).toPrecision(2)} % of tests`;
+    const chance = `so clear a result comes by chance in ${Number((100 * p).toPrecision(2))} % of tests`;
     return p <= 0.05 ? `A preference beyond chance: ${chance}.` : `Not beyond chance: ${chance}.`;
   }
 
