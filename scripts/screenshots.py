@@ -88,18 +88,16 @@ class Shooter:
 
 # ---- The pages ---------------------------------------------------------------------------------
 def draw_serve(shooter: Shooter, demo: Path, temporary: Path) -> None:
-    """The page of `serve` with a denoised example, and its tab that trains."""
+    """The page of `serve`, as it is and with the denoised example."""
     port = free_port()
     with server([*GAN_DENOISE, "serve", "--port", str(port), "--data", str(demo / "data"),
                  "--runs", str(temporary / "runs")], port) as address:
 
         def denoise(page: Page) -> None:
             page.get_by_role("button", name="Try the example").click()
-            page.locator("#denoise:enabled").click()
-            player = page.locator("#results .player").first
-            player.wait_for(timeout=120_000)
+            page.locator("#results .player").first.wait_for(timeout=120_000)
             page.wait_for_timeout(1000)  # the spectrograms
-            page.locator("#results").evaluate("element => element.scrollIntoView({block: 'end'})")
+            page.locator("#results-title").evaluate("element => element.scrollIntoView()")
 
         shooter.take("serve", address)
         shooter.take("serve-result", address, denoise)
