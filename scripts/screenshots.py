@@ -114,7 +114,8 @@ def draw_report(shooter: Shooter, demo: Path, temporary: Path) -> None:
 def draw_folder(shooter: Shooter, demo: Path, temporary: Path) -> None:
     """The page of a folder run over the demo's test recordings."""
     page = temporary / "folder.html"
-    run("denoise", demo / "data/test/noisy", "-o", temporary / "cleaned", "--report", page)
+    shutil.copytree(demo / "data/test/noisy", temporary / "recordings")
+    run("denoise", "recordings", "-o", "cleaned", "--report", page, folder=temporary)
     shooter.take("folder", page.as_uri())
     shooter.take("folder-player", page.as_uri(), to_first_player)
 
@@ -144,9 +145,9 @@ def to_first_player(page: Page) -> None:
 
 
 # ---- Processes ---------------------------------------------------------------------------------
-def run(*arguments: str | Path) -> None:
-    """Run a verb of the command line."""
-    subprocess.run([*GAN_DENOISE, *map(str, arguments)], check=True)
+def run(*arguments: str | Path, folder: Path | None = None) -> None:
+    """Run a verb of the command line, in a folder where one is given."""
+    subprocess.run([*GAN_DENOISE, *map(str, arguments)], check=True, cwd=folder)
 
 
 def free_port() -> int:
