@@ -116,9 +116,9 @@ def test_the_command_line_and_its_processes_import_them(folder):
 
 
 def test_a_module_that_is_not_found_and_a_key_it_does_not_have_are_told(folder):
-    code = ("from gan_denoise.config import ConfigError, load_config\n"
-            "try: load_config('mine.yaml', ['{}'])\n"
-            "except ConfigError as error: print(error)\n")
-    assert "PYTHONPATH" in run(folder, code.format("plugins=[no_such]")).stdout
-    told = run(folder, code.format("generator.kernel=3")).stdout
+    told = run(folder, "from gan_denoise.config import ConfigError, load_config\n"
+               "for setting in ('plugins=[no_such]', 'generator.kernel=3'):\n"
+               "    try: load_config('mine.yaml', [setting])\n"
+               "    except ConfigError as error: print(error)\n").stdout
+    assert "PYTHONPATH" in told
     assert "'generator.kernel' has no effect with generator.name=dilated" in told

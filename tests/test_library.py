@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ import gan_denoise
 from gan_denoise.config import dump_config
 
 ROOT = Path(__file__).parents[1]
+STRICT = (  # what mypy --strict asks of a module
+    "disallow_any_generics", "disallow_subclassing_any", "disallow_untyped_calls",
+    "disallow_untyped_defs", "disallow_incomplete_defs", "check_untyped_defs",
+    "disallow_untyped_decorators", "warn_unused_ignores", "warn_return_any", "strict_equality",
+    "extra_checks",
+)
 SCRIPT = '''
 import json
 import sys
@@ -55,7 +63,7 @@ def python(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_public_functions_print_nothing(folders, tmp_path):
     import json
 
-    small = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
+    small = {"name": "cnn", "channels": [4]}
     config = tiny_config(generator=small, training={"steps": 3, "validate_every": 2}, data={
         "speech": [str(folders / "speech")], "noise": [str(folders / "noise")], "valid_clips": 2,
         "valid_seconds": 0.5})
@@ -98,9 +106,18 @@ def test_training_without_tensorflow_says_what_to_install():
 def test_types_of_the_public_surface_and_of_a_users_script(tmp_path):
     pytest.importorskip("mypy")
     assert (Path(gan_denoise.__file__).parent / "py.typed").is_file()
-    script = tmp_path / "script.py"
+    script = tmp_path / "users_script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    done = python("-m", "mypy", "--cache-dir", tmp_path / "cache")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    files = [ROOT / name for name in settings.pop("files")]
+    ini = configparser.ConfigParser()
+    ini["mypy"] = {name: str(value) for name, value in settings.items()}
+    imported = "gan_denoise,gan_denoise.config,gan_denoise.data.pairs"  # by the script
+    ini[f"mypy-{imported}"] = {"implicit_reexport": "False"}
+    ini[f"mypy-{script.stem}"] = dict.fromkeys(STRICT, "True")
+    config = tmp_path / "mypy.ini"
+    with open(config, "w", encoding="utf-8") as file:
+        ini.write(file)
+    done = python("-m", "mypy", "--config-file", config, "--cache-dir",
+                  tmp_path / "cache", *files, script)
     assert done.returncode == 0, done.stdout
-    used = python("-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", script)
-    assert used.returncode == 0, used.stdout
