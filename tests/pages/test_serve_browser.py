@@ -1,0 +1,140 @@
+"""The first tab in a real browser: upload, microphone, player, errors; no request elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from page_server import noise_and_tone, running
+
+from gan_denoise import audio
+from gan_denoise.audio.writer import write
+from gan_denoise.examples import clean_speech, noisy_speech
+from gan_denoise.metrics.waveform import si_sdr
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+MILLISECONDS = 120_000  # that a recording may take on a busy machine
+PLAYER = "document.querySelector('.player').player"
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory):
+    """Return a WAV that the browser hears as its microphone."""
+    samples, rate = audio.read(noisy_speech(), sample_rate=48000)
+    path = tmp_path_factory.mktemp("microphone") / "voice.wav"
+    write(path, samples, rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with running(max_megabytes=3, max_minutes=0.5) as (where, _):
+        yield where
+
+
+@pytest.fixture
+def page(address, microphone):
+    """Return the open page; whatever went wrong on it, or left the machine, fails the test."""
+    flags = ["--no-sandbox", "--use-fake-ui-for-media-stream",
+             "--use-fake-device-for-media-stream",
+             f"--use-file-for-fake-audio-capture={microphone}",
+             "--autoplay-policy=no-user-gesture-required"]
+    faults, hosts = [], set()
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
+        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        opened.set_default_timeout(MILLISECONDS)
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        # Chromium prints each answer of an error, which the page shows.
+        opened.on("console", lambda line: faults.append(line.text) if line.type == "error"
+                  and "Failed to load resource" not in line.text else None)
+        opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        opened.goto(address)
+        yield opened
+        browser.close()
+    assert faults == []
+    assert hosts - {""} == {urlsplit(address).netloc}
+
+
+def recording(path, rate: int, channels: int):
+    """Write the real noisy recording at a rate, with channels that differ in level."""
+    samples, _ = audio.read(noisy_speech(), sample_rate=rate)
+    gains = np.linspace(1, 0.5, channels, dtype=np.float32)[:, None]
+    write(path, gains * samples, rate)
+    return path
+
+
+@pytest.mark.parametrize(("name", "rate", "channels"), [
+    ("talk.wav", 16000, 1), ("talk.flac", 48000, 2), ("talk.mp3", 44100, 1)])
+def test_what_is_uploaded_plays_and_comes_down_cleaner(page, tmp_path, name, rate, channels):
+    page.set_input_files("#file", recording(tmp_path / name, rate, channels))
+    page.wait_for_selector(".player")
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=f"Download talk-denoised{name[4:]}").click()
+    waiting.value.save_as(tmp_path / f"down-{name}")
+
+    clean = audio.read_mono(clean_speech(), 16000)
+    noisy = audio.read_mono(noisy_speech(), 16000)
+    down = audio.read_mono(tmp_path / f"down-{name}", 16000)
+    size = min(map(len, (clean, noisy, down)))
+    gained = si_sdr(clean[:size], down[:size]) - si_sdr(clean[:size], noisy[:size])
+    assert gained > 1
+
+    page.get_by_role("button", name="Play").click()
+    while page.evaluate(f"{PLAYER}.position") < 0.3:  # the page's policy allows no waiting script
+        page.wait_for_timeout(50)
+    before = page.evaluate(f"{PLAYER}.position")
+    page.keyboard.press("2")
+    after = page.evaluate(f"[{PLAYER}.position, {PLAYER}.selected, {PLAYER}.playing]")
+    assert after[1:] == [1, True]
+    assert 0 <= after[0] - before < 2  # it went on; its clock is that of all three
+
+
+def test_the_microphone_is_recorded_and_denoised(page):
+    page.click("#record")
+    page.get_by_text("Recording: 0:02").wait_for()
+    page.click("#record")
+    page.wait_for_selector(".player")
+    assert page.locator(".result h3").inner_text() == "recording.webm"
+    assert page.get_by_role("link", name="Download recording-denoised.webm").is_visible()
+
+
+def test_faults_are_said_on_the_page(page, tmp_path):
+    words = tmp_path / "notes.wav"
+    words.write_text("no sound, only words\n" * 100)
+    large = tmp_path / "large.wav"
+    large.write_bytes(bytes(3_000_001))
+    for path, text in ((words, "notes.wav"), (large, "3 MB, the limit"),
+                       (noise_and_tone(tmp_path / "long.wav", seconds=31), "0.5 minutes")):
+        page.set_input_files("#file", path)
+        page.locator("#source-error", has_text=text).wait_for()
+        assert page.locator(".result").count() == 0
+
+
+def test_a_page_loaded_again_shows_its_results_until_they_are_deleted(page):
+    page.click("#example")
+    page.wait_for_selector(".player")
+    page.reload()
+    page.wait_for_selector(".player")
+    page.click("#forget")
+    page.get_by_text("Your files are deleted.").wait_for()
+    assert page.locator(".result").count() == 0
+    page.reload()
+    page.locator("#none").wait_for()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_and_has_no_serious_accessibility_fault(page, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-playwright-python is not installed")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.click("#example")
+    page.wait_for_selector(".player")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
