@@ -99,7 +99,7 @@ async def add_job(request: Request) -> Response:
     inversion, options = parse_options(values)
     enhancer = await asyncio.to_thread(state.models.enhancer, str(model), inversion, options)
     job = Job(upload, enhancer, choice)
-    state.jobs.add(session, job)
+    state.jobs.add(job, session.jobs)
     return JSONResponse(job.to_json(state.jobs.position(job)), 202)
 
 

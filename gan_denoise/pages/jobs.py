@@ -14,7 +14,6 @@ from gan_denoise.audio.containers import FORMAT_SUFFIXES
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.results import FileResult
-from gan_denoise.pages.sessions import Session
 from gan_denoise.pages.settings import ServeError, ServeSettings
 from gan_denoise.pages.uploads import Upload, check_seconds
 
@@ -152,15 +151,19 @@ class JobQueue:
         for thread in self._threads:
             thread.start()
 
-    def add(self, session: Session, job: Job) -> None:
-        """Put a job of a session into the queue.
+    def add(self, job: Job, jobs: dict[str, Job]) -> None:
+        """Put a job into the queue.
+
+        Args:
+            job: The job.
+            jobs: All jobs of its session by their identifiers; it comes to them.
 
         Raises:
             ServeError: When the session or the queue has as many as may be.
         """
         settings = self._settings
         with self._changed:
-            active = sum(other.active for other in session.jobs.values())
+            active = sum(other.active for other in jobs.values())
             if active >= settings.max_per_session:
                 raise ServeError(f"{active} of your recordings are under way, the most that one "
                                  "visitor may have", "wait for one or cancel it", 429)
@@ -168,7 +171,7 @@ class JobQueue:
             if len(self._waiting) >= settings.max_waiting:
                 raise ServeError(f"{len(self._waiting)} recordings wait already",
                                  "try again in some minutes", 503)
-            session.jobs[job.id] = job
+            jobs[job.id] = job
             self._waiting.append(job)
             self._changed.notify()
 

@@ -14,14 +14,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gan_denoise.core.file_locks import CAN_LOCK, lock_file
+from gan_denoise.pages.jobs import Job
 from gan_denoise.pages.settings import ServeError
-
-if TYPE_CHECKING:
-    from gan_denoise.pages.jobs import Job
-    from gan_denoise.pages.uploads import Upload
+from gan_denoise.pages.uploads import Upload
 
 COOKIE = "gan_denoise_session"
 PREFIX = "gan-denoise-serve-"
