@@ -31,6 +31,12 @@ def run_main(monkeypatch, capfd, *arguments) -> tuple[int, str, str]:
     return ended.value.code, *capfd.readouterr()
 
 
+def refused(monkeypatch, capfd, *arguments) -> str:
+    """Return the one line of an error that ends the command line, in this process, with code 2."""
+    return refusal(subprocess.CompletedProcess(
+        arguments, *run_main(monkeypatch, capfd, *arguments)))
+
+
 def refusal(done) -> str:
     """Return the one line of an error that ended with exit code 2."""
     assert done.returncode == 2, done.stdout + done.stderr

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import gan_denoise, refusal, write_recordings
+from command_line import gan_denoise, refused, run_main, write_recordings
 
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inference.model import DEFAULT_MODEL
@@ -19,18 +20,18 @@ def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
-def test_training_refuses_bad_settings_and_material(recordings, tmp_path):
+def test_training_refuses_bad_settings_and_material(recordings, tmp_path, monkeypatch, capfd):
+    refusal = functools.partial(refused, monkeypatch, capfd)
     run = ("--run", tmp_path / "run")
     steps = "training.steps=1"
     assert "did you mean 'data.speech'" in refusal(
-        gan_denoise("pretrain", *run, "data.speach=x", steps))
-    assert "training.steps" in refusal(gan_denoise("pretrain", *run, "training.steps=many"))
-    assert "nothing to train on" in refusal(gan_denoise("pretrain", *run, steps))
+        "pretrain", *run, "data.speach=x", steps)
+    assert "training.steps" in refusal("pretrain", *run, "training.steps=many")
+    assert "nothing to train on" in refusal("pretrain", *run, steps)
     assert "there is no 'gpt'" in refusal(
-        gan_denoise("pretrain", "--run", tmp_path / "run2", "generator.name=gpt", steps,
-                    f"data.clean={recordings}"))
-    missing = refusal(gan_denoise("finetune", "--run", tmp_path / "run3", "--init",
-                                  tmp_path / "nothing", steps))
+        "pretrain", "--run", tmp_path / "run2", "generator.name=gpt", steps,
+        f"data.clean={recordings}")
+    missing = refusal("finetune", "--run", tmp_path / "run3", "--init", tmp_path / "nothing", steps)
     assert "no such model" in missing
 
 
@@ -68,7 +69,7 @@ def test_the_main_job_through_the_scripts(tmp_path):
     assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
 
 
-def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path):
+def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path, monkeypatch, capfd):
     """With its discriminator where there is one and the settings agree, else with a new one."""
     corpus = tmp_path / "corpus"
     synthetic_audio.write_corpus(corpus, minutes=0.3)
@@ -76,7 +77,8 @@ def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path):
             f"data.cache={tmp_path}/cache"]
     for name, init, said in (("own", DEFAULT_MODEL, "starts anew"),
                              ("again", tmp_path / "own", "both networks")):
-        done = gan_denoise("finetune", "--config", "debug", "--run", tmp_path / name, "--init",
-                           init, *data, "training.steps=2")
-        assert done.returncode == 0, done.stderr
-        assert said in " ".join(done.stderr.split())
+        code, _, errors = run_main(
+            monkeypatch, capfd, "finetune", "--config", "debug", "--run", tmp_path / name,
+            "--init", init, *data, "training.steps=2")
+        assert code == 0, errors
+        assert said in " ".join(errors.split())

@@ -435,9 +435,8 @@ def test_real_runs_are_trials_and_the_best_trains_on(tmp_path):
     from gan_denoise.training import loop
     from gan_denoise.training.checkpoints import read_progress
 
-    small = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
     config = tiny_config(
-        generator=small, training={"steps": 4, "validate_every": 2},
+        generator={"name": "cnn", "channels": [4]}, training={"steps": 4, "validate_every": 2},
         tune={"trials": 2, "workers": 2, "space": {"training.learning_rate": [1e-3, 1e-2]}},
     )
     outcome, _ = study(tmp_path / "study", config, train=None)
