@@ -29,12 +29,12 @@ from gan_denoise.training.initialization import load_weights
 from gan_denoise.training.loop import TrainingError
 from gan_denoise.training.trainer import Trainer
 
-LIGHT = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
+FEW = {"channels": [4]}  # and thus few variables: the optimizer's part of a graph is of each
 
 
 def light(**training):
-    """Settings of a network that is traced quickly."""
-    return tiny_config(generator=LIGHT, training=training)
+    """Settings of networks that are traced quickly."""
+    return tiny_config(generator=FEW | {"name": "cnn"}, discriminator=FEW, training=training)
 
 
 def train(config, run_dir, kind="pretrain", material=None, init=None):
@@ -213,7 +213,7 @@ def assert_same_state(one: Path, other: Path) -> None:
 def test_a_run_killed_at_a_random_step_resumes_bit_by_bit(tmp_path):
     """Batch norm, dropout and spectral norm; both networks, both optimizers, EMA, history."""
     config = tiny_config(
-        generator={"dropout": 0.2}, losses={"feature_weight": 0.1},
+        generator=FEW | {"dropout": 0.2}, discriminator=FEW | {"feature_weight": 0.1},
         training={"steps": 16, "deterministic": True, "threads": 1},
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -496,19 +496,20 @@ def test_a_healthy_slow_run_is_left_alone(tmp_path):
 
 
 def test_a_resumed_fine_tuning_that_begins_again_starts_from_the_same_weights(
-    tmp_path, pretrained, monkeypatch
+    tmp_path, monkeypatch
 ):
-    run_dir, steps = tmp_path / "run", {"steps": 4}
-    train(light(**steps), run_dir, "finetune", init=pretrained[0])
+    run_dir, source = tmp_path / "run", tmp_path / "source"
+    tiny_run(source, light(steps=1))  # arbitrary weights: what beats nothing may begin again
+    train(light(steps=4), run_dir, "finetune", init=source)
     loaded = []
     load = loop.load_weights
-    monkeypatch.setattr(loop, "load_weights", lambda trainer, source: (
-        loaded.append(source), load(trainer, source))[1])
+    monkeypatch.setattr(loop, "load_weights", lambda trainer, given: (
+        loaded.append(given), load(trainer, given))[1])
     with stillborn(1):  # the one that is resumed: as if it had died since
         monkeypatch.setattr(loop, "load_state", lambda path, variables: read_progress(path))
-        result, _ = train(light(steps=20), run_dir, "finetune", init=pretrained[0])
+        result, _ = train(light(steps=20), run_dir, "finetune", init=source)
     assert len(result.restarts) == 1
-    assert loaded == [pretrained[0]]
+    assert loaded == [source]
 
 
 def test_a_discriminator_that_has_won_is_named_and_the_run_goes_on(
@@ -586,8 +587,10 @@ def test_progress_is_called_before_the_first_step_and_after_each(tmp_path):
 
 
 def test_what_is_wrong_is_logged_as_a_warning_and_the_rest_is_not(tmp_path, caplog):
+    slow = {"name": "tcn_autoencoder", "channels": [4], "blocks": 1, "dilations": [1]}
+    config = tiny_config(generator=slow, training={"steps": 4})  # too few to beat doing nothing
     with caplog.at_level("INFO", "gan_denoise"):
-        loop.train(light(steps=4), tmp_path / "run", material=tiny_material(bad={2}))
+        loop.train(config, tmp_path / "run", material=tiny_material(bad={2}))
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     for level, word in (("WARNING", "step 2: loss/mse"), ("WARNING", "step 4 warning: "),
                         ("INFO", "step 4 validation: "), ("INFO", "tones in noise; ")):
