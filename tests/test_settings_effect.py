@@ -214,7 +214,8 @@ def test_every_key_of_an_inversion_changes_the_waveform(name):
 
 
 # ---- Data --------------------------------------------------------------------------------------
-ALWAYS = dict.fromkeys(("resample_noise", "coloured", "babble", "equalise", "reverberate"), 1.0)
+ALWAYS = dict.fromkeys(("resample_noise", "coloured", "babble", "equalise", "reverberate",
+                        "resample_speech"), 1.0)
 SOURCES = ["DataConfig", "CleanData", "PairData", "FeatureData", "SyntheticData"]
 
 
@@ -225,11 +226,11 @@ def test_every_key_of_a_source_changes_the_data(kind, folders, tmp_path):
     short, other_clean = small | {"valid_seconds": 0.3}, str(folders / "noise")
     spoken = (other_clean,)
     data, values = {
-        "DataConfig": (short | ALWAYS | {"speech": [path["speech"]], "noise": [path["noise"]],
-                                         "rir": [path["noise"]]},
+        "DataConfig": (short | ALWAYS | {"speech": [path["speech"], path["noise"]],
+                                         "noise": [path["noise"]], "rir": [path["noise"]]},
                        {"speech": (path["noisy"],), "noise": (path["noisy"],),
                         "rir": (path["noisy"],), "valid_speech": (path["noisy"],),
-                        "valid_noise": (path["noisy"],)}),
+                        "valid_noise": (path["noisy"],), "speech_weights": (1.0, 9.0)}),
         "CleanData": (short | {"clean": path["clean"], "equalise": 1.0},
                       {"clean": path["noisy"], "valid_clean": path["noisy"],
                        "valid_speech": spoken}),

@@ -62,7 +62,7 @@ class DataSource(Section):
     @model_validator(mode="after")
     def _ordered(self) -> DataSource:
         for key in ("snr_range", "peak_range", "resample_range", "pause_range", "noises",
-                    "babble_voices"):
+                    "babble_voices", "speech_range"):
             low, high = getattr(self, key, (0, 0))
             if low > high:
                 raise ValueError(f"{key}: {low} is above {high}")
@@ -87,6 +87,7 @@ class DataConfig(RecordedSource):
     speech: Folders = ()
     noise: Folders = ()
     rir: Folders = ()
+    speech_weights: tuple[NonNegative, ...] = ()  # of each speech folder; (): all equal
     # Validation material; left out, speakers are held out of the training material.
     valid_speech: Folders = ()
     valid_noise: Folders = ()
@@ -106,11 +107,24 @@ class DataConfig(RecordedSource):
     reverberate: Unit = 0.5  # probability of a room impulse response, where `rir` is given
     early_ms: NonNegative = 50.0  # of the impulse response after its direct path: in the target
     pause_range: Range = (0.1, 0.5)  # seconds between joined utterances
+    resample_speech: Unit = 0.0  # probability that speech is played faster or slower, by ...
+    speech_range: Range = (0.85, 1.2)
+    made_up: Unit = 0.0  # probability of an added made-up noise: hum, sirens, alarms, clicks ...
+    noiseless: Unit = 0.0  # probability that no noise is added
+    clipping: Unit = 0.0  # probability that the noisy recording is clipped
+    band_limit: Unit = 0.0  # probability of a telephone's band, or of one edge of it, on both
+    codec: Unit = 0.0  # probability of a lossy codec on both
 
     @model_validator(mode="after")
     def _used(self) -> DataConfig:
         if self.noise and not self.speech:
             raise ValueError("noise is mixed with speech; give data.speech (or leave noise out)")
+        # A model's settings name no folders, and keep the weights as part of its recipe.
+        if self.speech and len(self.speech_weights) not in (0, len(self.speech)):
+            raise ValueError(f"speech_weights: {len(self.speech_weights)} weights for "
+                             f"{len(self.speech)} folders of data.speech; give one for each")
+        if self.speech_weights and not sum(self.speech_weights):
+            raise ValueError("speech_weights: all are 0; give one folder a weight above 0")
         return self
 
 
@@ -211,6 +225,7 @@ class TcnAutoencoder(_Convolutional):
     blocks: Positive = 10  # temporal convolutions in the bottleneck
     kernel: Positive = 5  # their width in steps of the total time stride
     dilations: Channels = (1, 2, 4, 8, 16)  # repeated over the blocks
+    skips: Literal["concatenate", "add"] = "concatenate"  # how the decoder takes the encoder's
 
 
 class UNet(_Convolutional):

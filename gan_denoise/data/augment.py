@@ -29,7 +29,7 @@ def reverberate(speech: np.ndarray, response: np.ndarray, early: int
     samples = len(speech)
     direct = int(np.argmax(np.abs(response)))
     response = response[direct:direct + samples]
-    size = _fft_size(samples + len(response))
+    size = fast_length(samples + len(response))
     spectrum = fft.rfft(speech, size)
     heard = fft.irfft(spectrum * fft.rfft(response, size), size)
     target = fft.irfft(spectrum * fft.rfft(response[:early + 1], size), size)
@@ -46,8 +46,8 @@ class RandomFilter:
     """
 
     def __init__(self, samples: int, sample_rate: int, largest_db: float) -> None:
-        self.samples = samples
-        self._size = _fft_size(samples + round(RESPONSE_SECONDS * sample_rate))
+        self.samples, self.sample_rate = samples, sample_rate
+        self._size = fast_length(samples + round(RESPONSE_SECONDS * sample_rate))
         self._range = largest_db * math.log(10) / 20  # nepers
         hertz = fft.rfftfreq(self._size, 1 / sample_rate)
         self._log_hertz = np.log(np.maximum(hertz, LOWEST_HZ)).astype(np.float32)
@@ -84,6 +84,6 @@ class RandomFilter:
         return curve
 
 
-def _fft_size(samples: int) -> int:
+def fast_length(samples: int) -> int:
     """Return a length with many factors of two: twice as fast as the next fast length."""
     return 256 * fft.next_fast_len(-(-samples // 256), real=True)

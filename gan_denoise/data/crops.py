@@ -18,11 +18,11 @@ EDGE_FADE = 0.004  # seconds of fade at the ends of joined utterances
 
 
 class SpeechCrops:
-    """Draws crops of speech: folders with equal chance, utterances by duration, short ones joined.
+    """Draws crops of speech: folders by weight, utterances by duration, short ones joined.
 
     Args:
         corpus: Clean utterances.
-        data: `pause_range` is used: seconds between joined utterances.
+        data: `pause_range`, seconds between joined utterances, and `speech_weights` are used.
 
     Attributes:
         voices: Number of the voice of each recording; every unknown speaker has one of its own.
@@ -36,6 +36,11 @@ class SpeechCrops:
         for folder in np.unique(corpus.folders):
             members = np.flatnonzero(corpus.folders == folder)
             self._folders.append((members, np.cumsum(corpus.lengths[members])))
+        # Where each folder's share of the chances ends; None: all have the same.
+        self._shares = None
+        if data.speech_weights:
+            weights = np.array(data.speech_weights)[np.unique(corpus.folders)]
+            self._shares = np.cumsum(weights) / weights.sum()
         groups = list(zip(corpus.folders.tolist(), corpus.groups, strict=True))
         numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
         of = np.asarray([numbers[group] for group in groups])
@@ -59,7 +64,7 @@ class SpeechCrops:
             `other_than` was drawn.
         """
         for _ in range(TRIES):
-            members, ends = self._folders[rng.integers(len(self._folders))]
+            members, ends = self._folders[self._folder(rng)]
             index = int(members[np.searchsorted(ends, rng.integers(ends[-1]), side="right")])
             if self.voices[index] == other_than:
                 continue
@@ -71,6 +76,11 @@ class SpeechCrops:
         # Pauses only: take the crop around the loudest place.
         loudest = int(np.argmax(np.abs(self.corpus.clip(index))))
         return self.crop(index, rng, samples, around=loudest), self.voices[index]
+
+    def _folder(self, rng: np.random.Generator) -> int:
+        if self._shares is None:
+            return int(rng.integers(len(self._folders)))
+        return int(np.searchsorted(self._shares, rng.random(), side="right"))
 
     def crop(self, index: int, rng: np.random.Generator, samples: int, around: int | None = None
              ) -> np.ndarray:

@@ -200,9 +200,14 @@ def _mixed(config: Config, progress: Progress) -> Material:
         train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
         valid_noise = noise.subset(valid)
         noise = noise if merge else noise.subset(train)
+    if merge and data.speech_weights:
+        extra = (1.0,) * len(data.valid_speech)
+        data = data.model_copy(update={"speech_weights": (*data.speech_weights, *extra)})
     source = Mixer(speech, noise, data, rate, config.crop_samples, config.training.seed, rir)
     valid_samples = round(data.valid_seconds * rate)
-    check = Mixer(valid_speech, valid_noise, data, rate, valid_samples, VALID_SEED, rir)
+    # The weights are of the folders of data.speech.
+    checked = data.model_copy(update={"speech_weights": ()})
+    check = Mixer(valid_speech, valid_noise, checked, rate, valid_samples, VALID_SEED, rir)
     noisy, clean = check.batch(0, data.valid_clips)
     added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
     summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}{held}"

@@ -16,9 +16,11 @@ from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.rng import random_stream
+from gan_denoise.data import channel
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus
 from gan_denoise.data.crops import NoiseCrops, SpeechCrops
+from gan_denoise.data.made_up_noise import made_up_noise
 
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 
@@ -86,7 +88,7 @@ class Mixer:
         """Return mixture `index` of a step: (noisy, clean), float32 [samples] each."""
         rng = random_stream(self.seed, step, index)
         data = self.data
-        clean, voice = self._speech.draw(rng, self.samples)
+        clean, voice = self._voice(rng)
         if rng.random() < data.equalise:
             clean = self._filter.equalise(clean, rng)
         noisy = clean
@@ -94,12 +96,34 @@ class Mixer:
             if self._rir is not None and rng.random() < data.reverberate:
                 response = self._rir.clip(int(rng.integers(len(self._rir))))
                 noisy, clean = reverberate(clean, response, self._early)
-            noise, _ = self._noises.draw(rng, voice)
-            snr = float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
-            noisy = noisy + noise * np.float32(snr_gain(clean, noise, snr))
+            if not _happens(rng, data.noiseless):
+                noise, _ = self._noises.draw(rng, voice)
+                snr = float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
+                noisy = noisy + noise * np.float32(snr_gain(clean, noise, snr))
+        noisy, clean = self._channel(noisy, clean, rng)
         top = db_to_amplitude(rng.uniform(*data.peak_range))
         gain = np.float32(top / peak(noisy))
         return noisy * gain, clean * gain
+
+    def _voice(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Return speech [samples], at its own speed or another, and the number of its voice."""
+        if not _happens(rng, self.data.resample_speech):
+            return self._speech.draw(rng, self.samples)
+        speed = rng.uniform(*self.data.speech_range)
+        crop, voice = self._speech.draw(rng, channel.source_length(self.samples, speed))
+        return channel.change_speed(crop, speed, self.samples), voice
+
+    def _channel(self, noisy: np.ndarray, clean: np.ndarray, rng: np.random.Generator
+                 ) -> tuple[np.ndarray, np.ndarray]:
+        """Return both after the way that recordings come: see `channel`."""
+        data = self.data
+        if _happens(rng, data.clipping):
+            noisy = channel.clip(noisy, rng)
+        if _happens(rng, data.band_limit):
+            noisy, clean = channel.band_limit(np.stack([noisy, clean]), self.sample_rate, rng)
+        if _happens(rng, data.codec):
+            noisy, clean = channel.code(np.stack([noisy, clean]), self.sample_rate, rng)
+        return noisy, clean
 
     def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mixtures 0..batch_size-1 of a step: (noisy, clean), [batch, samples] each."""
@@ -111,7 +135,7 @@ class Mixer:
 
 
 class Noises:
-    """Sums of recorded, coloured and babble noise, as the recipe says.
+    """Sums of recorded, coloured, babble and made-up noise, as the recipe says.
 
     Args:
         recorded: Recorded noises.
@@ -132,7 +156,7 @@ class Noises:
             voice: Number of the voice of the speech, which is left out of the babble.
 
         Returns:
-            Parts are numbers of recordings, `coloured`, and `babble`.
+            Parts are numbers of recordings, `coloured`, `babble`, and `made-up`.
         """
         data, samples = self._data, self._filter.samples
         total, parts = np.zeros(samples, dtype=np.float32), []
@@ -153,7 +177,15 @@ class Noises:
             if np.ndim(babble):  # a lone speaker has no others
                 total += _levelled(babble, rng)
                 parts.append("babble")
+        if _happens(rng, data.made_up):
+            total += _levelled(made_up_noise(samples, self._filter.sample_rate, rng), rng)
+            parts.append("made-up")
         return total, parts
+
+
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    """Draw whether something happens; what never does takes no random number."""
+    return probability > 0.0 and rng.random() < probability
 
 
 def _count(rng: np.random.Generator, low_high: tuple[int, int]) -> int:

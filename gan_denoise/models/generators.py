@@ -156,7 +156,7 @@ def tcn_autoencoder(noisy: keras.KerasTensor, settings: TcnAutoencoder) -> keras
     x = layers.Reshape((-1, height, channels))(x)  # [B, T', F', C]
     for level in reversed(range(len(strides))):
         skip = skips[level + 1]
-        x = layers.Concatenate()([x, skip])
+        x = (layers.Add() if settings.skips == "add" else layers.Concatenate())([x, skip])
         x = layers.Conv2D(skip.shape[-1], 3, padding="same", activation="relu")(x)
         x = layers.Conv2DTranspose(
             skips[level].shape[-1], (strides[level], 4), (strides[level], 2), padding="same",

@@ -234,3 +234,40 @@ class TestRoom:
         noisy, clean = Mixer(speech, noise, data, RATE, 16000, seed=0, rir=rooms).item(0, 0)
         np.testing.assert_allclose(clean / np.abs(clean).max(), dry / np.abs(dry).max(), atol=1e-4)
         assert _snr(clean, noisy) < 3.0
+
+
+# ---- Voices and channels -----------------------------------------------------------------------
+def test_folders_are_drawn_by_their_weights():
+    corpus = _corpus({f"{f}:s{f}/a.wav": _tone(1.5, 300.0 * (f + 1)) for f in range(3)})
+    crops = SpeechCrops(corpus, DataConfig(speech_weights=(1.0, 0.0, 3.0)))
+    drawn = [crops.draw(random_stream(0, 0, n), 8000)[1] for n in range(400)]
+    share = np.bincount(drawn, minlength=3) / len(drawn)
+    np.testing.assert_allclose(share, [0.25, 0.0, 0.75], atol=0.06)
+
+
+def test_without_noise_the_mixture_is_the_target(speech, noise):
+    mixer = Mixer(speech, noise, DataConfig(noiseless=1.0), RATE, 16000, 0)
+    for n in range(5):
+        noisy, clean = mixer.item(0, n)
+        np.testing.assert_array_equal(noisy, clean)
+
+
+@pytest.mark.parametrize("what", ["band_limit", "codec", "resample_speech", "made_up", "clipping"])
+def test_what_happens_now_and_then_leaves_the_other_mixtures_as_they_are(speech, noise, what):
+    """A probability of 0 draws nothing: recipes from before give the same mixtures as ever."""
+    def items(**recipe):
+        mixer = Mixer(speech, noise, DataConfig(**recipe), RATE, 16000, 0)
+        return [mixer.item(0, n) for n in range(6)]
+
+    before, never, always = items(), items(**{what: 0.0}), items(**{what: 1.0})
+    for (a, _), (b, _), (c, _) in zip(before, never, always, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_speech_at_another_speed_moves_in_pitch(noise):
+    corpus = _corpus({"s0/a.wav": _tone(4.0, 1000.0)})
+    recipe = PLAIN | {"resample_speech": 1.0, "speech_range": (0.8, 1.25), "noiseless": 1.0}
+    mixer = Mixer(corpus, noise, DataConfig(**recipe), RATE, 16000, 0)
+    pitches = [_dominant(mixer.item(0, n)[1]) for n in range(20)]
+    assert 790 < min(pitches) < 950 < 1050 < max(pitches) < 1265

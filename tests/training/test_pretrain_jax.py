@@ -1,0 +1,58 @@
+"""scripts/pretrain_jax.py on the CPU: what it trains and saves is what TensorFlow would use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_denoise.audio.writer import write
+
+pytest.importorskip("jax", reason="JAX is not installed: scripts/pretrain_jax.py is not tried")
+ROOT = Path(__file__).parents[2]
+SMALL = ["generator.channels=[4,8]", "generator.width=16", "generator.blocks=2",
+         "training.batch_size=2", "training.crop_seconds=0.5", "training.log_every=1",
+         "training.validate_every=4", "data.valid_clips=2", "data.valid_seconds=1.0"]
+
+
+def _in_backend(backend: str, code: str) -> str:
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_variants_train_on_the_same_batches_and_any_backend_reads_them(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("speech", "noise"):
+        for name in ("a", "b"):
+            (tmp_path / kind / name).mkdir(parents=True)
+            write(tmp_path / kind / name / "x.wav", rng.normal(0, 0.1, 48000).astype("f4"), 16000)
+    out = tmp_path / "runs"
+    done = subprocess.run(
+        [sys.executable, "scripts/pretrain_jax.py", "real-16k-pretrain", str(out), *SMALL,
+         f"data.speech=[{tmp_path / 'speech'}]", f"data.noise=[{tmp_path / 'noise'}]",
+         "training.steps=8", "--workers", "2", "--variant", "one", "--variant",
+         "two:generator.width=24"],
+        env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}, cwd=ROOT,
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("one", "two"):
+        rows = (out / name / "log.csv").read_text().splitlines()
+        assert len(rows) == 1 + 8
+        estimate = (
+            "import numpy as np\n"
+            "from gan_denoise.config.loader import load_config\n"
+            "from gan_denoise.models.generators import build_generator\n"
+            f"network = build_generator(load_config({str(out / name / 'config.yaml')!r}))\n"
+            f"network.load_weights({str(out / name / 'generator.weights.h5')!r})\n"
+            "noisy = np.random.default_rng(0).random((1, 40, 80)).astype('f4')\n"
+            "print(np.asarray(network(noisy, training=False)).ravel()[::97].tolist())")
+        ours, theirs = (np.array(eval(_in_backend(backend, estimate).splitlines()[-1]))
+                        for backend in ("jax", "tensorflow"))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
