@@ -13,10 +13,7 @@ from gan_denoise.config.kinds import (
 )
 from gan_denoise.config.loader import (
     check_resume,
-    checkpoint_folder,
-    config_folder,
     dump_config,
-    find_config,
     flatten,
     join_settings,
     load_config,
@@ -35,6 +32,7 @@ from gan_denoise.config.registry import (
 from gan_denoise.config.saved import finetune_config, mixing_recipe, settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.config.section import ConfigError
+from gan_denoise.config.shipped import checkpoint_folder, config_folder, find_config
 
 __all__ = [
     "Config", "ConfigError", "DiscriminatorConfig", "GeneratorConfig", "InversionConfig",

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
-import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +35,10 @@ from gan_denoise.config.schema import (
     valid_keys,
 )
 from gan_denoise.config.section import ConfigError, Section
+from gan_denoise.config.shipped import find_config
+from gan_denoise.config.yaml_values import as_tuples, parse_value, read_yaml
 
 LOG = logging.getLogger(__name__)
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 # Old keys, which are still read, and what they are called now.
 RENAMED = {
     "discriminator.judges": "discriminator.pesq_workers",
@@ -69,7 +66,7 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         if not equals:
             raise ConfigError(f"'{override}': expected key=value, for instance training.steps=500")
         key = _present_name(key.strip())
-        _set(given, key, _parse(key, text, override))
+        _set(given, key, parse_value(key, text, override))
     return join_settings([*_read_with_parents(find_config(source), seen=()), given], str(source))
 
 
@@ -94,7 +91,7 @@ def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "settings")
         _check_format(layer, origin)
         modules |= dict.fromkeys(_modules(layer))
         import_plugins(modules)
-        layer = _renamed(_tuples(layer))
+        layer = _renamed(as_tuples(layer))
         before, joined = joined, _merge(joined, layer)
         try:
             for section in joined:
@@ -290,41 +287,12 @@ def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any])
         )
 
 
-def find_config(source: str | Path) -> Path:
-    """Return the path of a settings file given as a path or as the name of a shipped config."""
-    path, folder = Path(source), config_folder()
-    if path.is_file():
-        return path
-    shipped = (folder / path).with_suffix(".yaml")
-    if not path.is_absolute() and ".." not in path.parts and shipped.is_file():
-        return shipped
-    files = sorted(folder.rglob("*.yaml"))
-    names = ", ".join(p.relative_to(folder).with_suffix("").as_posix() for p in files)
-    raise FileNotFoundError(f"{source}: no such settings file; shipped ones are {names}")
-
-
-def config_folder() -> Path:
-    """Return the folder of the shipped configs, in a wheel or in a clone."""
-    return _data_folder("configs")
-
-
-def checkpoint_folder() -> Path:
-    """Return the folder of the shipped models, in a wheel or in a clone."""
-    return _data_folder("checkpoints")
-
-
-def _data_folder(name: str) -> Path:
-    package = Path(str(resources.files("gan_denoise")))
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
-
-
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any]]:
     """Return the values of a file behind those of its parents, the farthest first."""
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
     try:
-        values = _read_yaml(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {reason}") from None
@@ -357,85 +325,6 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
     values[key] = value
-
-
-def _parse(key: str, text: str, override: str) -> Any:
-    if key in PATH_SETTINGS:
-        return _parse_path(key, text, override)
-    try:
-        return _read_yaml(text, key)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"'{override}': the value is not readable as YAML: {reason}") from None
-
-
-def _parse_path(key: str, text: str, override: str) -> Any:
-    """A path that is there is that path, whatever its name; else a list, nothing, or a path."""
-    several = KINDS["data"].fields()[key.removeprefix("data.")].default == ()
-    if os.path.lexists(text):
-        return text
-    text = text.strip()
-    if text in NULLS:
-        return () if several else None
-    is_list = several and text[0] == "[" and text[-1] == "]"
-    if not is_list and not (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
-        return text
-    try:
-        return _read_yaml(text, key, _AnyCharacter)
-    except yaml.YAMLError:
-        raise ConfigError(
-            f"'{override}': neither the path of something that is there nor a list of paths; give "
-            "[a, b], in quotes a name that holds a comma, a bracket, a quote or #"
-        ) from None
-
-
-class _AnyCharacter(yaml.SafeLoader):
-    """For names of files, which may hold what YAML refuses."""
-
-    def check_printable(self, data: str) -> None:
-        pass
-
-
-def _read_yaml(text: str, key: str = "", loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """Return the value of a YAML text, of the setting `key`; paths in it are text."""
-    reader = loader(text)
-    try:
-        node = reader.get_single_node()
-        if node is None:
-            return None
-        _paths_as_text(reader, node, key)
-        return reader.construct_document(node)
-    finally:
-        reader.dispose()
-
-
-def _paths_as_text(reader: yaml.SafeLoader, node: yaml.Node, key: str) -> None:
-    """Let the values of path settings, also in `tune.space`, be text, whatever they look like."""
-    if isinstance(node, yaml.MappingNode):
-        reader.flatten_mapping(node)
-        for name, value in node.value:
-            _paths_as_text(reader, value, f"{key}.{name.value}")
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _paths_as_text(reader, value, key)
-    elif _is_path(key) and node.tag != "tag:yaml.org,2002:null":
-        node.tag = "tag:yaml.org,2002:str"
-
-
-def _is_path(key: str) -> bool:
-    """Whether a key, which may stand below `tune.space`, is that of a path."""
-    return key.lstrip(".").removeprefix("tune.space.") in PATH_SETTINGS
-
-
-def _tuples(value: Any, key: str = "") -> Any:
-    """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
-    if isinstance(value, Mapping):
-        return {name: _tuples(item, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return tuple(_tuples(item, key) for item in value)
-    if isinstance(value, str) and EXPONENT.fullmatch(value) and not _is_path(key):
-        return float(value)
-    return value
 
 
 def nearest_key(key: str) -> str:

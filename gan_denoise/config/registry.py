@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from gan_denoise.config import kinds
+from gan_denoise.config import data_sources, kinds
 from gan_denoise.config.section import ConfigError, Section
 
 # The key that does for other kinds what a key does for some, where their names do not show it.
@@ -102,9 +102,9 @@ class DataKinds(Kinds):
     """The sources of data: which one it is follows from the keys that name material."""
 
     def __init__(self) -> None:
-        self.section, self.key, self.default = "data", "", kinds.DataConfig
-        self._all = (kinds.DataConfig, kinds.CleanData, kinds.PairData, kinds.FeatureData,
-                     kinds.SyntheticData)
+        self.section, self.key, self.default = "data", "", data_sources.DataConfig
+        self._all = (data_sources.DataConfig, data_sources.CleanData, data_sources.PairData,
+                     data_sources.FeatureData, data_sources.SyntheticData)
         self.sources = frozenset(key for settings in self._all for key in settings.SOURCES)
 
     def choose(self, values: Mapping[str, Any], own: Mapping[str, Any],
@@ -131,15 +131,15 @@ class DataKinds(Kinds):
         return super().explain(key, settings)
 
     @staticmethod
-    def _of(values: Mapping[str, Any]) -> type[kinds.DataSource]:
+    def _of(values: Mapping[str, Any]) -> type[data_sources.DataSource]:
         if values.get("features"):
-            synthetic = values["features"] == kinds.SYNTHETIC
-            return kinds.SyntheticData if synthetic else kinds.FeatureData
+            synthetic = values["features"] == data_sources.SYNTHETIC
+            return data_sources.SyntheticData if synthetic else data_sources.FeatureData
         if values.get("noisy") or values.get("pairs"):
-            return kinds.PairData
+            return data_sources.PairData
         if values.get("clean") and not values.get("speech"):
-            return kinds.CleanData
-        return kinds.DataConfig
+            return data_sources.CleanData
+        return data_sources.DataConfig
 
 
 KINDS: dict[str, Kinds] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_denoise.config.artifacts import SETTINGS
-from gan_denoise.config.kinds import DataConfig
+from gan_denoise.config.data_sources import DataConfig
 from gan_denoise.config.loader import ConfigError, load_config, make_config
 from gan_denoise.config.schema import Config
 

@@ -1,7 +1,7 @@
 """All settings and what they may be: frozen, strict, each with its unit.
 
-`kinds` has the sections that come in several kinds. `configs/base.yaml` says why each value is what
-it is; `loader` reads them from files.
+`kinds` and `data_sources` have the sections that come in several kinds. `configs/base.yaml` says
+why each value is what it is; `loader` reads them from files.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from gan_denoise.config.data_sources import DataConfig, DataSource
 from gan_denoise.config.kinds import (
-    DataConfig,
-    DataSource,
     DiscriminatorConfig,
     GainInversion,
     GeneratorConfig,

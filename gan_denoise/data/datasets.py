@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gan_denoise.config import ConfigError
-from gan_denoise.config.kinds import (
+from gan_denoise.config.data_sources import (
     CleanData,
     DataConfig,
     FeatureSource,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gan_denoise.config.kinds import CleanData, DataConfig, FeatureSource
+from gan_denoise.config.data_sources import CleanData, DataConfig, FeatureSource
 from gan_denoise.core.decibels import db_to_amplitude
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from gan_denoise import audio
 from gan_denoise.config import ConfigError, dump_config, with_settings
 from gan_denoise.config.artifacts import SETTINGS
-from gan_denoise.config.kinds import CleanData, DataSource, PairData
+from gan_denoise.config.data_sources import CleanData, DataSource, PairData
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import check_new_folder, new_folder
 from gan_denoise.data.dataset_layouts import read_layout

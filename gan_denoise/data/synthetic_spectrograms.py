@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gan_denoise.config.kinds import SyntheticData
+from gan_denoise.config.data_sources import SyntheticData
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.feature_noise import add_noise, draw_snr
 

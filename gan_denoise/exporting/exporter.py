@@ -23,7 +23,7 @@ from gan_denoise.config.artifacts import (
     NETWORK,
     SETTINGS,
 )
-from gan_denoise.config.kinds import DataConfig, DataSource
+from gan_denoise.config.data_sources import DataConfig, DataSource
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import PATH_SETTINGS, Config, TuneConfig
 from gan_denoise.core.atomic_files import new_folder

@@ -16,13 +16,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from gan_denoise.config.kinds import (
-    Autoencoder,
-    Cnn,
-    ConvAutoencoder,
-    TcnAutoencoder,
-    UNet,
-)
+from gan_denoise.config.kinds import Autoencoder, Cnn, ConvAutoencoder, TcnAutoencoder, UNet
 from gan_denoise.config.registry import GENERATORS, register_generator
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.overlap_add import window_hop

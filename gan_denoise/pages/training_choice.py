@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from gan_denoise.audio.file_search import is_audio_suffix
 from gan_denoise.config import load_config
-from gan_denoise.config.loader import config_folder
 from gan_denoise.config.saved import finetune_config
 from gan_denoise.config.schema import Config
+from gan_denoise.config.shipped import config_folder
 from gan_denoise.pages.settings import ServeError
 
 Kind = Literal["pretrain", "finetune"]

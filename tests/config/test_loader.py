@@ -26,17 +26,14 @@ from gan_denoise.config import (
     make_config,
     with_settings,
 )
-from gan_denoise.config.kinds import (
-    Autoencoder,
+from gan_denoise.config.data_sources import (
     CleanData,
-    Cnn,
     DataConfig,
     FeatureData,
-    GriffinLimInversion,
-    MetricDiscriminator,
     PairData,
     SyntheticData,
 )
+from gan_denoise.config.kinds import Autoencoder, Cnn, GriffinLimInversion, MetricDiscriminator
 from gan_denoise.config.registry import KINDS
 from gan_denoise.config.schema import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config, valid_keys
 

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from gan_denoise.config import load_config
-from gan_denoise.config.kinds import PairData
+from gan_denoise.config.data_sources import PairData
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.pages.settings import ServeError
 from gan_denoise.pages.training_choice import list_configs, list_folders, parse_choice

@@ -1,0 +1,101 @@
+"""Values from YAML text, in which paths are text as given, whatever they look like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from gan_denoise.config.registry import KINDS
+from gan_denoise.config.schema import PATH_SETTINGS
+from gan_denoise.config.section import ConfigError
+
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
+
+
+def parse_value(key: str, text: str, override: str) -> Any:
+    """Return the value of an override `key=text`.
+
+    Raises:
+        ConfigError: When the text is neither YAML nor, for a setting that names files, a path.
+    """
+    if key in PATH_SETTINGS:
+        return _parse_path(key, text, override)
+    try:
+        return read_yaml(text, key)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"'{override}': the value is not readable as YAML: {reason}") from None
+
+
+def _parse_path(key: str, text: str, override: str) -> Any:
+    """A path that is there is that path, whatever its name; else a list, nothing, or a path."""
+    several = KINDS["data"].fields()[key.removeprefix("data.")].default == ()
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    if text in NULLS:
+        return () if several else None
+    is_list = several and text[0] == "[" and text[-1] == "]"
+    if not is_list and not (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+        return text
+    try:
+        return read_yaml(text, key, _AnyCharacter)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"'{override}': neither the path of something that is there nor a list of paths; give "
+            "[a, b], in quotes a name that holds a comma, a bracket, a quote or #"
+        ) from None
+
+
+class _AnyCharacter(yaml.SafeLoader):
+    """For names of files, which may hold what YAML refuses."""
+
+    def check_printable(self, data: str) -> None:
+        pass
+
+
+def read_yaml(text: str, key: str = "", loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Return the value of a YAML text, of the setting `key`; paths in it are text."""
+    reader = loader(text)
+    try:
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        _paths_as_text(reader, node, key)
+        return reader.construct_document(node)
+    finally:
+        reader.dispose()
+
+
+def _paths_as_text(reader: yaml.SafeLoader, node: yaml.Node, key: str) -> None:
+    """Let the values of path settings, also in `tune.space`, be text, whatever they look like."""
+    if isinstance(node, yaml.MappingNode):
+        reader.flatten_mapping(node)
+        for name, value in node.value:
+            _paths_as_text(reader, value, f"{key}.{name.value}")
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _paths_as_text(reader, value, key)
+    elif _is_path(key) and node.tag != "tag:yaml.org,2002:null":
+        node.tag = "tag:yaml.org,2002:str"
+
+
+def _is_path(key: str) -> bool:
+    """Whether a key, which may stand below `tune.space`, is that of a path."""
+    return key.lstrip(".").removeprefix("tune.space.") in PATH_SETTINGS
+
+
+def as_tuples(value: Any, key: str = "") -> Any:
+    """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
+    if isinstance(value, Mapping):
+        return {name: as_tuples(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(as_tuples(item, key) for item in value)
+    if isinstance(value, str) and EXPONENT.fullmatch(value) and not _is_path(key):
+        return float(value)
+    return value
