@@ -124,7 +124,7 @@ class Nearness:
 def trained(config):
     """Yield the values of each of a few steps, then the weights."""
     keras.utils.set_random_seed(3)
-    trainer = Trainer(config, MATERIAL, "finetune", judge=Nearness())
+    trainer = Trainer(config, MATERIAL, "finetune", scorer=Nearness())
     trainer.progress.total_steps = 5
     for step in range(4):
         noisy, clean = MATERIAL.train.batch(step, 4)

@@ -13,12 +13,12 @@ from gan_denoise import __version__
 from gan_denoise.config.artifacts import CARD, CARD_TEXT
 from gan_denoise.config.schema import Config
 from gan_denoise.models.complexity import macs_per_frame
-from gan_denoise.training.checkpoints import Progress
+from gan_denoise.training.checkpoints import RunState
 from gan_denoise.training.monitor import beats_trivial
 
 
 def describe_model(
-    name: str, config: Config, progress: Progress, generator: Any, geometry: Mapping[str, int],
+    name: str, config: Config, progress: RunState, generator: Any, geometry: Mapping[str, int],
     parity: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the card of a model.
@@ -98,7 +98,7 @@ def card_text(card: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _warnings(config: Config, progress: Progress) -> dict[str, Any]:
+def _warnings(config: Config, progress: RunState) -> dict[str, Any]:
     """Return the entries on what went wrong in a run; none where all was well."""
     warnings: dict[str, Any] = {}
     if progress.restarts:

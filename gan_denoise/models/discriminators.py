@@ -14,7 +14,7 @@ from gan_denoise.config.kinds import MetricDiscriminator, PatchDiscriminator
 from gan_denoise.config.registry import DISCRIMINATORS, register_discriminator
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.mel import make_filterbank
-from gan_denoise.models.pesq_layers import Disturbance, Verdict
+from gan_denoise.models.pesq_layers import Disturbance, PesqScore
 
 
 def build_discriminator(config: Config) -> keras.Model:
@@ -52,7 +52,7 @@ def build_metric_discriminator(config: Config) -> keras.Model:
     candidate = keras.Input((None, config.mel.bands), name="candidate_mel")
     disturbance = Disturbance(centres, config.mel.range_db)
     disturbances = disturbance([clean, candidate])
-    score = Verdict(disturbance.bark, frame_rate, name="score")(disturbances)
+    score = PesqScore(disturbance.bark, frame_rate, name="score")(disturbances)
     return keras.Model([clean, candidate], [score, *disturbances], name="metric_discriminator")
 
 

@@ -106,7 +106,7 @@ class Disturbance(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("gan_denoise")
-class Verdict(layers.Layer):
+class PesqScore(layers.Layer):
     """The score of disturbances, `[symmetric, asymmetric]` -> `[batch, 1]` in (0, 1), 1 the best.
 
     Sums over bands, then over time as PESQ does: the sixth power within an interval of 0.3 s, so

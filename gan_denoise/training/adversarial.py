@@ -22,7 +22,7 @@ from gan_denoise.models.discriminators import build_discriminator
 from gan_denoise.training import losses
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import make_optimizer, snapshot, update
-from gan_denoise.training.pesq_scorer import Judge
+from gan_denoise.training.pesq_scorer import PesqScorer
 from gan_denoise.training.replay_buffer import Replay
 
 
@@ -43,7 +43,7 @@ class Mels(NamedTuple):
 
 
 def make_adversary(
-    config: Config, objective: Objective, mel: Mel, frames: int, judge: Any = None
+    config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any = None
 ) -> Adversary:
     """Build the adversary that `discriminator.kind` names.
 
@@ -52,10 +52,10 @@ def make_adversary(
         objective: The reconstruction loss of the generator, whose gain is scored.
         mel: The transform of the mels.
         frames: Length of a training crop in frames.
-        judge: Scores estimates for a metric discriminator; None: PESQ.
+        scorer: Scores estimates for a metric discriminator; None: PESQ.
     """
     if isinstance(config.discriminator, MetricDiscriminator):
-        return MetricAdversary(config, objective, mel, frames, judge)
+        return MetricAdversary(config, objective, mel, frames, scorer)
     return PatchAdversary(config)
 
 
@@ -184,18 +184,18 @@ class MetricAdversary(Adversary):
         objective: The reconstruction loss of the generator, whose gain is scored.
         mel: The transform of the mels.
         frames: Length of a training crop in frames.
-        judge: Scores estimates; None: PESQ.
+        scorer: Scores estimates; None: PESQ.
     """
 
     kind = "hinge"  # the mean score, negative: every clip's rise is worth the same
 
     def __init__(
-        self, config: Config, objective: Objective, mel: Mel, frames: int, judge: Any = None
+        self, config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any = None
     ):
         super().__init__(config)
         settings = config.discriminator
         self.objective, self.mel = objective, mel
-        self.judge = judge or Judge(config.audio.sample_rate, settings.pesq_workers)
+        self.scorer = scorer or PesqScorer(config.audio.sample_rate, settings.pesq_workers)
         self.replay = Replay(settings.replay_size, frames, config.mel.bands)
         self._step = tf.function(self._learn)
 
@@ -204,8 +204,8 @@ class MetricAdversary(Adversary):
         return super().holders() | {"replay": self.replay}
 
     def close(self) -> None:
-        """End the judge's processes."""
-        self.judge.close()
+        """End the scorer's processes."""
+        self.scorer.close()
 
     def reference(self, mels: Mels) -> Any:
         """Return the clean mel."""
@@ -226,7 +226,7 @@ class MetricAdversary(Adversary):
         gain = band_gain(self.mel, new.noisy, new.estimate, self.config.inversion)
         spectrum = self.mel.bin_gain(gain) * self.mel.stft(noisy)
         waveform = self.mel.istft(spectrum, noisy.shape[1])
-        scores = self.judge.scores(clean, waveform)
+        scores = self.scorer.scores(clean, waveform)
         rng = np.random.default_rng([self.config.training.seed, step])
         past = self.replay.draw(settings.replay_clips, rng)
         values = self._step(

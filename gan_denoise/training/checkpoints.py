@@ -31,7 +31,7 @@ class CheckpointError(GanDenoiseError):
 
 
 @dataclass
-class Progress:
+class RunState:
     """All that a run counts and remembers beside its variables.
 
     Attributes:
@@ -88,16 +88,16 @@ def can_resume(run_dir: Path, config: Config, kind: str) -> bool:
     return False
 
 
-def save_state(path: Path, variables: Mapping[str, Any], progress: Progress) -> None:
+def save_state(path: Path, variables: Mapping[str, Any], progress: RunState) -> None:
     """Write all variables and the progress to one file, under a temporary name first."""
     arrays = {name: np.asarray(variable) for name, variable in variables.items()}
     arrays[META] = np.frombuffer(json.dumps(asdict(progress), allow_nan=False).encode(), np.uint8)
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def read_progress(path: Path) -> Progress:
+def read_progress(path: Path) -> RunState:
     """Return the progress stored in a state file."""
-    return Progress(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
+    return RunState(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
 
 
 def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
@@ -105,7 +105,7 @@ def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
     return _read(path, lambda name: name != META and name.startswith(prefix))
 
 
-def load_state(path: Path, variables: Mapping[str, Any]) -> Progress:
+def load_state(path: Path, variables: Mapping[str, Any]) -> RunState:
     """Assign a stored state to variables of the same names, shapes and number.
 
     Raises:

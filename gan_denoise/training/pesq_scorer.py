@@ -11,7 +11,7 @@ from gan_denoise.core.processes import ProcessPool
 LOWEST, HIGHEST = 1.0, 4.64  # of wide-band PESQ: mapped to 0 and 1
 
 
-class Judge:
+class PesqScorer:
     """Computes PESQ, in processes that start with the first clips.
 
     Args:

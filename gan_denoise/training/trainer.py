@@ -23,7 +23,7 @@ from gan_denoise.dsp.overlap_add import windowed
 from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
 from gan_denoise.models.generators import build_generator
 from gan_denoise.training.adversarial import Adversary, Mels, make_adversary
-from gan_denoise.training.checkpoints import Progress
+from gan_denoise.training.checkpoints import RunState
 from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import make_optimizer, snapshot, update
@@ -55,11 +55,11 @@ class Trainer:
         config: Settings.
         material: Training batches and validation clips.
         kind: `pretrain`, or `finetune` for training against the discriminator.
-        judge: Scores estimates for a metric discriminator; None: PESQ.
+        scorer: Scores estimates for a metric discriminator; None: PESQ.
     """
 
     def __init__(
-        self, config: Config, material: Material, kind: str = "pretrain", judge: Any = None
+        self, config: Config, material: Material, kind: str = "pretrain", scorer: Any = None
     ):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
@@ -73,8 +73,8 @@ class Trainer:
         self.adversary: Adversary | None = None
         if kind == "finetune":
             frames = self.mel.frames(config.crop_samples)
-            self.adversary = make_adversary(config, self.objective, self.mel, frames, judge)
-        self.progress = Progress(kind, material.digest)
+            self.adversary = make_adversary(config, self.objective, self.mel, frames, scorer)
+        self.progress = RunState(kind, material.digest)
         self._trivial_scores: dict[str, float] | None = None  # the same at every validation
         self.pretrain_step = tf.function(self._pretrain_step)
         self.adversarial_step = tf.function(self._adversarial_step)

@@ -124,8 +124,8 @@ def test_a_model_folder_starts_another_fine_tuning(exported):
     for network in (other.generator, other.ema):
         for ours, theirs in zip(network.get_weights(), trainer.ema.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    judge = before if trainer.discriminator is None else trainer.discriminator.get_weights()
-    for ours, theirs in zip(other.discriminator.get_weights(), judge, strict=True):
+    expected = before if trainer.discriminator is None else trainer.discriminator.get_weights()
+    for ours, theirs in zip(other.discriminator.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

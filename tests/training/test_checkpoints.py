@@ -14,7 +14,7 @@ from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.core.errors import OutputError
 from gan_denoise.training.checkpoints import (
     CheckpointError,
-    Progress,
+    RunState,
     can_resume,
     load_state,
     read_progress,
@@ -54,7 +54,7 @@ def bytes_of(variables):
             for name, v in variables.items()}
 
 
-PROGRESS = Progress(
+PROGRESS = RunState(
     "finetune", "abc", step=12, total_steps=40, seconds=3.25, bad_steps=3, bad_in_row=1,
     rollbacks=1, skipped=[[4, 7]], history=[{"step": 5, "si_sdr": 0.1 + 0.2}], best=0.1 + 0.2,
 )
@@ -77,7 +77,7 @@ def test_a_state_comes_back_bit_by_bit(saved):
 
 
 def test_a_new_run_has_nothing_but_its_material(tmp_path):
-    fresh = Progress("pretrain", "digest")
+    fresh = RunState("pretrain", "digest")
     save_state(tmp_path / LATEST, {}, fresh)
     assert read_progress(tmp_path / LATEST) == fresh
     assert fresh.total_steps is None
@@ -160,7 +160,7 @@ def test_a_state_on_a_full_disk_leaves_the_old_one(saved, monkeypatch):
 
 
 def test_a_value_that_is_no_number_is_never_written(tmp_path):
-    progress = Progress("pretrain", "", history=[{"si_sdr": float("nan")}])
+    progress = RunState("pretrain", "", history=[{"si_sdr": float("nan")}])
     with pytest.raises(ValueError, match="JSON"):
         save_state(tmp_path / LATEST, {}, progress)
     assert not os.listdir(tmp_path)
@@ -170,7 +170,7 @@ def test_a_value_that_is_no_number_is_never_written(tmp_path):
 def write_run(folder, config, kind="pretrain"):
     folder.mkdir(exist_ok=True)
     (folder / SETTINGS).write_text(dump_config(config), encoding="utf-8")
-    save_state(folder / LATEST, {}, Progress(kind, "digest"))
+    save_state(folder / LATEST, {}, RunState(kind, "digest"))
 
 
 def test_where_a_run_may_start_and_where_it_resumes(tmp_path):

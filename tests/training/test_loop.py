@@ -114,12 +114,12 @@ def test_fine_tuning_starts_from_the_best_average_of_another_run(tmp_path):
     theirs = tiny_run(tmp_path / "run", config, "pretrain")
     trainer = Trainer(config, tiny_material(), "finetune")
     shake(trainer.discriminator)
-    judge = trainer.discriminator.get_weights()
+    of_discriminator = trainer.discriminator.get_weights()
     load_weights(trainer, tmp_path / "run")
     for network in (trainer.generator, trainer.ema):
         for ours, best in zip(network.get_weights(), theirs.ema.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, best)
-    for kept, now in zip(judge, trainer.discriminator.get_weights(), strict=True):
+    for kept, now in zip(of_discriminator, trainer.discriminator.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, now)
 
 

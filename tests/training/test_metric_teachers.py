@@ -17,8 +17,8 @@ from gan_denoise.dsp.mel import Mel
 from gan_denoise.models.discriminators import build_discriminator
 from gan_denoise.models.pesq_layers import Disturbance
 from gan_denoise.training import loop, losses
-from gan_denoise.training.checkpoints import Progress, load_state, save_state
-from gan_denoise.training.pesq_scorer import Judge
+from gan_denoise.training.checkpoints import RunState, load_state, save_state
+from gan_denoise.training.pesq_scorer import PesqScorer
 from gan_denoise.training.replay_buffer import Replay
 from gan_denoise.training.trainer import Trainer
 
@@ -27,7 +27,7 @@ METRIC = {"kind": "metric", "scored_clips": 2, "replay_clips": 3, "replay_size":
 
 
 class Nearness:
-    """A judge without processes: 1 for the clean clip, less with every dB of error."""
+    """A scorer without processes: 1 for the clean clip, less with every dB of error."""
 
     def __init__(self):
         self.calls = []
@@ -41,7 +41,7 @@ class Nearness:
 def metric_trainer(**losses_):
     keras.utils.set_random_seed(3)
     config = tiny_config(discriminator=METRIC, losses={"discriminator_warmup": 2, **losses_})
-    trainer = Trainer(config, tiny_material(), "finetune", judge=Nearness())
+    trainer = Trainer(config, tiny_material(), "finetune", scorer=Nearness())
     trainer.progress.total_steps = 60
     return trainer
 
@@ -75,16 +75,16 @@ def test_an_empty_memory_has_no_scores():
     assert np.isnan(score).all()
 
 
-# ---- The judge ---------------------------------------------------------------------------------
+# ---- The scorer ---------------------------------------------------------------------------------
 @pytest.mark.skipif(not metrics.available()["pesq"], reason="pesq is not installed")
 def test_scores_are_pesq_between_0_and_1():
     clean = synthetic_audio.voice(1, 2.0, seed=1)
     noisy = clean + 0.1 * synthetic_audio.noise("white", 2.0, seed=1)
-    judge = Judge(16000, workers=1)
+    scorer = PesqScorer(16000, workers=1)
     try:
-        same, worse, silent = judge.scores([clean, clean, 0 * clean], [clean, noisy, noisy])
+        same, worse, silent = scorer.scores([clean, clean, 0 * clean], [clean, noisy, noisy])
     finally:
-        judge.close()
+        scorer.close()
     assert same == pytest.approx(1.0, abs=0.01)
     assert worse == pytest.approx((metrics.pesq_wb(clean, noisy, 16000) - 1) / 3.64, abs=1e-4)
     assert np.isnan(silent)
@@ -222,7 +222,7 @@ def test_the_warm_up_teaches_the_discriminator_alone():
     assert not any(moved(generator, trainer.generator))
     assert all(moved(discriminator, trainer.discriminator))
     assert 0 < values["discriminator/score"] < 1
-    assert trainer.adversary.judge.calls == [2]
+    assert trainer.adversary.scorer.calls == [2]
     assert int(trainer.adversary.replay.count) == 2
 
 
@@ -230,7 +230,7 @@ def test_what_is_judged_is_what_is_scored():
     trainer = metric_trainer()
     noisy, clean = TinySource().batch(0, 2)
     waveforms = []
-    trainer.adversary.judge.scores = lambda clean, estimate: (
+    trainer.adversary.scorer.scores = lambda clean, estimate: (
         waveforms.append(estimate) or np.full(len(clean), 0.5, np.float32))
     trainer.train_step(0, noisy, clean)
     judged = np.asarray(trainer.adversary.replay.candidate[:2], np.float32)
@@ -261,7 +261,7 @@ def test_a_state_goes_on_as_if_it_had_never_been_stored(tmp_path):
     one = metric_trainer()
     for step in range(3):
         one.train_step(step, *steps[step])
-    save_state(tmp_path / "state.npz", one.variables(), Progress("finetune", "tiny", 3, 60))
+    save_state(tmp_path / "state.npz", one.variables(), RunState("finetune", "tiny", 3, 60))
     other = metric_trainer()
     other.progress = load_state(tmp_path / "state.npz", other.variables())
     for step in range(3, 6):
