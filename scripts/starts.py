@@ -25,8 +25,8 @@ from gan_denoise.config import load_config
 from gan_denoise.data.datasets import batches, load_material
 from gan_denoise.dsp import keras_bounds
 from gan_denoise.models.generators import build_generator
-from gan_denoise.training.loop import MAX_RESTARTS, RESTART_SEEDS
 from gan_denoise.training.monitor import GRADIENT, VARIATION, Monitor
+from gan_denoise.training.restarts import MAX_RESTARTS, RESTART_SEEDS
 from gan_denoise.training.trainer import Trainer, set_up
 
 COLUMNS = ("name", "seed", "dead", "left", "least_gradient", "least_variation", "mse_mel", "si_sdr")

@@ -7,7 +7,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Denoise": {
         "denoise": "gan-denoise denoise recordings/ -o cleaned/",
         "serve": "gan-denoise serve",
-        "info": "gan-denoise info hush",
+        "info": "gan-denoise info calm",
         "bench": "gan-denoise bench --seconds 60",
     },
     "Train": {

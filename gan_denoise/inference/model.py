@@ -17,7 +17,7 @@ from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
 
-DEFAULT_MODEL = "hush"
+DEFAULT_MODEL = "calm"
 
 
 class ModelError(GanDenoiseError):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,6 @@ from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import stderr_kept_back
 from gan_denoise.data.datasets import Material, batches, load_material
 from gan_denoise.models.generators import build_generator
@@ -35,8 +32,10 @@ from gan_denoise.training.checkpoints import (
     read_progress,
     save_state,
 )
+from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.initialization import load_weights
-from gan_denoise.training.monitor import Finding, Monitor, beats_trivial, summary
+from gan_denoise.training.interrupt import Interrupt
+from gan_denoise.training.monitor import Finding, Monitor, summary
 from gan_denoise.training.preflight import check_readiness
 from gan_denoise.training.progress import (
     OnProgress,
@@ -44,26 +43,19 @@ from gan_denoise.training.progress import (
     TrainingProgress,
     log_decoding,
 )
+from gan_denoise.training.restarts import MAX_RESTARTS, RESTART_SEEDS, DeadStart, refuse_restart
 from gan_denoise.training.trackers import open_trackers, set_aside
 from gan_denoise.training.trainer import Trainer, set_up
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
 MAX_ROLLBACKS = 3  # this one ends the run
-MAX_RESTARTS = 2  # of a dead start
-RESTART_SEEDS = 1000  # from the seed of one initialisation to that of the next
 SHOWN_CLIPS = 3  # by trackers
 KINDS = ("pretrain", "finetune")
 
 Kind = Literal["pretrain", "finetune"]
 OnValidation = Callable[[int, Mapping[str, float]], None]
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(GanDenoiseError):
-    """Training cannot go on: what was seen, at which steps, and the way out."""
-
-    exit_code = 1  # the work was begun and has failed
 
 
 @dataclass(frozen=True)
@@ -202,12 +194,12 @@ class _Loop:
 
     def run(self) -> TrainingResult:
         try:
-            with _Interrupt() as interrupt:
+            with Interrupt() as interrupt:
                 self._show({})
                 while not self._finished() and not interrupt.asked:
                     try:
                         self._steps(interrupt)
-                    except _DeadStart as dead:
+                    except DeadStart as dead:
                         self._restart(dead.finding)
             if interrupt.asked:
                 self._save(LATEST)
@@ -224,7 +216,7 @@ class _Loop:
                               self.speed.audio_speed, self.speed.wait_share,
                               tuple(self.progress.restarts))
 
-    def _steps(self, interrupt: _Interrupt) -> None:
+    def _steps(self, interrupt: Interrupt) -> None:
         dataset = batches(self.trainer.material.train, self.trainer.config, self.progress.step)
         with stderr_kept_back():  # TensorFlow warns of what it rewrites for op determinism
             iterator = iter(dataset)
@@ -356,11 +348,11 @@ class _Loop:
                 tracker.text(step, f"watch/{finding.name}", finding.text)
         for finding in findings:
             if finding.dead:
-                raise _DeadStart(finding)
+                raise DeadStart(finding)
 
     def _restart(self, finding: Finding) -> None:
         """Start from another initialisation; give up where that makes no sense or did not help."""
-        self._refuse_restart(finding)
+        refuse_restart(self.run_dir, self.progress, self.training, finding)
         before, number = self.progress, len(self.progress.restarts) + 1
         seed = self.training.seed + RESTART_SEEDS * number
         logger.warning("dead start: begins again from another initialisation (seed %d), %d of at "
@@ -379,27 +371,6 @@ class _Loop:
             tracker.close()
         set_aside(self.run_dir, f"dead-start-{number}")
         self.trackers = open_trackers(self.trainer.config, self.run_dir)
-
-    def _refuse_restart(self, finding: Finding) -> None:
-        """Raise where the run was alive before, or has restarted often enough."""
-        progress, training = self.progress, self.training
-        alive = [row["step"] for row in progress.history if beats_trivial(row, training.select_by)]
-        way_out = (
-            f"lower training.learning_rate (now {training.learning_rate:g}) or lengthen "
-            f"training.warmup_steps ({training.warmup_steps}); generator.batch_norm=true or a "
-            "deeper generator.gain_floor_db make a start easier; training.watch=false lets a run "
-            "go on whatever it does"
-        )
-        if alive:
-            raise TrainingError(
-                f"{self.run_dir}: step {progress.step}: {finding.text}. It was alive at step "
-                f"{alive[-1]}, and {BEST} holds its best state", f"{way_out}, and start a new run"
-            )
-        if len(progress.restarts) == MAX_RESTARTS:
-            raise TrainingError(
-                f"{self.run_dir}: the generator is dead after {MAX_RESTARTS + 1} starts (step "
-                f"{progress.step}: {finding.text})", way_out
-            )
 
     # ---- Steps that are not finite -------------------------------------------------------------
     def _skip_step(self, step: int, values: Mapping[str, float]) -> None:
@@ -428,33 +399,3 @@ class _Loop:
             )
         logger.warning("went back to the state of step %d, going on behind step %d", state.step,
                        step)
-
-
-class _DeadStart(Exception):
-    """Ends an attempt whose generator is dead."""
-
-    def __init__(self, finding: Finding):
-        super().__init__(finding.text)
-        self.finding = finding
-
-
-class _Interrupt:
-    """Ctrl-C between two steps, not within one: a state holds whole steps. Twice: at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> _Interrupt:
-        self._former = None
-        if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True

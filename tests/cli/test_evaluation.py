@@ -9,6 +9,7 @@ from command_line import gan_denoise, refusal, write_recordings
 from conftest import RATE
 
 from gan_denoise.data import synthetic_audio
+from gan_denoise.inference.model import DEFAULT_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,13 @@ def test_evaluate_leaves_a_page_and_report_compares_folders(tmp_path):
                            "--out", folder, "--inversion", inversion, "--jobs", 1)
         assert done.returncode == 0, done.stderr
         assert str(folder / "report.html") in done.stderr
-        assert "Evaluation of hush" in (folder / "report.html").read_text(encoding="utf-8")
+        text = (folder / "report.html").read_text(encoding="utf-8")
+        assert f"Evaluation of {DEFAULT_MODEL}" in text
     page = tmp_path / "report.html"
     done = gan_denoise("report", *folders, "-o", page)
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")
-    assert "Evaluation of hush and hush (two)" in text
+    assert f"Evaluation of {DEFAULT_MODEL} and {DEFAULT_MODEL} (two)" in text
     assert "intended use" in text  # of the model card
     for arguments, told in (([tmp_path / "noisy", "-o", page], "scores.json"),
                             ([folders[0], "-o", tmp_path / "page.txt"], "ends in .html")):

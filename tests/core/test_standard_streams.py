@@ -15,6 +15,7 @@ from gan_denoise import Enhancer
 from gan_denoise.audio.writer import write
 from gan_denoise.core.standard_streams import TolerantStream, reason, tolerant_streams
 from gan_denoise.data import synthetic_audio
+from gan_denoise.inference.model import DEFAULT_MODEL
 
 LOST = ("error: standard output: {}; what was done is kept, what was to be printed is lost\n")
 FULL = LOST.format(os.strerror(errno.ENOSPC))
@@ -70,7 +71,7 @@ def test_evaluate_writes_its_scores(pair, tmp_path, way):
     assert done.returncode == code
     assert done.stderr == (f"scores and waveforms in {tmp_path}\n{said}" if said else "")
     assert (tmp_path / "scores.json").stat().st_size > 100
-    assert (tmp_path / "hush" / "a.wav").is_file()
+    assert (tmp_path / DEFAULT_MODEL / "a.wav").is_file()
 
 
 @pytest.mark.parametrize("way", [">&-", ">/dev/full", "2>&-"])
@@ -83,7 +84,7 @@ def test_check_writes_its_findings(pair, tmp_path, way):
 def test_info_says_that_it_said_nothing(way):
     done = gan_denoise(way, "info")
     check_end(done, way)
-    assert ("# hush" in done.stdout) == (way == "2>/dev/full")
+    assert (f"# {DEFAULT_MODEL}" in done.stdout) == (way == "2>/dev/full")
 
 
 def test_a_refusal_needs_no_stderr(pair, tmp_path):

@@ -11,6 +11,7 @@ from page_server import client, finish, noise_and_tone, running, server, upload
 
 from gan_denoise import audio
 from gan_denoise.inference.enhancer import Enhancer
+from gan_denoise.inference.model import DEFAULT_MODEL
 from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.pages import denoise_routes, previews
 
@@ -47,7 +48,7 @@ def test_the_result_is_what_denoise_writes(tmp_path, client, enhancer, name, how
 def test_options_reach_the_model(tmp_path, client, enhancer):
     source = noise_and_tone(tmp_path / "talk.wav")
     identifier = upload(client, source)["id"]
-    job = finish(client, identifier, model="hush", preset="asr", strength=0.3,
+    job = finish(client, identifier, model=DEFAULT_MODEL, preset="asr", strength=0.3,
                  inversion="gain", format="flac")
     assert job["names"]["result"] == "talk-denoised.flac"
     (tmp_path / "down.flac").write_bytes(client.get(f"/api/jobs/{job['id']}/result").content)
@@ -61,7 +62,8 @@ def test_options_reach_the_model(tmp_path, client, enhancer):
 @pytest.mark.parametrize(("values", "word"), [
     ({"strength": 2}, "strength"), ({"atten_lim_db": -1}, "atten lim"),
     ({"inversion": "magic"}, "gain"), ({"preset": "magic"}, "podcast"),
-    ({"model": "../../etc"}, "hush"), ({"model": "/"}, "hush"), ({"unknown": 1}, "unknown"),
+    ({"model": "../../etc"}, DEFAULT_MODEL), ({"model": "/"}, DEFAULT_MODEL),
+    ({"unknown": 1}, "unknown"),
     ({"inversion": "griffinlim", "strength": 0.5}, "griffinlim"),
 ])
 def test_an_option_that_cannot_be_is_said(tmp_path, client, values, word):

@@ -25,8 +25,8 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.exporting.exporter import export
 from gan_denoise.training import loop, monitor
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
+from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.initialization import load_weights
-from gan_denoise.training.loop import TrainingError
 from gan_denoise.training.trainer import Trainer
 
 FEW = {"channels": [4]}  # and thus few variables: the optimizer's part of a graph is of each
