@@ -32,7 +32,7 @@ from gan_denoise.pages.training_process import (
     export_run,
     train_run,
 )
-from gan_denoise.training.checkpoints import CheckpointError, Progress, read_progress
+from gan_denoise.training.checkpoints import CheckpointError, RunState, read_progress
 from gan_denoise.training.run_events import RunEvents
 
 IDLE, TRAINING, STOPPING, EXPORTING = "idle", "training", "stopping", "exporting"
@@ -92,7 +92,7 @@ class Training:
                 rows.append(self._row(state.parent, progress))
         return rows
 
-    def _row(self, run: Path, progress: Progress) -> dict[str, Any]:
+    def _row(self, run: Path, progress: RunState) -> dict[str, Any]:
         total = progress.total_steps
         return {"name": run.name, "kind": progress.kind, "step": progress.step,
                 "total_steps": total, "finished": total is not None and progress.step >= total,

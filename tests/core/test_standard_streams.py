@@ -69,7 +69,8 @@ def test_evaluate_writes_its_scores(pair, tmp_path, way):
                        1, "--out", tmp_path)
     code, said = WAYS[way]
     assert done.returncode == code
-    assert done.stderr == (f"scores and waveforms in {tmp_path}\n{said}" if said else "")
+    told = f"scores and waveforms in {tmp_path}, page: {tmp_path / 'report.html'}\n"
+    assert done.stderr == (f"{told}{said}" if said else "")
     assert (tmp_path / "scores.json").stat().st_size > 100
     assert (tmp_path / DEFAULT_MODEL / "a.wav").is_file()
 
