@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from gan_denoise.core.native_libraries import limit_malloc_arenas
 from gan_denoise.pages.app import close_app, create_app
 from gan_denoise.pages.settings import ServeError, ServeSettings
 
 CONNECTIONS = 512  # at once
+ARENAS = 2  # of memory: an hour-long recording peaks at 354 MB, with one a thread at 410
 GRACE_SECONDS = 3  # for requests under way when the server ends
 
 
@@ -30,6 +32,7 @@ def serve(settings: ServeSettings, ready: Callable[[str], None] = lambda address
         ModelError: When one of the models is none.
     """
     settings.check()
+    limit_malloc_arenas(ARENAS)
     with contextlib.closing(_listen(settings)) as listener, _ended_by_sigterm():
         app = create_app(settings)
         try:

@@ -92,3 +92,42 @@ def test_onnx_runtime_says_nothing_and_tells_nobody(tmp_path):
         assert result.stdout.startswith("raised ")
     assert list(home.rglob("*")) == []
     assert not (tmp_path / "none").exists()
+
+
+ARENAS = """
+import ctypes, sys, threading
+from gan_denoise.core.native_libraries import limit_malloc_arenas
+if sys.argv[1] == "limited" and not limit_malloc_arenas(2):
+    sys.exit(77)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+together = threading.Barrier(8)
+
+def allocate():
+    together.wait()
+    assert libc.malloc(100)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fclose(ctypes.c_void_p(file))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the arenas of glibc")
+def test_threads_share_the_arenas_that_there_may_be(tmp_path):
+    counts = {}
+    for kind in ("limited", "free"):
+        path = tmp_path / f"{kind}.xml"
+        done = subprocess.run([sys.executable, "-c", ARENAS, kind, str(path)], capture_output=True,
+                              text=True, check=False)
+        if done.returncode == 77:
+            pytest.skip("this C library has no arenas to limit")
+        assert done.returncode == 0, done.stderr
+        counts[kind] = path.read_text(encoding="ascii").count("<heap nr=")
+    assert counts["limited"] <= 2 < counts["free"]
