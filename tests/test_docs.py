@@ -202,8 +202,10 @@ def python_blocks(*names: str) -> list[str]:
 
 
 def test_python_compiles():
-    for block in python_blocks():
-        compile(block, "block", "exec")
+    blocks = python_blocks()
+    assert len(blocks) >= len(python_blocks("README.md", "python.md")) > 0
+    for block in blocks:
+        assert compile(block, "block", "exec").co_names
 
 
 def test_python_that_does_not_train_runs(material, tmp_path, monkeypatch):

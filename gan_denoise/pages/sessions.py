@@ -12,8 +12,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from gan_denoise.core.file_locks import CAN_LOCK, lock_file
 from gan_denoise.pages.jobs import Job
@@ -25,6 +26,15 @@ PREFIX = "gan-denoise-serve-"
 LOCK = "lock"
 LEAVE_SECONDS = 120.0  # after the page was left: long enough to load it again
 MAX_SESSIONS = 1000
+Held = TypeVar("Held")
+
+
+def _find(held: Mapping[str, Held], identifier: str, what: str) -> Held:
+    try:
+        return held[identifier]
+    except KeyError:
+        raise ServeError(f"there is no such {what} any more", "upload the file again",
+                         status=404) from None
 
 
 class Session:
@@ -61,11 +71,7 @@ class Session:
         Raises:
             ServeError: When there is none of that name in this session.
         """
-        try:
-            return self.jobs[identifier]
-        except KeyError:
-            raise ServeError("there is no such recording any more",
-                             "upload it again", status=404) from None
+        return _find(self.jobs, identifier, "recording")
 
     def upload(self, identifier: str) -> Upload:
         """Return one of the uploads.
@@ -73,11 +79,7 @@ class Session:
         Raises:
             ServeError: When there is none of that name in this session.
         """
-        try:
-            return self.uploads[identifier]
-        except KeyError:
-            raise ServeError("there is no such upload any more", "upload the file again",
-                             status=404) from None
+        return _find(self.uploads, identifier, "upload")
 
     def remove_upload(self, identifier: str) -> None:
         """Cancel the jobs of an upload, and delete its files and theirs."""

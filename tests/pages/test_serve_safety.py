@@ -28,7 +28,9 @@ def test_others_reach_the_server_only_with_a_password(host):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
 def test_loopback_needs_no_password(host):
-    ServeSettings(host=host).check()
+    settings = ServeSettings(host=host)
+    settings.check()
+    assert not settings.password
 
 
 @pytest.mark.parametrize(("host", "status"), [

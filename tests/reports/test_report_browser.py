@@ -148,6 +148,8 @@ def test_the_spacebar_on_a_button_plays_once(page):
     page.focus(".player >> nth=0 >> .player-play")
     page.keyboard.press("Space")
     page.wait_for_function("!Player.current.playing")
+    page.wait_for_timeout(200)  # a second toggle would have come by now
+    assert not page.evaluate("Player.current.playing")
 
 
 def test_a_click_on_a_spectrogram_goes_there_and_another_player_stops_the_first(page):
@@ -171,6 +173,8 @@ def test_playing_ends_at_the_end_and_begins_anew(page):
     page.wait_for_function("!Player.current.playing && Player.current.position >= 2.9")
     page.keyboard.press("Space")
     page.wait_for_function("Player.current.playing && Player.current.position < 2")
+    position, duration = page.evaluate("[Player.current.position, Player.current.duration]")
+    assert 0 <= position < 2 < duration
 
 
 def test_the_blind_test_ends_with_a_result(page):
