@@ -3,7 +3,7 @@
     from gan_denoise import Enhancer, evaluate, export, mix, train
 
 Each name is imported when it is first used: importing the package imports neither NumPy nor Keras.
-None of them prints; what they have to tell goes to the loggers `gan_denoise.*`.
+None of them prints; their messages go to the loggers `gan_denoise.*`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gan_denoise.data.mixture_writer import MixtureSpec
     from gan_denoise.data.mixture_writer import write_pairs as mix
     from gan_denoise.evaluation.evaluate_waveforms import evaluate
     from gan_denoise.exporting.exporter import export
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from gan_denoise.training.loop import train
 
 __version__ = "0.2.0"
-__all__ = ["Enhancer", "__version__", "evaluate", "export", "mix", "train"]
+__all__ = ["Enhancer", "MixtureSpec", "__version__", "evaluate", "export", "mix", "train"]
 
 _PUBLIC = {  # name: (module, its name there)
     "Enhancer": ("gan_denoise.inference.enhancer", "Enhancer"),
     "evaluate": ("gan_denoise.evaluation.evaluate_waveforms", "evaluate"),
     "export": ("gan_denoise.exporting.exporter", "export"),
+    "MixtureSpec": ("gan_denoise.data.mixture_writer", "MixtureSpec"),
     "mix": ("gan_denoise.data.mixture_writer", "write_pairs"),
     "train": ("gan_denoise.training.loop", "train"),
 }

@@ -1,4 +1,4 @@
-"""The package as a library: five public names, no line on stdout or stderr, types."""
+"""The package as a library: its public names, no line on stdout or stderr, types."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ import json
 import sys
 from pathlib import Path
 
-from gan_denoise import Enhancer, evaluate, export, mix, train
+from gan_denoise import Enhancer, MixtureSpec, evaluate, export, mix, train
 from gan_denoise.config import load_config
 from gan_denoise.data.pairs import match_folders
 
 
 def main(speech: str, noise: str, settings: str, out: Path) -> None:
-    rows = mix([speech], [noise], out / "pairs", 16000, [5.0], count=3, seconds=1.0)
+    rows = mix([speech], [noise], out / "pairs",
+               MixtureSpec(16000, [5.0], count=3, seconds=1.0))
     steps: list[int] = []
     result = train(load_config(settings), out / "run",
                    progress=lambda progress: steps.append(progress.step))

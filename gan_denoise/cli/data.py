@@ -204,12 +204,13 @@ def mix(
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
     from gan_denoise.config import mixing_recipe
-    from gan_denoise.data.mixture_writer import write_pairs
+    from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 
+    data = None if recipe is None else mixing_recipe(recipe)
+    spec = MixtureSpec(sample_rate, _parse_snrs(snr), count, seconds, data, seed)
     with CountBar("mixtures") as bar:
-        rows = write_pairs(speech, noise, out, sample_rate, _parse_snrs(snr), count, seed,
-                           rir or (), seconds, progress=bar, notice=bar.print_line,
-                           data=None if recipe is None else mixing_recipe(recipe))
+        rows = write_pairs(speech, noise, out, spec, rir_folders=rir or (), progress=bar,
+                           notice=bar.print_line)
     hours = sum(row["seconds"] for row in rows) / 3600
     print_line(f"{len(rows)} pairs, {hours:.2f} h, in {out}")
 

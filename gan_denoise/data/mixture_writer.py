@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -29,67 +29,123 @@ from gan_denoise.data.mixing import MixError, Noises, energy, snr_gain
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
 _Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, list[int | str]]]
-_Mixture = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # noisy, clean, row of the manifest
 WIDEST_SNR = 100.0  # dB; beyond, one of the two is lost in 16 bits whatever the gain
 QUIETEST_NOISE = db_to_amplitude(-78)  # RMS; below, rounding to 16 bits would change the SNR
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """What mixtures are: their rate, SNRs, number and length, and how their noises are made.
+
+    Attributes:
+        sample_rate: Hz.
+        snrs: SNRs in dB, taken in turn.
+        count: Number of mixtures; None: one for each utterance. Fewer are a random choice, more go
+            through the utterances again.
+        seconds: Length of a mixture; None: that of its utterance.
+        recipe: Settings of noises (several at once, coloured, babble), pauses and rooms, as for
+            training; None: one recorded noise in each mixture.
+        seed: Seed of all random choices.
+
+    Raises:
+        MixError: For an SNR or a length that cannot be.
+    """
+
+    sample_rate: int
+    snrs: Sequence[float]
+    count: int | None = None
+    seconds: float | None = None
+    recipe: DataConfig | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.snrs or not all(abs(snr_db) <= WIDEST_SNR for snr_db in self.snrs):
+            raise MixError(f"SNRs are within +-{WIDEST_SNR:g} dB, for instance -5,0,5; not "
+                           f"{', '.join(f'{snr_db:g}' for snr_db in self.snrs) or 'none'}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise MixError(f"a mixture cannot last {self.seconds:g} s",
+                           "give a length above 0, or none")
+
+    def utterances(self, available: int) -> list[int]:
+        """Return the utterances to mix: all, a random choice of fewer, or all of them again."""
+        chosen = np.arange(available)
+        total = available if self.count is None else self.count
+        if total < available:
+            chosen = random_stream(self.seed, 0, 0).permutation(chosen)[:total]
+        return [int(chosen[number % len(chosen)]) for number in range(total)]
+
+
+class MixtureRow(TypedDict):
+    """A mixture in the manifest.
+
+    Attributes:
+        file: Name of the file below `noisy/` and `clean/`.
+        speech: File of the utterance.
+        speaker: Who speaks; None where the folders do not show it.
+        noise: Kinds of the noises, joined by ` + `.
+        noise_file: Files of the recorded ones, joined by ` + `.
+        rir: File of the room impulse response; None: no room.
+        snr_db: SNR in dB.
+        seconds: Length.
+        gain: Factor that noisy and clean have in common.
+    """
+
+    file: str
+    speech: str
+    speaker: str | None
+    noise: str
+    noise_file: str
+    rir: str | None
+    snr_db: float
+    seconds: float
+    gain: float
+
+
+_Mixture = tuple[np.ndarray, np.ndarray, MixtureRow]  # noisy, clean, row of the manifest
 
 
 def write_pairs(
     speech_folders: Sequence[str | Path],
     noise_folders: Sequence[str | Path],
     out: str | Path,
-    sample_rate: int,
-    snrs: Sequence[float],
-    count: int | None = None,
-    seed: int = 0,
+    spec: MixtureSpec,
+    *,
     rir_folders: Sequence[str | Path] = (),
-    seconds: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
     cache: str | Path | None = None,
-    data: DataConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[MixtureRow]:
     """Write paired folders `noisy/` and `clean/` (16-bit WAV) and `manifest.json`.
 
     Args:
         speech_folders: Clean utterances; sub-folders are kept in the names.
         noise_folders: Recorded noises, cropped or looped to the length of a mixture.
         out: Folder to write; what it holds of `noisy/` and `clean/` must be empty.
-        sample_rate: Hz of the files written.
-        snrs: SNRs in dB, taken in turn.
-        count: Number of mixtures; None: one for each utterance. Fewer are a random choice, more go
-            through the utterances again.
-        seed: Seed of all mixtures.
+        spec: What the mixtures are.
         rir_folders: Room impulse responses; with them, some mixtures are in a room.
-        seconds: Length of a mixture; None: that of its utterance.
-        progress: Called with (mixtures done, mixtures in all).
         cache: Folder of decoded audio, as in `build_corpus`.
-        data: Recipe of noises (several at once, coloured, babble), pauses and rooms, as for
-            training; None: one recorded noise in each mixture.
+        progress: Called with (mixtures done, mixtures in all).
         notice: Called with a line on each recording that is cut off, or whose header is wrong.
 
     Returns:
-        The rows of the manifest: file, speech, speaker, noise, noise_file, rir, snr_db, seconds,
-        gain (common to noisy and clean).
+        The rows of the manifest.
 
     Raises:
         AudioError: When a folder cannot be used, or the disk is full.
         OutputError: When `out` holds pairs already, or the manifest cannot be written.
-        MixError: For an SNR or a length that cannot be, or where a mixture would be of silence.
+        MixError: Where a mixture would be of silence.
     """
     out = Path(out)
     check_new_folder(out / "noisy")
     check_new_folder(out / "clean")
-    _check(snrs, seconds)
     given = (speech_folders, noise_folders, *([rir_folders] if rir_folders else []))
-    corpora = [build_corpus(folders, sample_rate, cache) for folders in given]
+    corpora = [build_corpus(folders, spec.sample_rate, cache) for folders in given]
     for note in (note for corpus in corpora for note in corpus.notes):
         if notice is not None:
             notice(note)
-    material = _material(corpora, data, seconds)
-    utterances = _utterances(len(corpora[0]), count, seed)
-    mixtures = material.mixtures(utterances, snrs, seed)
-    return _write(out, sample_rate, mixtures, len(utterances), progress)
+    utterances = spec.utterances(len(corpora[0]))
+    mixtures = _material(corpora, spec).mixtures(utterances)
+    return _write(out, spec.sample_rate, mixtures, len(utterances), progress)
 
 
 def mix_at_snr(
@@ -129,8 +185,8 @@ class _Material:
         noise: Recorded noises.
         rir: Room impulse responses, None for no rooms.
         draw: Draws the noise of a mixture.
-        data: Recipe of pauses and rooms.
-        seconds: Length of a mixture; None: that of its utterance.
+        data: Settings of pauses and rooms.
+        spec: What the mixtures are.
     """
 
     speech: SpeechCrops
@@ -138,27 +194,26 @@ class _Material:
     rir: Corpus | None
     draw: _Draw
     data: DataConfig
-    seconds: float | None
+    spec: MixtureSpec
 
-    def mixtures(
-        self, utterances: Sequence[int], snrs: Sequence[float], seed: int
-    ) -> Iterator[_Mixture]:
+    def mixtures(self, utterances: Sequence[int]) -> Iterator[_Mixture]:
         """Yield (noisy, clean, row of the manifest) of each utterance, the SNRs taken in turn."""
         used: set[str] = set()
+        snrs = self.spec.snrs
         for number, index in enumerate(utterances):
-            rng = random_stream(seed, 1, number)
-            noisy, clean, row = self._mixture(index, float(snrs[number % len(snrs)]), rng)
-            yield noisy, clean, {"file": _unique(self.speech.corpus.names[index], used)} | row
+            rng = random_stream(self.spec.seed, 1, number)
+            file = _unique(self.speech.corpus.names[index], used)
+            yield self._mixture(index, float(snrs[number % len(snrs)]), rng, file)
 
     def _mixture(
-        self, index: int, snr_db: float, rng: np.random.Generator
+        self, index: int, snr_db: float, rng: np.random.Generator, file: str
     ) -> _Mixture:
-        """Return (noisy, clean, row of the manifest without the file)."""
+        """Return (noisy, clean, row of the manifest)."""
         corpus, rir = self.speech.corpus, self.rir
-        if self.seconds is None:
+        if self.spec.seconds is None:
             clean = corpus.clip(index)
         else:
-            clean = self.speech.crop(index, rng, round(self.seconds * corpus.sample_rate))
+            clean = self.speech.crop(index, rng, round(self.spec.seconds * corpus.sample_rate))
         speech, room = clean, None
         if rir is not None and rng.random() < self.data.reverberate:
             room = int(rng.integers(len(rir)))
@@ -172,7 +227,7 @@ class _Material:
                            "leave it out, or mix longer parts") from error
         kinds, files = self._names(parts)
         return noisy, clean, {
-            "speech": corpus.names[index], "speaker": corpus.groups[index],
+            "file": file, "speech": corpus.names[index], "speaker": corpus.groups[index],
             "noise": " + ".join(kinds), "noise_file": " + ".join(files),
             "rir": None if rir is None or room is None else rir.names[room], "snr_db": snr_db,
             "seconds": round(len(clean) / corpus.sample_rate, 4), "gain": round(gain, 6),
@@ -190,9 +245,9 @@ class _Material:
 def _write(
     out: Path, sample_rate: int, mixtures: Iterable[_Mixture], total: int,
     progress: Callable[[int, int], None] | None,
-) -> list[dict[str, Any]]:
+) -> list[MixtureRow]:
     """Write mixtures and, at last, the manifest; return its rows."""
-    rows: list[dict[str, Any]] = []
+    rows: list[MixtureRow] = []
     with new_folder(out / "noisy") as noisy_build, new_folder(out / "clean") as clean_build:
         for noisy, clean, row in mixtures:
             write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
@@ -206,35 +261,18 @@ def _write(
     return rows
 
 
-def _check(snrs: Sequence[float], seconds: float | None) -> None:
-    if not snrs or not all(abs(snr_db) <= WIDEST_SNR for snr_db in snrs):
-        raise MixError(f"SNRs are within +-{WIDEST_SNR:g} dB, for instance -5,0,5; not "
-                       f"{', '.join(f'{snr_db:g}' for snr_db in snrs) or 'none'}")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise MixError(f"a mixture cannot last {seconds:g} s", "give a length above 0, or none")
-
-
-def _utterances(available: int, count: int | None, seed: int) -> list[int]:
-    """Return the utterances to mix: all, a random choice of fewer, or all of them again."""
-    chosen = np.arange(available)
-    total = available if count is None else count
-    if total < available:
-        chosen = random_stream(seed, 0, 0).permutation(chosen)[:total]
-    return [int(chosen[number % len(chosen)]) for number in range(total)]
-
-
-def _material(
-    corpora: Sequence[Corpus], recipe: DataConfig | None, seconds: float | None
-) -> _Material:
+def _material(corpora: Sequence[Corpus], spec: MixtureSpec) -> _Material:
     """Prepare speech, noise and, where there are any, impulse responses for drawing."""
-    data = recipe or DataConfig(loop_noise=1.0, resample_noise=0.0)
+    data = spec.recipe or DataConfig(loop_noise=1.0, resample_noise=0.0)
     speech, noise = SpeechCrops(corpora[0], data), NoiseCrops(corpora[1], data)
-    draw = _one_of(noise) if recipe is None else _by_recipe(noise, speech, data)
-    return _Material(speech, noise, corpora[2] if len(corpora) > 2 else None, draw, data, seconds)
+    draw = _one_of(noise) if spec.recipe is None else _by_recipe(noise, speech, data)
+    return _Material(speech, noise, corpora[2] if len(corpora) > 2 else None, draw, data, spec)
 
 
 def _one_of(noise: NoiseCrops) -> _Draw:
-    def draw(rng: np.random.Generator, voice: int, samples: int) -> tuple[np.ndarray, list]:
+    def draw(
+        rng: np.random.Generator, voice: int, samples: int
+    ) -> tuple[np.ndarray, list[int | str]]:
         drawn = noise.draw(rng, samples)
         if drawn is None:
             raise MixError(f"only silence in {TRIES} draws of noise",

@@ -16,7 +16,7 @@ from gan_denoise.config import load_config
 from gan_denoise.config.saved import finetune_config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data import synthetic_audio
-from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 from gan_denoise.data.pairs import Pair, match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.report.page import PAGE, write_report
@@ -101,8 +101,8 @@ def run(
     if not (data / "test" / "manifest.json").is_file():
         logger.info("making voices and noises")
         synthetic_audio.write_corpus(data, minutes=SPEECH_MINUTES)
-        write_pairs([data / "speech/test"], [data / "noise/test"], data / "test", 16000, TEST_SNRS,
-                    TEST_CLIPS, cache=data / "cache")
+        write_pairs([data / "speech/test"], [data / "noise/test"], data / "test",
+                    MixtureSpec(16000, TEST_SNRS, TEST_CLIPS), cache=data / "cache")
     folders = [
         f"data.{key}={data / folder}" for key, folder in (
             ("speech", "speech/train"), ("noise", "noise/train"),

@@ -21,7 +21,7 @@ from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.data.feature_folder import FeatureFolder
 from gan_denoise.data.feature_writer import write_features
-from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 from gan_denoise.data.pairs import match_folders
 from gan_denoise.data.room_simulation import write_rooms
 from gan_denoise.evaluation.evaluate_features import (
@@ -123,9 +123,9 @@ class Stages:
             speech = given.test_speech if test else given.speech
             noise = given.test_noise if test else given.noise
             logger.info("mixing %d clips into %s", count, folder)
-            write_pairs(speech, noise, folder, rate, snrs, count, seed=1 if test else 0,
-                        seconds=TEST_SECONDS if seconds is None else seconds, data=recipe,
-                        rir_folders=rooms)
+            spec = MixtureSpec(rate, snrs, count, TEST_SECONDS if seconds is None else seconds,
+                               recipe, seed=1 if test else 0)
+            write_pairs(speech, noise, folder, spec, rir_folders=rooms)
         return folder
 
     def rooms(self, name: str, rate: int, seed: int) -> list[Path]:

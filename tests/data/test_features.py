@@ -17,7 +17,7 @@ from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import load_material
 from gan_denoise.data.feature_folder import FeatureError, FeatureFolder
 from gan_denoise.data.feature_writer import write_features
-from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.metrics import snr_mel
 from gan_denoise.training.loop import train
@@ -129,8 +129,8 @@ def test_an_utterance_that_mix_repeats_is_in_one_split(tmp_path):
             voice = 0.5 * synthetic_audio.voice(len(speaker), 0.2, seed=digit)
             write(tmp_path / f"speech/{digit}_{speaker}_0.wav", voice, RATE)
     write(tmp_path / "noise/a.wav", synthetic_audio.noise("white", 0.5, seed=0), RATE)
-    rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mix", RATE, (5,),
-                       count=30)
+    rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mix",
+                       MixtureSpec(RATE, (5,), count=30))
     settings = write_features(
         config_of(data={"clean": str(tmp_path / "mix/clean")}), tmp_path / "out")
     speakers = {f"{row['file'].removesuffix('.wav')}": row["speaker"] for row in rows}

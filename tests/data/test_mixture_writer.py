@@ -14,7 +14,7 @@ from gan_denoise.audio import read_mono
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.errors import OutputError
 from gan_denoise.data.mixing import MixError, snr_gain
-from gan_denoise.data.mixture_writer import mix_at_snr, write_pairs
+from gan_denoise.data.mixture_writer import MixtureSpec, mix_at_snr, write_pairs
 
 RATE = 16000
 
@@ -78,9 +78,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 class TestWritePairs:
-    def _write(self, folders, out: Path, **options):
-        options = {"snrs": (-5.0, 0.0, 25.0), "cache": out.parent / "cache", **options}
-        return write_pairs([folders[0]], [folders[1]], out, RATE, **options)
+    def _write(self, folders, out: Path, *, snrs=(-5.0, 0.0, 25.0), rir=(), progress=None, **spec):
+        return write_pairs([folders[0]], [folders[1]], out, MixtureSpec(RATE, snrs, **spec),
+                           rir_folders=rir, cache=out.parent / "cache", progress=progress)
 
     def test_snr_of_the_files_is_that_of_the_manifest(self, folders, tmp_path):
         out = tmp_path / "out"
@@ -125,12 +125,12 @@ class TestWritePairs:
         response[50], response[3000] = 1.0, 0.5
         (tmp_path / "rir").mkdir()
         soundfile.write(tmp_path / "rir" / "hall.wav", response, RATE, subtype="FLOAT")
-        rows = self._write(folders, tmp_path / "out", rir_folders=[tmp_path / "rir"], count=12)
+        rows = self._write(folders, tmp_path / "out", rir=[tmp_path / "rir"], count=12)
         assert {row["rir"] for row in rows} == {None, "hall.wav"}
 
     def test_a_recipe_sums_noises_and_keeps_the_snr(self, folders, tmp_path):
         data = DataConfig(noises=(2, 2), babble=1.0, coloured=0.5)
-        rows = self._write(folders, tmp_path / "out", snrs=(3.0,), data=data, count=8)
+        rows = self._write(folders, tmp_path / "out", snrs=(3.0,), recipe=data, count=8)
         parts = [row["noise"].split(" + ") for row in rows]
         assert all("babble" in part and len(part) >= 3 for part in parts)
         assert len({"coloured" in part for part in parts}) == 2

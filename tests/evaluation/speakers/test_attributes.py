@@ -10,7 +10,7 @@ import pytest
 from gan_denoise import metrics
 from gan_denoise.audio.writer import write
 from gan_denoise.data.corpus import build_corpus
-from gan_denoise.data.mixture_writer import write_pairs
+from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 from gan_denoise.data.pairs import match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.results import Evaluation, FileScores
@@ -194,8 +194,8 @@ def test_speakers_of_digits_go_from_the_tree_to_the_scores(tmp_path, monkeypatch
     write(tmp_path / "noise" / "0.wav", rng.uniform(-0.5, 0.5, 4000).astype("f4"), 8000)
     assert set(build_corpus([tmp_path / "speech"], 8000).groups) == speakers
 
-    rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mixed", 8000,
-                       [-8.0], count=2 * len(names))
+    rows = write_pairs([tmp_path / "speech"], [tmp_path / "noise"], tmp_path / "mixed",
+                       MixtureSpec(8000, [-8.0], count=2 * len(names)))
     assert {row["speaker"] for row in rows} == speakers
     pairs = match_folders(tmp_path / "mixed" / "noisy", tmp_path / "mixed" / "clean")
     assert {pair.speaker for pair in pairs} == speakers
