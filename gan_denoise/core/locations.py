@@ -1,0 +1,145 @@
+"""Where files are: paths of this machine, and addresses such as `s3://bucket/speech`.
+
+`location` makes a `pathlib.Path` of the one and a `upath.UPath` of the other; both have `name`,
+`parent`, `/`, `is_file`, `iterdir`, `read_text` and so on, so that few functions need to know which
+they have. What differs is here: listing (one request for a whole tree), the version of a file, and
+errors in words. Libraries that read files of this machine only get `fetched_files.local_copy`.
+
+fsspec and universal_pathlib (extra `cluster`) are imported with the first address, never without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gan_denoise.core.errors import GanDenoiseError
+
+# Two letters or more: `C:` is a drive.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# What object stores call the version of an object, the safest first.
+_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified",
+             "updated", "created")
+
+
+class LocationError(GanDenoiseError):
+    """An address cannot be reached, or nothing is there; the reason begins with the address."""
+
+
+def location(path: str | os.PathLike[str] | Any) -> Path:
+    """Return a path or an address as an object with the methods of a `Path`.
+
+    Args:
+        path: A path, an address (`s3://bucket/folder`), or what this function returned.
+
+    Raises:
+        LocationError: When the packages that its protocol needs are not installed.
+    """
+    if isinstance(path, Path) or is_remote(path):
+        return path
+    text = os.fspath(path)
+    if not _ADDRESS.match(text):
+        return Path(text)
+    try:
+        from upath import UPath
+
+        made = UPath(text.rstrip("/"))
+        made.fs  # noqa: B018 - imports what the protocol needs
+    except ImportError as error:
+        raise LocationError(f"{text}: {error}", "pip install 'gan-denoise[cluster]' reads "
+                            "addresses of object stores") from error
+    except ValueError as error:
+        raise LocationError(f"{text}: {error}", "check the address") from error
+    return made
+
+
+def is_remote(path: Any) -> bool:
+    """Return whether a location is an address."""
+    return hasattr(path, "fs")
+
+
+def beside(folder: Path, name: str) -> Path:
+    """Return what a manifest in `folder` names: an address, or a path that counts from there."""
+    return location(name) if _ADDRESS.match(name) else folder / name
+
+
+@contextlib.contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Turn what an object store or its client raises into a LocationError that names the address.
+
+    Around what is done to a path of this machine it does nothing.
+    """
+    try:
+        yield
+    except GanDenoiseError:
+        raise
+    except FileNotFoundError as error:
+        if not is_remote(path):
+            raise
+        raise LocationError(f"{path}: no such file or folder", "check the address") from error
+    except Exception as error:  # each store's client has its own errors, of no common base
+        if not is_remote(path):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LocationError(f"{path}: cannot be reached ({reason})",
+                            "check the address, the credentials and the network") from error
+
+
+def stamp(path: Path) -> tuple[int, int | str]:
+    """Return the size of a file in bytes and what changes with its content.
+
+    The latter is the time of modification in nanoseconds, or the entity tag of an object.
+
+    Raises:
+        OSError: When a path of this machine is missing.
+        LocationError: When an address is missing or not reachable.
+    """
+    if not is_remote(path):
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns
+    with reaching(path):
+        info = path.fs.info(path.path)
+    if info["type"] != "file":
+        raise LocationError(f"{path}: is a folder, expected a file")
+    version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+    return int(info["size"]), version.strip('"')
+
+
+def walk_address(root: Path, recursive: bool = True) -> Iterator[Path]:
+    """Yield the files below an address, sorted, without those in hidden folders.
+
+    The tree is listed by one request for every thousand files; it also refreshes what `stamp`
+    knows of them.
+
+    Raises:
+        LocationError: When it cannot be reached.
+    """
+    with reaching(root):
+        root.fs.invalidate_cache(root.path)
+        found = root.fs.find(root.path, maxdepth=None if recursive else 1)
+    begin = len(root.path.rstrip("/")) + 1
+    for parts in sorted(name[begin:].split("/") for name in found):
+        if parts[-1] and not any(part[:1] == "." or part == "__MACOSX" for part in parts[:-1]):
+            yield root.joinpath(*parts)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        OSError: When a folder of this machine cannot be read.
+        LocationError: When an address cannot be reached.
+    """
+    if is_remote(folder):
+        with reaching(folder):
+            entries = folder.fs.ls(folder.path, detail=True)
+        names = [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries
+                 if entry["type"] == "directory"]
+    else:
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found if entry.is_dir()]
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
