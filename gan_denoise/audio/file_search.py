@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gan_denoise.audio.errors import AudioError
+from gan_denoise.core.locations import is_remote, location, reaching, walk_address
 
 # Suffixes that libsndfile or FFmpeg read, in lower case; matched in any case.
 AUDIO_SUFFIXES = (
@@ -49,7 +50,7 @@ def search(path: str | Path, recursive: bool = True) -> Found:
     not at all where the link leads back into `path`, whose files are listed already.
 
     Args:
-        path: A folder or a file.
+        path: A folder or a file, or the address of one.
         recursive: Descend into sub-folders.
 
     Returns:
@@ -57,15 +58,17 @@ def search(path: str | Path, recursive: bool = True) -> Found:
 
     Raises:
         AudioError: When `path` is missing or not readable, or no audio is found.
+        LocationError: When an address cannot be reached.
     """
-    root = Path(path)
-    if root.is_file():
-        return Found([root])
-    if not root.exists():
-        raise AudioError(f"{root}: no such file or folder; check the path")
+    root = location(path)
+    with reaching(root):
+        if root.is_file():
+            return Found([root])
+        if not root.exists():
+            raise AudioError(f"{root}: no such file or folder; check the path")
 
     found = Found()
-    for path in _walk(root, recursive):
+    for path in walk_address(root, recursive) if is_remote(root) else _walk(root, recursive):
         reason = _reason_to_pass_over(path.name) if _is_media(path) else ""
         if reason is None:
             found.files.append(path)
@@ -148,7 +151,7 @@ def _is_media(path: Path) -> bool:
     if not path.name.lower().endswith(".ts"):
         return True
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(189)[::188] == b"GG"  # packets of 188 bytes begin with G
     except OSError:
         return True  # the error is reported when it is read

@@ -4,6 +4,8 @@ libsndfile decodes the formats that it knows and that state their length reliabl
 others. A recording is complete; or complete with a wrong header, which gives a note; or cut off:
 then the samples that are there are read, and `cut_off` says what is missing.
 
+A recording at an address is fetched first, whole: see `core.fetched_files`.
+
 Arrays are `float32 [channels, samples]` with full scale at +-1.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from gan_denoise.audio.info import AudioInfo
 from gan_denoise.audio.samples import resample, to_mono
 from gan_denoise.audio.sndfile import sndfile_path
 from gan_denoise.audio.sndfile_reader import SndfileReader
+from gan_denoise.core.fetched_files import FetchError, local_copy
+from gan_denoise.core.locations import LocationError, location
 
 _SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"OggS", b"NIST",
                   b".snd", b"dns.", b"Crea", b"2BIT", b" paf", b"fap ")  # fmt: skip
@@ -48,17 +53,22 @@ class Reader:
     def __init__(self, path: str | Path):
         """Open a file.
 
+        Args:
+            path: Its path, or its address.
+
         Raises:
             AudioError: When it is missing, not readable, or no audio.
         """
-        path = Path(path)
+        path = location(path)
         if path.suffix.lower() == ".raw":
             raise AudioError(f"{path}: raw samples say neither their rate nor their encoding",
                              "give them a header, for instance with sox or ffmpeg")
+        self._file = _fetched(path)
         try:
-            self._decoder, self.info = _open(path)
+            self._decoder, info = _open(self._file)
         except (soundfile.LibsndfileError, MediaError, OSError) as error:
-            raise unreadable(path, error) from error
+            raise unreadable(self._file, error, path) from error
+        self.info = info if self._file is path else replace(info, path=path)
         self.frames = 0
         self.note, self.cut_off = self.info.note, self.info.cut_off
 
@@ -94,11 +104,19 @@ class Reader:
                 self.frames += block.shape[1]
                 yield block
         except (soundfile.LibsndfileError, MediaError, OSError) as error:
-            raise unreadable(path, error) from error
+            raise unreadable(self._file, error, path) from error
         self.note = self.note or decoder.note
         self.cut_off = self.cut_off or decoder.cut_off
         if not self.frames and not start:
             raise no_samples(path)
+
+
+def _fetched(path: Path) -> Path:
+    """Return the file on this machine that has the content of a path or an address."""
+    try:
+        return local_copy(path)
+    except (LocationError, FetchError) as error:
+        raise AudioError(error.reason, error.way_out) from error
 
 
 def _open(path: Path) -> tuple[SndfileReader | FfmpegReader, AudioInfo]:
@@ -218,7 +236,7 @@ def bit_rate(info: AudioInfo) -> int | None:
     if info.bit_rate is not None:
         return info.bit_rate
     try:
-        with FfmpegReader(info.path) as file:
+        with FfmpegReader(_fetched(info.path)) as file:
             return file.average_bit_rate()
     except (MediaError, OSError):
         return None

@@ -64,7 +64,9 @@ def is_remote(path: Any) -> bool:
 
 def beside(folder: Path, name: str) -> Path:
     """Return what a manifest in `folder` names: an address, or a path that counts from there."""
-    return location(name) if _ADDRESS.match(name) else folder / name
+    if _ADDRESS.match(name):
+        return location(name)
+    return (folder / name).resolve() if is_remote(folder) else folder / name  # without `..`
 
 
 @contextlib.contextmanager

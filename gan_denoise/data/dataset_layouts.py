@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.config.registry import LAYOUTS, register_layout
+from gan_denoise.core.locations import beside, location, reaching, subfolders
 from gan_denoise.data.file_labels import SET_FOLDER, SPLITS, snr_of, speakers_of
 from gan_denoise.data.pairs import (
     MANIFEST_SUFFIXES,
@@ -39,7 +40,7 @@ def read_layout(root: Path) -> list[Pair]:
     `config.registry.register_layout`.
 
     Args:
-        root: The folder, or the manifest.
+        root: The folder, or the manifest, or the address of one.
 
     Returns:
         Pairs, with `split` where the tree shows one.
@@ -48,17 +49,20 @@ def read_layout(root: Path) -> list[Pair]:
         LayoutError: When no layout fits, naming those looked for.
         PairError: When the files of a layout do not pair up.
         AudioError: When one of its folders holds no audio.
+        LocationError: When an address cannot be reached.
     """
-    root = Path(root)
-    if root.is_file():
+    root = location(root)
+    with reaching(root):
+        is_manifest, is_folder = root.is_file(), root.is_dir()
+    if is_manifest:
         return _read_manifest(root)
-    if not root.is_dir():
+    if not is_folder:
         raise PairError(f"{root}: no such folder or manifest", "check the path")
     layouts = sorted(LAYOUTS.values(), key=lambda layout: layout.read.__module__ == __name__)
     for layout in layouts:  # those from outside the package first
         if pairs := layout.read(root):
             return pairs
-    names = ", ".join(p.name for p in _folders(root)[:6]) or "no sub-folders"
+    names = ", ".join(p.name for p in subfolders(root)[:6]) or "no sub-folders"
     raise LayoutError(f"{root}: no known layout of pairs (found {names})",
                       "looked for " + ", ".join(layout.shows for layout in layouts))
 
@@ -67,13 +71,12 @@ def read_layout(root: Path) -> list[Pair]:
                  "train|valid|test/clean with train|valid|test/noisy, clean/ with noisy/ (DNS), "
                  "wavs_clean/ with wavs_noisy/, CleanSpeech_*/ with NoisySpeech_*/ (MS-SNSD)")
 def _side_by_side(root: Path) -> list[Pair]:
-    folders = _folders(root)
+    folders = subfolders(root)
     pairs = _read_sides(folders, split=None)
     for folder in folders:
         split = SPLITS.get(folder.name.lower())
         if split is not None:
-            inner = sorted(p for p in folder.iterdir() if p.is_dir())
-            pairs += _read_sides(inner, split)
+            pairs += _read_sides(subfolders(folder), split)
     return pairs
 
 
@@ -85,10 +88,6 @@ def _with_manifest(root: Path) -> list[Pair]:
             if rows and _column(rows[0], _NOISY_COLUMNS) and _column(rows[0], _CLEAN_COLUMNS):
                 return _read_manifest(path)
     return []
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _read_sides(folders: Sequence[Path], split: str | None) -> list[Pair]:
@@ -132,13 +131,13 @@ def _read_manifest(path: Path) -> list[Pair]:
                 f"{path}: row {number} has no noisy and clean file (columns: "
                 f"{', '.join(map(str, row))})", "expected the columns noisy and clean"
             )
-        noisy = path.parent / str(row[noisy_column])
-        clean = path.parent / str(row[clean_column])
+        noisy = beside(path.parent, str(row[noisy_column]))
+        clean = beside(path.parent, str(row[clean_column]))
         missing += [file for file in (noisy, clean) if not file.is_file()]
         if noisy in seen:
             raise PairError(f"{path}: row {number} lists {noisy} for the second time", "remove one")
         seen.add(noisy)
-        name = Path(os.path.relpath(noisy, path.parent)).with_suffix("").as_posix()
+        name = Path(os.path.relpath(str(noisy), str(path.parent))).with_suffix("").as_posix()
         split = row.get("split") or None
         snr_db = row_snr(row, path)
         pairs.append(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from gan_denoise.core.locations import subfolders
 
 SPLITS = {
     "train": "train", "training": "train", "tr": "train", "trainset": "train",
@@ -95,5 +96,4 @@ def _speaker(path: Path, root: Path, is_divided: Callable[[Path], bool]) -> str 
 
 def _is_divided(folder: Path) -> bool:
     """Whether it has several sub-folders: one alone is no division by speaker."""
-    with os.scandir(folder) as entries:
-        return sum(1 for entry in entries if entry.is_dir() and entry.name[0] != ".") > 1
+    return len(subfolders(folder)) > 1

@@ -22,6 +22,7 @@ import numpy as np
 
 from gan_denoise.audio import find_audio
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.file_labels import snr_of, speakers_of
 
 # VoiceBank+DEMAND comes without a validation set; these training speakers (one female, one male)
@@ -68,8 +69,8 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
     the two folders, with rows of `file`, `snr_db`, `speaker` and `noise`, adds what it says.
 
     Args:
-        noisy: Folder of noisy files, searched with its sub-folders.
-        clean: Folder of clean files.
+        noisy: Folder of noisy files, searched with its sub-folders, or its address.
+        clean: Folder of clean files, or its address.
 
     Returns:
         Pairs in the order of their names.
@@ -78,8 +79,9 @@ def match_folders(noisy: Path, clean: Path) -> list[Pair]:
         PairError: For a file without a partner, two files of one key, twice the same folder, or
             what is no folder.
         AudioError: When a folder is missing or holds no audio.
+        LocationError: When an address cannot be reached.
     """
-    noisy, clean = Path(noisy), Path(clean)
+    noisy, clean = location(noisy), location(clean)
     if noisy.resolve() == clean.resolve():
         raise PairError(f"{noisy}: noisy and clean are the same folder", "give two")
     noisy_names = _names(noisy)
@@ -258,7 +260,9 @@ def row_snr(row: Mapping[str, Any], path: Path) -> float | None:
 
 def _names(folder: Path) -> dict[str, Path]:
     names: dict[str, Path] = {}
-    if folder.is_file():
+    with reaching(folder):
+        is_file = folder.is_file()
+    if is_file:
         raise PairError(f"{folder}: is a file", "give the folder that it lies in")
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from gan_denoise.core.locations import location
 from gan_denoise.data.dataset_layouts import LayoutError, read_layout
 from gan_denoise.data.pairs import PairError, hold_out
 
@@ -130,3 +132,27 @@ def test_a_listed_file_in_an_absent_folder(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("noisy,clean\na.wav,absent/anna/a.wav\n")
     with pytest.raises(PairError, match=r"1 listed file.*anna"):
         read_layout(tmp_path / "pairs.csv")
+
+
+def test_layouts_and_manifests_at_an_address_are_those_of_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "clean_trainset_28spk_wav/p226_001.wav",
+          "noisy_trainset_28spk_wav/p226_001.wav", "test/clean/s1/a.wav", "test/noisy/s1/a.wav",
+          "test/clean/s2/b.wav", "test/noisy/s2/b.wav")  # fmt: skip
+    (tmp_path / "lists").mkdir()
+    store = fsspec.filesystem("memory")
+    there = location("memory://layouts")
+    row = {"noisy": "../test/noisy/s1/a.wav", "clean": str(there / "test/clean/s1/a.wav")}
+    (tmp_path / "lists" / "pairs.jsonl").write_text(json.dumps(row))
+    store.put(f"{tmp_path}/", "/layouts/", recursive=True)
+    try:
+        here, theirs = read_layout(tmp_path), read_layout("memory://layouts")
+        assert len(here) == 3
+        for ours, other in zip(here, theirs, strict=True):
+            assert other.noisy == there / ours.noisy.relative_to(tmp_path).as_posix()
+            assert (ours.name, ours.speaker, ours.split) == (other.name, other.speaker, other.split)
+        assert {pair.speaker for pair in theirs} == {"p226", "s1", "s2"}
+        (pair,) = read_layout(there / "lists" / "pairs.jsonl")
+        assert (pair.name, pair.clean) == ("a", there / "test/clean/s1/a.wav")
+        assert pair.noisy.is_file()
+    finally:
+        store.rm("/layouts", recursive=True)
