@@ -1,4 +1,4 @@
-"""Verbs that check_datasets recordings or write them: check, explore, rooms, mix, features."""
+"""Verbs that examine recordings or write them: check, explore, rooms, mix, features."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ def _check_outputs(page: Path, csv: Path | None) -> None:
 
 # ---- Write -------------------------------------------------------------------------------------
 def rooms(
-    out: Annotated[Path, typer.Option(help="Folder to write; for mix --rir and data.rir.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write; for mix --rir and data.rir.")
+    ],
     count: Annotated[int, typer.Option(min=1, help="Rooms.")] = 100,
     rt60: Annotated[
         tuple[float, float], typer.Option(metavar="S S", help="Range of reverberation times.")
@@ -182,7 +184,9 @@ def rooms(
 def mix(
     speech: Annotated[list[Path], typer.Option(help="Folder of clean speech.")],
     noise: Annotated[list[Path], typer.Option(help="Folder of noise.")],
-    out: Annotated[Path, typer.Option(help="Folder for noisy/, clean/ and manifest.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for noisy/, clean/ and manifest.json.")
+    ],
     rir: Annotated[
         list[Path] | None, typer.Option(help="Folder of room impulse responses.")
     ] = None,
@@ -223,7 +227,9 @@ def _parse_snrs(text: str) -> Sequence[float]:
 
 
 def features(
-    out: Annotated[Path, typer.Option(help="Folder to write; its config.yaml trains on it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write; its config.yaml trains on it.")
+    ],
     settings: Settings = None,
     config: ConfigFile = "base",
 ) -> None:

@@ -24,13 +24,13 @@ GROUPS: dict[str, dict[str, str]] = {
     "Data": {
         "check": "gan-denoise check my/speech my/noise",
         "explore": "gan-denoise explore my/speech my/noise -o recordings.html",
-        "mix": "gan-denoise mix --speech my/speech --noise my/noise --out my/test",
-        "rooms": "gan-denoise rooms --out my/rooms --count 100",
-        "features": "gan-denoise features --out my/features data.pairs=my/pairs",
+        "mix": "gan-denoise mix --speech my/speech --noise my/noise -o my/test",
+        "rooms": "gan-denoise rooms -o my/rooms --count 100",
+        "features": "gan-denoise features -o my/features data.pairs=my/pairs",
     },
     "Studies": {
         "tune": "gan-denoise tune -c tune-example --study study data.pairs=my/pairs",
-        "demo": "gan-denoise demo --out demo-out",
-        "seeds": "gan-denoise seeds spectrograms --out seeds/spectrograms",
+        "demo": "gan-denoise demo -o demo-out",
+        "seeds": "gan-denoise seeds spectrograms -o seeds/spectrograms",
     },
 }

@@ -46,6 +46,15 @@ def test_the_list_of_verbs_is_not_cut(overview):
     assert "..." not in overview.replace("[OPTIONS] COMMAND [ARGS]...", "")
 
 
+@pytest.mark.parametrize(("long", "short"), [
+    ("--out", "-o"), ("--model", "-m"), ("--config", "-c"), ("--jobs", "-j")])
+def test_an_option_of_several_verbs_has_one_short_name(long, short):
+    verbs = {verb: option for verb, command in VERBS.items() for option in command.params
+             if {long, short} & set(option.opts)}
+    assert len(verbs) >= 3
+    assert [verb for verb, option in verbs.items() if not {long, short} <= set(option.opts)] == []
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_the_help_of_a_verb_fits_and_shows_its_example_in_one_line(verb, monkeypatch, capfd):
     monkeypatch.setenv("COLUMNS", "80")
