@@ -33,7 +33,8 @@ def evaluate(
         typer.Option("--model", "-m", help="Model folder or shipped model; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for scores, waveforms and report.html.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for scores, waveforms and report.html."),
     ] = None,
     inversion: InversionName = None,
     trivial: Annotated[
@@ -44,7 +45,7 @@ def evaluate(
     """Score models on pairs, beside the noisy input and the oracle."""
     from gan_denoise.data.pairs import match_folders
     from gan_denoise.evaluation.evaluate_waveforms import evaluate as evaluate_pairs
-    from gan_denoise.evaluation.table import render
+    from gan_denoise.evaluation.table import score_tables
 
     if (features is None) == (noisy is None) or (noisy is None) != (clean is None):
         raise UsageError("give --noisy and --clean, or --features")
@@ -58,7 +59,7 @@ def evaluate(
         with CountBar("files") as bar:
             evaluation = evaluate_pairs(pairs, models, trivial=trivial, jobs=jobs, out=out,
                                         progress=bar)
-    render(evaluation, console())
+    console().print(score_tables(evaluation))
     if out is not None:
         from gan_denoise.evaluation.report.page import PAGE, write_report
 
@@ -161,7 +162,7 @@ def analyze(
     from gan_denoise.evaluation.results import read_scores
     from gan_denoise.evaluation.speakers.attributes import describe, name_speakers
     from gan_denoise.evaluation.speakers.comparison import analyze as compare
-    from gan_denoise.evaluation.speakers.report import render, write_analysis
+    from gan_denoise.evaluation.speakers.report import improvement_table, write_analysis
 
     evaluation = read_scores(scores)
     if speaker_pattern is not None:
@@ -171,7 +172,7 @@ def analyze(
     analysis = compare(evaluation, known, system=system, metrics=metric or (),
                        attributes=attribute or ())
     page = write_analysis(analysis, out)
-    render(analysis, console())
+    console().print(improvement_table(analysis))
     print_line(f"page and tables: {page}", stderr=True)
 
 

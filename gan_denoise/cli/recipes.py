@@ -14,9 +14,9 @@ from gan_denoise.core.native_libraries import load_tensorflow
 
 def demo(
     settings: Settings = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
-        "demo-out"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")
+    ] = Path("demo-out"),
 ) -> None:
     """Make voices, train on them, evaluate, denoise. Takes minutes."""
     require_training("demo")
@@ -33,7 +33,9 @@ def demo(
 
 def seeds(
     system: Annotated[str, typer.Argument(help="spectrograms, audio-mnist, hybrid, ae-gan, stft.")],
-    out: Annotated[Path, typer.Option(help="Folder for everything; what is there is kept.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything; what is there is kept.")
+    ],
     settings: Settings = None,
     speech: Annotated[list[Path] | None, typer.Option(help="Speech to train on.")] = None,
     noise: Annotated[list[Path] | None, typer.Option(help="Noise to train on.")] = None,
@@ -45,13 +47,13 @@ def seeds(
     require_utf8(out)
     load_tensorflow()
     from gan_denoise.cli.training_output import TrainingDisplay
-    from gan_denoise.evaluation.table import render
+    from gan_denoise.evaluation.table import score_tables
     from gan_denoise.recipes.source_systems import Recordings, reproduce
 
     recordings = Recordings(speech or (), noise or (), test_speech or (), test_noise or ())
     with TrainingDisplay(console(stderr=True)) as display:
         reproduce(system, out, recordings, settings or (), progress=display.show,
-                  on_scores=lambda name, evaluation: render(evaluation, console()))
+                  on_scores=lambda name, evaluation: console().print(score_tables(evaluation)))
 
 
 VERBS = (demo, seeds)

@@ -156,13 +156,13 @@ def render_study(report: StudyReport, console: Console) -> None:
 
 def render_demo(result: DemoResult, console: Console) -> None:
     """Print the scores of the demo's models, and where the files are."""
-    from gan_denoise.evaluation.table import render
+    from gan_denoise.evaluation.table import score_tables
     from gan_denoise.recipes.demo import verdict
 
-    render(result.evaluation, console, brief=True)
+    console.print(score_tables(result.evaluation, brief=True))
     _, line = verdict(result.evaluation)
     print_line(console, f"{line}\n\na real recording, cleaned by this model and the shipped one:")
-    render(result.recording, console, brief=True)
+    console.print(score_tables(result.recording, brief=True))
     values = result.validation
     print_line(
         console,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_denoise.evaluation.results import Evaluation
@@ -11,7 +12,7 @@ from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, Group
     from rich.table import Table
     from rich.text import Text
 
@@ -21,14 +22,17 @@ _BRIEF = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "psnr_mel", "mse_mel"
 _DECIMALS = {"MOS-LQO": 2, "0..1": 3, "dB": 1, "": 4}
 
 
-def render(evaluation: Evaluation, console: Console, brief: bool = False) -> None:
-    """Print the header, a table of means, changes and medians, and the means by SNR.
+def score_tables(evaluation: Evaluation, brief: bool = False) -> Group:
+    """Return the header, a table of means, changes and medians, and the means by SNR.
 
     Args:
         evaluation: The scores to show.
-        console: Console to print to; a table wider than it is printed in parts.
-        brief: Whether to print the means and changes of the main metrics only.
+        brief: Whether to show the means and changes of the main metrics only.
+
+    Returns:
+        What a Rich console prints; a table wider than the console comes in parts.
     """
+    from rich.console import Group
     from rich.text import Text
 
     seconds = sum(row.seconds for row in evaluation.rows if row.system == NOISY)
@@ -37,30 +41,40 @@ def render(evaluation: Evaluation, console: Console, brief: bool = False) -> Non
     files = f"{count} file{'s' if count > 1 else ''}"
     refused = len(evaluation.refused_pairs)
     rest = f"; {refused} pair{'s' if refused > 1 else ''} refused" if refused else ""
-    console.print(Text(f"{files}, {seconds / 60:.1f} min at {rates}{rest}"))
-    for notice in evaluation.notices:
-        console.print(Text(f"- {notice}", style="yellow"))
+    header = Text(f"{files}, {seconds / 60:.1f} min at {rates}{rest}")
+    notices = [Text(f"- {notice}", style="yellow") for notice in evaluation.notices]
     shown = [name for name in evaluation.columns if not brief or name in _BRIEF]
-    _print(console, shown, lambda columns: _averages(evaluation, columns, brief))
+    tables = [_WideTable(shown, lambda columns: _averages(evaluation, columns, brief))]
     if not brief and len(evaluation.by_snr()) > 1:
-        columns = [name for name in _BY_SNR if name in evaluation.columns]
-        _print(console, columns, lambda columns: _by_snr(evaluation, columns))
+        by_snr = [name for name in _BY_SNR if name in evaluation.columns]
+        tables.append(_WideTable(by_snr, lambda columns: _by_snr(evaluation, columns)))
+    return Group(header, *notices, *tables)
 
 
-def _print(console: Console, columns: Sequence[str], table: Callable[[Sequence[str]], Table]
-           ) -> None:
-    """Print a table of some columns, in parts of equal width where the console is too narrow."""
-    from rich.measure import Measurement
+@dataclass(frozen=True)
+class _WideTable:
+    """A table that is printed in parts of equal width where the console is too narrow for it.
 
-    unbounded = console.options.update_width(10_000)
-    for parts in range(1, len(columns) + 1):
-        size = math.ceil(len(columns) / parts)
-        tables = [table(columns[at : at + size]) for at in range(0, len(columns), size)]
-        widths = [Measurement.get(console, unbounded, each).maximum for each in tables]
-        if max(widths) <= console.width or size == 1:
-            break
-    for each in tables:
-        console.print(each)
+    Attributes:
+        columns: Metrics, each a column.
+        table: Returns the table of some of them.
+    """
+
+    columns: Sequence[str]
+    table: Callable[[Sequence[str]], Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        from rich.measure import Measurement
+
+        count, unbounded = len(self.columns), options.update_width(10_000)
+        tables: list[Table] = []
+        for parts in range(1, count + 1):
+            size = math.ceil(count / parts)
+            tables = [self.table(self.columns[at : at + size]) for at in range(0, count, size)]
+            widths = [Measurement.get(console, unbounded, each).maximum for each in tables]
+            if max(widths) <= options.max_width or size == 1:
+                break
+        yield from tables
 
 
 def _averages(evaluation: Evaluation, columns: Sequence[str], brief: bool) -> Table:

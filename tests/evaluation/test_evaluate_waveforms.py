@@ -25,7 +25,7 @@ from gan_denoise.evaluation import evaluate_waveforms as evaluate
 from gan_denoise.evaluation import oracle, pair_reader, scoring
 from gan_denoise.evaluation.evaluate_waveforms import EvaluationError
 from gan_denoise.evaluation.results import read_scores
-from gan_denoise.evaluation.table import render
+from gan_denoise.evaluation.table import score_tables
 from gan_denoise.metrics import (
     baselines,
     blockwise,
@@ -208,7 +208,7 @@ def test_a_pair_that_cannot_be_compared_is_refused_and_the_rest_is_scored(
     assert stored["refused_pairs"] == result.refused_pairs
     assert read_scores(tmp_path / "out").refused_pairs == result.refused_pairs
     console = Console(width=200, record=True)
-    render(result, console)
+    console.print(score_tables(result))
     assert "1 file, 0.0 min at 16,000 Hz; 3 pairs refused" in console.export_text()
 
 

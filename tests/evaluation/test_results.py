@@ -9,7 +9,7 @@ from rich.console import Console
 from gan_denoise.core.errors import OutputError
 from gan_denoise.evaluation import results
 from gan_denoise.evaluation.results import Evaluation, FileScores
-from gan_denoise.evaluation.table import render
+from gan_denoise.evaluation.table import score_tables
 from gan_denoise.metrics import METRICS
 
 
@@ -158,7 +158,7 @@ def test_the_table_fits_with_all_metrics_and_whole_names(width):
         notices=("3 files of 48000 Hz resampled to 16000 Hz",),
     )
     console = Console(width=width, file=io.StringIO())
-    render(result, console)
+    console.print(score_tables(result))
     text = console.file.getvalue()
     assert "…" not in text
     assert " ".join(text.split()).startswith(
@@ -172,7 +172,7 @@ def test_the_table_fits_with_all_metrics_and_whole_names(width):
 
 def test_the_table_of_the_noisy_input_alone():
     console = Console(width=80, file=io.StringIO())
-    render(table({"noisy": {"a": {"snr": 5.0, "stoi": "silent"}}}), console)
+    console.print(score_tables(table({"noisy": {"a": {"snr": 5.0, "stoi": "silent"}}})))
     assert "vs noisy" not in console.file.getvalue()
     assert "5.0" in console.file.getvalue()
 

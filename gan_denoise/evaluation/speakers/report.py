@@ -23,14 +23,14 @@ from gan_denoise.evaluation.speakers.comparison import (
 from gan_denoise.evaluation.speakers.statistics import CONFIDENCE, RESAMPLES
 from gan_denoise.evaluation.speakers.summary import format_improvement, format_interval, summarize
 from gan_denoise.metrics import METRICS
-from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.figures import colour, new_figure, picture_svg
 from gan_denoise.reports.pages import render as render_page
 from gan_denoise.reports.pages import write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from rich.console import Console
+    from rich.console import RenderableType
 
 _WORST = 10  # speakers in the page's table
 _SMALL = 4  # more groups than this that are too small to compare are shown as one
@@ -79,9 +79,13 @@ def write_analysis(analysis: Analysis, out: str | Path) -> Path:
     return write_page(out / "analysis.html", page)
 
 
-def render(analysis: Analysis, console: Console) -> None:
-    """Print the mean improvement of all groups, the p-values of comparisons, and the summary."""
-    from rich import box
+def improvement_table(analysis: Analysis) -> RenderableType:
+    """Return the mean improvement of all groups, the p-values of comparisons, and the summary.
+
+    Returns:
+        What a Rich console prints.
+    """
+    from rich import box, console
     from rich.table import Table
     from rich.text import Text
 
@@ -108,11 +112,10 @@ def render(analysis: Analysis, console: Console) -> None:
             table.add_row(f"  {title}", "", "", *(
                 f"{getattr(tests[metric], field):.2g}" if metric in tests else ""
                 for metric in analysis.metrics))
-    console.print(table)
-    for heading, sentences in summarize(analysis).items():
-        console.print(Text(heading, style="bold"))
-        for sentence in sentences:
-            console.print(Text(f"- {sentence}"))
+    summary = [line for heading, sentences in summarize(analysis).items()
+               for line in (Text(heading, style="bold"),
+                            *(Text(f"- {sentence}") for sentence in sentences))]
+    return console.Group(table, *summary)
 
 
 def _page(analysis: Analysis) -> str:
@@ -121,13 +124,13 @@ def _page(analysis: Analysis) -> str:
         comparisons = analysis.comparisons_of(attribute)
         attributes.append({
             "heading": attribute.capitalize(), "groups": _groups_table(analysis, attribute),
-            "picture": picture_uri(_groups_figure(analysis, attribute)),
+            "picture": picture_svg(_groups_figure(analysis, attribute)),
             "tests": _tests_table(comparisons) if comparisons else None,
         })
     return render_page(
         "speakers.html.j2", title=f"Does {analysis.system} help all speakers alike?",
         summary=summarize(analysis), attributes=attributes, confidence=f"{CONFIDENCE:.0%}",
-        speakers={"picture": picture_uri(_speakers_figure(analysis)),
+        speakers={"picture": picture_svg(_speakers_figure(analysis)),
                   "metric": METRICS[analysis.metrics[0]].label,
                   "table": _speakers_table(analysis)},
         method=_METHOD,
@@ -235,8 +238,8 @@ def _draw_group(panel: Axes, place: int, group: Group) -> None:
     values = np.sort(group.improvements)
     # Above the mean's line; neighbours in value lie apart in height, the same in every run.
     heights = place - 0.13 + 0.12 * (np.arange(len(values)) % 3 - 1)
-    panel.scatter(values, heights, s=22, linewidths=0.9, edgecolors="0.45",
-                  facecolors="none" if group.interval is None else "0.8")
+    panel.scatter(values, heights, s=22, linewidths=0.9, edgecolors=colour("muted"),
+                  facecolors="none" if group.interval is None else colour("line"))
     if group.interval is None:
         return
     below = place + 0.22
@@ -252,7 +255,7 @@ def _speakers_figure(analysis: Analysis) -> Figure:
         points = [(means[group.metric].improvement, place)
                   for place, means in enumerate(speakers.values()) if group.metric in means]
         panel.plot(*zip(*points, strict=True), "o", color="black", markersize=4.5)
-        panel.axvline(group.mean, color="0.5", linestyle=":", linewidth=1)
+        panel.axvline(group.mean, color=colour("muted"), linestyle=":", linewidth=1)
     return figure
 
 
@@ -268,7 +271,7 @@ def _panels(
         panel.set_xlabel("improvement" + (" in dB" if unit == "dB" else ""), fontsize=8)
         panel.tick_params(labelsize=8, length=0)
         panel.locator_params(axis="x", nbins=4)
-        panel.grid(axis="y", color="0.9", linewidth=0.8)
+        panel.grid(axis="y", color=colour("line"), linewidth=0.8)
         panel.set_axisbelow(True)
         panel.axvline(0, color="black", linewidth=0.8)
         panel.spines[["top", "left", "right"]].set_visible(False)
