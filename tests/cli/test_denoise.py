@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import soundfile
-from command_line import gan_denoise, refusal, run_main, write_recordings
+from command_line import gan_denoise, refused, run_main, write_recordings
 from conftest import RATE
 
 from gan_denoise.config import checkpoint_folder
@@ -29,6 +30,18 @@ def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
+@pytest.fixture
+def denoise(monkeypatch, capfd):
+    """Run `gan-denoise denoise` in this process; return its exit code, stdout and stderr."""
+    return functools.partial(run_main, monkeypatch, capfd, "denoise")
+
+
+@pytest.fixture
+def refusal(monkeypatch, capfd):
+    """Run `gan-denoise denoise` in this process, which refuses; return the one line why."""
+    return functools.partial(refused, monkeypatch, capfd, "denoise")
+
+
 def test_denoise_mirrors_the_tree_and_keeps_formats(recordings, tmp_path):
     done = gan_denoise("denoise", recordings, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -39,7 +52,7 @@ def test_denoise_mirrors_the_tree_and_keeps_formats(recordings, tmp_path):
             after.frames, after.format, after.subtype)
 
 
-def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
+def test_a_bad_file_is_named_and_the_rest_is_done(denoise, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "text.wav").write_text("this is no recording")
@@ -48,9 +61,9 @@ def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
     soundfile.write(folder / "nan.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
     soundfile.write(folder / "five.wav", 0.1 * np.ones((4000, 5)), 44100, subtype="PCM_24")
     soundfile.write(folder / "silent.wav", np.zeros(4000), RATE, subtype="PCM_U8")
-    done = gan_denoise("denoise", folder, "-o", tmp_path / "out")
-    assert done.returncode == 1
-    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    code, _, errors = denoise(folder, "-o", tmp_path / "out")
+    assert code == 1
+    failed = [line for line in errors.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 4
     for name in ("text.wav", "empty.wav", "none.wav", "nan.wav"):
         assert sum(name in line for line in failed) == 1
@@ -60,7 +73,7 @@ def test_a_bad_file_is_named_and_the_rest_is_done(recordings, tmp_path):
     assert not np.any(soundfile.read(tmp_path / "out" / "silent.wav")[0])
 
 
-def test_ten_broken_files_among_fifty(tmp_path):
+def test_ten_broken_files_among_fifty(denoise, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     rng = np.random.default_rng(0)
     for number in range(50):
@@ -100,39 +113,38 @@ def test_ten_broken_files_among_fifty(tmp_path):
     assert len(list(out.rglob("[!.]*.wav"))) == 50
     rows = json.loads(report.read_text())
     assert {Path(row["source"]).name for row in rows if row["status"] == "failed"} == set(broken)
-    again = gan_denoise("denoise", folder, "-o", out)
-    assert "1 file cut off" in again.stdout
-    assert again.stdout.splitlines()[-1].startswith("0 files done, 51 skipped, 9 failed")
+    _, again, _ = denoise(folder, "-o", out)
+    assert "1 file cut off" in again
+    assert again.splitlines()[-1].startswith("0 files done, 51 skipped, 9 failed")
 
 
-def test_a_dry_run_says_what_a_run_does(recordings, tmp_path):
+def test_a_dry_run_says_what_a_run_does(recordings, denoise, tmp_path):
     out = tmp_path / "out"
-    assert gan_denoise("denoise", recordings / "sub", "-o", out).returncode == 0
+    assert denoise(recordings / "sub", "-o", out)[0] == 0
     (out / "b.flac").write_bytes(b"cut")
-    arguments = ("denoise", recordings / "sub", recordings / "a.wav", "-o", out, "--dry-run")
+    arguments = (recordings / "sub", recordings / "a.wav", "-o", out, "--dry-run")
     before = {path: path.read_bytes() for path in out.iterdir()}
-    done = gan_denoise(*arguments)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    code, said, errors = denoise(*arguments)
+    assert code == 0, errors
+    lines = said.splitlines()
     assert lines[0].startswith("redo, an output is missing or has another size: ")
     assert lines[1] == f"skip: {recordings / 'sub' / 'c d.wav'} (done before)"
     assert lines[2] == f"new: {recordings / 'a.wav'} -> {out / 'a.wav'}"
     assert lines[3].startswith("2 files planned, 1 skipped, 0 failed")
     soundfile.write(out / "a.wav", np.zeros(100), RATE)
-    done = gan_denoise(*arguments)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[2].startswith(f"refused: {out / 'a.wav'}: exists and was not")
-    assert not done.stderr
-    done = gan_denoise(*arguments, "--overwrite")
-    assert done.stdout.splitlines()[2].startswith("redo, overwrite: ")
+    code, said, errors = denoise(*arguments)
+    assert (code, errors) == (1, "")
+    assert said.splitlines()[2].startswith(f"refused: {out / 'a.wav'}: exists and was not")
+    _, said, _ = denoise(*arguments, "--overwrite")
+    assert said.splitlines()[2].startswith("redo, overwrite: ")
     (out / "a.wav").unlink()
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_the_settings_of_a_run_reach_the_files(recordings, tmp_path):
+def test_the_settings_of_a_run_reach_the_files(recordings, denoise, tmp_path):
     def samples(name, *arguments, file="a.wav"):
-        done = gan_denoise("denoise", recordings, "--output-dir", tmp_path / name, *arguments)
-        assert done.returncode == 0, done.stderr
+        code, _, errors = denoise(recordings, "--output-dir", tmp_path / name, *arguments)
+        assert code == 0, errors
         return soundfile.read(tmp_path / name / file)[0]
 
     noisy = soundfile.read(recordings / "a.wav")[0]
@@ -233,40 +245,37 @@ def test_a_bit_rate_as_people_write_it(recordings, tmp_path, monkeypatch, capfd,
     assert (code, errors) == (2, "error: --bit-rate many: expected kbit/s, for instance 128\n")
 
 
-def test_denoise_refuses_before_any_work(recordings, tmp_path):
-    assert "no such" in refusal(gan_denoise("denoise", tmp_path / "none", "-o", tmp_path / "o"))
+def test_denoise_refuses_before_any_work(recordings, refusal, tmp_path):
+    assert "no such" in refusal(tmp_path / "none", "-o", tmp_path / "o")
     (tmp_path / "empty").mkdir()
-    assert "no audio found" in refusal(
-        gan_denoise("denoise", tmp_path / "empty", "-o", tmp_path / "o"))
-    assert "output folder is the input" in refusal(
-        gan_denoise("denoise", recordings, "-o", recordings))
-    assert "shipped models" in refusal(
-        gan_denoise("denoise", recordings, "-o", tmp_path / "o", "-m", "nonsense"))
+    assert "no audio found" in refusal(tmp_path / "empty", "-o", tmp_path / "o")
+    assert "output folder is the input" in refusal(recordings, "-o", recordings)
+    assert "shipped models" in refusal(recordings, "-o", tmp_path / "o", "-m", "nonsense")
     assert not (tmp_path / "o").exists()
 
 
-def test_a_model_folder_that_is_not_whole_or_too_new_is_refused(recordings, tmp_path):
+def test_a_model_folder_that_is_not_whole_or_too_new_is_refused(recordings, refusal, tmp_path):
     source = checkpoint_folder() / DEFAULT_MODEL
     model = tmp_path / "model"
     model.mkdir()
     for name in ("config.yaml", "mel_filterbank.npy"):
         (model / name).write_bytes((source / name).read_bytes())
-    arguments = ("denoise", recordings, "-o", tmp_path / "o", "-m", model)
-    assert "model.onnx" in refusal(gan_denoise(*arguments))
+    arguments = (recordings, "-o", tmp_path / "o", "-m", model)
+    assert "model.onnx" in refusal(*arguments)
     (model / "model.onnx").write_bytes((source / "model.onnx").read_bytes()[:1000])
-    assert "not a usable model" in refusal(gan_denoise(*arguments))
+    assert "not a usable model" in refusal(*arguments)
     settings = (source / "config.yaml").read_text()
     newer = re.sub(r"format_version: \d+", "format_version: 9", settings)
     (model / "config.yaml").write_text(newer)
-    assert "newer gan_denoise" in refusal(gan_denoise(*arguments))
+    assert "newer gan_denoise" in refusal(*arguments)
     assert not (tmp_path / "o").exists()
 
 
-def test_the_time_under_way_changes_nothing(recordings, tmp_path):
+def test_the_time_under_way_changes_nothing(recordings, denoise, tmp_path):
     for seconds in ("1", "500"):
-        done = gan_denoise("denoise", recordings / "a.wav", "-o", tmp_path / seconds,
-                           "--chunk-seconds", seconds)
-        assert done.returncode == 0, done.stderr
+        code, _, errors = denoise(recordings / "a.wav", "-o", tmp_path / seconds,
+                                  "--chunk-seconds", seconds)
+        assert code == 0, errors
     assert (tmp_path / "1" / "a.wav").read_bytes() == (tmp_path / "500" / "a.wav").read_bytes()
 
 
@@ -279,11 +288,11 @@ def piped(data: bytes, *arguments) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--strength", "0.5", "--channels", "mono")])
-def test_a_pipe_gives_what_a_file_gives(tmp_path, arguments):
+def test_a_pipe_gives_what_a_file_gives(denoise, tmp_path, arguments):
     noisy = np.random.default_rng(0).uniform(-0.3, 0.3, (30000, 2))
     soundfile.write(tmp_path / "a.wav", noisy, 44100, subtype="PCM_24")
-    done = gan_denoise("denoise", tmp_path / "a.wav", "-o", tmp_path / "out", *arguments)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = denoise(tmp_path / "a.wav", "-o", tmp_path / "out", *arguments)
+    assert code == 0, errors
     stream = piped((tmp_path / "a.wav").read_bytes(), *arguments)
     assert stream.returncode == 0, stream.stderr
     (tmp_path / "b.wav").write_bytes(stream.stdout)
@@ -292,15 +301,15 @@ def test_a_pipe_gives_what_a_file_gives(tmp_path, arguments):
                                   soundfile.read(tmp_path / "out" / "a.wav")[0])
 
 
-def test_what_a_pipe_cannot_do_is_refused_in_one_line(recordings, tmp_path):
+def test_what_a_pipe_cannot_do_is_refused_in_one_line(recordings, refusal, tmp_path):
     done = piped(b"no WAV at all")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"error: standard input: ")
     assert b"Traceback" not in done.stderr
     for arguments in (("-", "-o", tmp_path), (recordings, "-o", "-"), ("-", recordings, "-o", "-")):
-        assert "denoise - -o -" in refusal(gan_denoise("denoise", *arguments))
+        assert "denoise - -o -" in refusal(*arguments)
     for option in (("--report", tmp_path / "r.csv"), ("--peak-guard",), ("--preset", "podcast")):
-        assert "a stream takes no" in refusal(gan_denoise("denoise", "-", "-o", "-", *option))
+        assert "a stream takes no" in refusal("-", "-o", "-", *option)
 
 
 def test_a_reader_that_has_had_enough_ends_it_quietly(tmp_path):
