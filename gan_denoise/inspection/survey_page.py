@@ -16,7 +16,7 @@ from gan_denoise.inspection import survey_plots
 from gan_denoise.inspection.acoustics import ROLLOFF, VOICED_FRAMES
 from gan_denoise.inspection.survey import PIECE_SECONDS, PIECES, Recording, Survey
 from gan_denoise.inspection.survey_plots import Measure
-from gan_denoise.reports.figures import picture_uri
+from gan_denoise.reports.figures import picture_svg
 from gan_denoise.reports.pages import render
 from gan_denoise.reports.players import audio_uri
 
@@ -129,7 +129,7 @@ def _pictures(survey: Survey) -> dict[str, str]:
         "bands": survey_plots.distributions(survey, BANDS),
         "minutes": survey_plots.minutes(survey),
     }
-    return {name: picture_uri(figure) if figure is not None else ""
+    return {name: picture_svg(figure) if figure is not None else ""
             for name, figure in figures.items()}
 
 
@@ -143,7 +143,7 @@ def _samples(survey: Survey, mel: Mel, count: int, seed: int) -> list[dict[str, 
             name = f"{folder}: {recording.name}"
             shown.append({
                 "name": name, "caption": f"{name}, {reason}. {', '.join(_words(recording))}",
-                "picture": picture_uri(survey_plots.recording_figure(audio, rate, mel)),
+                "picture": picture_svg(survey_plots.recording_figure(audio, rate, mel)),
                 "audio": audio_uri(audio, rate, lossless=True),
             })
     return shown

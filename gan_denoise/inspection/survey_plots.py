@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gan_denoise.inspection.acoustics import BAND_CENTRES, BAND_EDGES
-from gan_denoise.reports.figures import new_figure
+from gan_denoise.reports.figures import colour as page_colour
+from gan_denoise.reports.figures import new_figure, series_colours
 from gan_denoise.reports.spectrograms import log_mel_db, mel_ticks
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from gan_denoise.dsp.mel import Mel
     from gan_denoise.inspection.survey import Recording, Survey
 
-# Okabe & Ito (2008): told apart by colour-blind eyes too; dark and light ones in turn.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#777777")
+COLOURS = series_colours()
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "|||", "+++")
@@ -197,11 +197,11 @@ def recording_figure(audio: np.ndarray, sample_rate: int, mel: Mel) -> Figure:
     wave, bands, coefficients = figure.subplots(3, 1, sharex=True, height_ratios=(2, 4, 3))
     _waveform(wave, audio, sample_rate)
     extent = (0, seconds, -0.5, mel.config.n_mels - 0.5)
-    bands.imshow(levels.T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma",
+    bands.imshow(levels.T, origin="lower", aspect="auto", interpolation="none", cmap="magma",
                  vmin=levels.max() - RANGE_DB, vmax=levels.max(), extent=extent)
     bands.set_yticks(*mel_ticks(mel))
     bands.set_ylabel("mel (Hz)", fontsize=9)
-    coefficients.imshow(cepstrum, origin="lower", aspect="auto", interpolation="nearest",
+    coefficients.imshow(cepstrum, origin="lower", aspect="auto", interpolation="none",
                         cmap="gray", vmin=-2.5, vmax=2.5,
                         extent=(0, seconds, -0.5, N_MFCC - 0.5))
     coefficients.set_ylabel("MFCC", fontsize=9)
@@ -257,7 +257,7 @@ def _histogram(
         middle = float(np.median(values))
         panel.axvline(middle, color="black", lw=1)
         note = f"{len(values)} recordings, median {middle:.{digits}f}"
-    panel.set_title(note, loc="right", fontsize=8, color="#555555", pad=2)
+    panel.set_title(note, loc="right", fontsize=8, color=page_colour("muted"), pad=2)
 
 
 def _name_places(panel: Axes, names: Sequence[str], title: str) -> None:
@@ -278,7 +278,7 @@ def _plain(panel: Axes) -> None:
     panel.tick_params(labelsize=8)
 
 
-def _waveform(panel: Axes, audio: np.ndarray, sample_rate: int, columns: int = 2000) -> None:
+def _waveform(panel: Axes, audio: np.ndarray, sample_rate: int, columns: int = 1000) -> None:
     """Draw the lowest and highest sample of each of so many columns, as an editor does."""
     size = -(-len(audio) // columns)
     padded = np.pad(audio, (0, -len(audio) % size), mode="edge").reshape(-1, size)

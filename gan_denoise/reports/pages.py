@@ -10,7 +10,7 @@ to `--series-7` are the colours.
 `macros.html.j2`, imported with context:
 
 - `table(columns, rows, label)`: headings, lists of cells (text, numbers, None), what it holds;
-- `figure(picture, caption)`: a data URI (`figures.picture_uri`) and its words;
+- `figure(picture, caption)`: a drawing (`figures.picture_svg`) and its words;
 - `audio(uri, label)`: the browser's player of one sound (`players.audio_uri`).
 
 `player.html.j2`, imported with context: one player that switches between sounds at one position:

@@ -12,17 +12,18 @@ from gan_denoise.config import dump_config
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.tables import write_csv
-from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.figures import colour, new_figure, picture_svg
 from gan_denoise.reports.pages import render, write_page
 from gan_denoise.tuning.search_space import Space, words
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 BEST, TABLE, PAGE = "best.yaml", "trials.csv", "study.html"
 HISTORY, IMPORTANCE = "history.png", "importance.png"
 FEWEST = 4  # complete trials of which importance says something
-COLOURS = {"complete": "#1f77b4", "stopped": "#999999"}
+COLOURS = {"complete": colour("series-1"), "stopped": colour("muted")}
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,10 @@ class StudyReport:
                          for key, value in self.best.drawn.items()],
         }
 
-    def _drawn(self, figure: Figure, name: str) -> str:
-        """Write a figure beside the page, and return it as a data URI."""
+    def _drawn(self, figure: Figure, name: str) -> Markup:
+        """Write a figure beside the page, and return it for the page."""
         _write(self.folder / name, lambda file: figure.savefig(file, format="png", dpi=110))
-        return picture_uri(figure)
+        return picture_svg(figure)
 
     def _points(self, state: str) -> dict[int, float]:
         """Return the scores of the trials of a state by their numbers."""
@@ -161,15 +162,15 @@ class StudyReport:
 
         figure = new_figure(8, 3.6)
         axes = figure.subplots()
-        for state, colour in COLOURS.items():
+        for state, own in COLOURS.items():
             points = self._points(state)
             if points:
-                axes.scatter(list(points), list(points.values()), s=28, color=colour,
+                axes.scatter(list(points), list(points.values()), s=28, color=own,
                              marker="o" if state == "complete" else "x", label=state, zorder=3)
         complete = self._points("complete")
         best = list(accumulate(complete.values(), max if self.maximise else min))
         last = self.trials[-1].number
-        axes.step([*complete, last], [*best, best[-1]], where="post", color="#d62728",
+        axes.step([*complete, last], [*best, best[-1]], where="post", color=colour("series-2"),
                   linewidth=1.5, label="best so far")
         axes.set(xlabel="trial", ylabel=self.metric)
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10],

@@ -24,7 +24,7 @@ from gan_denoise.evaluation.speakers.attributes import describe
 from gan_denoise.evaluation.speakers.comparison import analyze
 from gan_denoise.evaluation.speakers.report import write_analysis
 from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
-from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.figures import new_figure, picture_svg
 from gan_denoise.reports.pages import render, write_page
 
 LATIN = "caf\udce9"  # a name of Latin-1 bytes, as Python has it
@@ -158,7 +158,7 @@ def test_a_figure_takes_any_name(tmp_path):
     axes.legend()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture_uri(figure)
+        picture_svg(figure)
     page = write_page(tmp_path / "page.html", render("base.html.j2", title=LATIN))
     assert "\\udce9" in page.read_text(encoding="utf-8")
     assert axes.get_title() == r"\$\x1b[31mred"

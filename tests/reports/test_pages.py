@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +10,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from gan_denoise.reports import pages
-from gan_denoise.reports.figures import new_figure, picture_uri
+from gan_denoise.reports.figures import colour, new_figure, picture_svg, series_colours
 from gan_denoise.reports.pages import render, write_page
 
 
@@ -77,15 +76,29 @@ def test_a_broken_name_is_written_as_an_escape(tmp_path):
     assert r"a\udcff.wav" in path.read_text(encoding="utf-8")
 
 
-def test_a_figure_is_a_picture_inside_the_page():
+def test_a_figure_is_drawn_in_the_colours_of_the_page():
     pytest.importorskip("matplotlib")
-    figure = new_figure(2, 1)
-    figure.subplots().plot([0, 1])
-    text = page("{{ figure(picture, caption) }}", picture=picture_uri(figure), caption='a "line"')
-    data = re.search(r"data:image/png;base64,([^\"]+)", text)[1]
-    assert base64.b64decode(data).startswith(b"\x89PNG")
-    assert 'alt="a &#34;line&#34;"' in text
-    assert "http" not in re.sub(r"base64,[^\"]+", "", text)  # it needs nothing from elsewhere
+    figure = new_figure(3, 2)
+    axes, image = figure.subplots(1, 2)
+    axes.plot([0, 1], color=series_colours()[0], label="<id=\"x\"> #000000")
+    axes.bar([0, 1], [1, 1], color=colour("muted"), hatch="///", edgecolor="white")
+    axes.legend()
+    image.imshow([[0, 1]], interpolation="none", cmap="gray")
+    twice = page("{{ figure(picture, caption) }}{{ figure(other, 'b') }}", caption='a "line"',
+                 picture=picture_svg(figure), other=picture_svg(new_figure(1, 1)))
+    assert 'aria-label="a &#34;line&#34;"' in twice
+    drawn = re.search(r"<svg.*?</svg>", twice, re.DOTALL)[0]
+    assert "&lt;id=\"x\"&gt; #000000</text>" in drawn
+    for name in ("text", "page", "line", "muted", "series-1"):
+        assert f"var(--{name})" in drawn
+    assert re.findall("#[0-9a-f]{6}", drawn) == ["#000000"]  # no colour of its own
+    css = str(pages._asset("page.css"))
+    for name in set(re.findall(r"var\((--[\w-]+)\)", drawn)):
+        assert css.count(f"{name}: #") == 2  # in the light and in the dark
+    ids = re.findall(r' id="([^"]+)"', twice)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", drawn)) <= set(ids)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", twice)  # it needs nothing from elsewhere
 
 
 @pytest.mark.parametrize("name", ["page.css", "player.css", "report.css", "player.js", "blind.js"])
