@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", 
 
 class LocationError(GanDenoiseError):
     """An address cannot be reached, or nothing is there; the reason begins with the address."""
+
+
+class NotThere(LocationError):
+    """Nothing is at an address."""
 
 
 def location(path: str | os.PathLike[str] | Any) -> Path:
@@ -82,7 +87,7 @@ def reaching(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         if not is_remote(path):
             raise
-        raise LocationError(f"{path}: no such file or folder", "check the address") from error
+        raise NotThere(f"{path}: no such file or folder", "check the address") from error
     except Exception as error:  # each store's client has its own errors, of no common base
         if not is_remote(path):
             raise
@@ -98,7 +103,8 @@ def stamp(path: Path) -> tuple[int, int | str]:
 
     Raises:
         OSError: When a path of this machine is missing.
-        LocationError: When an address is missing or not reachable.
+        NotThere: When an address is missing.
+        LocationError: When it cannot be reached.
     """
     if not is_remote(path):
         status = path.stat()
@@ -145,3 +151,34 @@ def subfolders(folder: Path) -> list[Path]:
         with os.scandir(folder) as found:
             names = [entry.name for entry in found if entry.is_dir()]
     return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+
+@contextlib.contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """Give a temporary folder, from which `publish` moves files to the folder `out`.
+
+    It lies in `out` itself, or in this machine's temporary folder where that is an address.
+
+    Raises:
+        OSError: When the folder cannot be made.
+    """
+    home = None if is_remote(out) else out
+    if home is not None:
+        home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building.", dir=home) as temporary:
+        yield Path(temporary)
+
+
+def publish(file: Path, target: Path) -> None:
+    """Make a file of `scratch_beside` the file `target`: no reader ever sees a part of it.
+
+    Raises:
+        OSError: When the folder cannot be written.
+        LocationError: When the address cannot be reached or written.
+    """
+    if not is_remote(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+        return
+    with reaching(target):
+        target.fs.put_file(os.fspath(file), target.path)

@@ -25,7 +25,8 @@ class SpeechCrops:
         data: `pause_range`, seconds between joined utterances, and `speech_weights` are used.
 
     Attributes:
-        voices: Number of the voice of each recording; every unknown speaker has one of its own.
+        voices: Number of the voice of each recording, int [recordings]; every unknown speaker has
+            one of its own.
     """
 
     def __init__(self, corpus: Corpus, data: DataConfig) -> None:
@@ -41,14 +42,10 @@ class SpeechCrops:
         if data.speech_weights:
             weights = np.array(data.speech_weights)[np.unique(corpus.folders)]
             self._shares = np.cumsum(weights) / weights.sum()
-        groups = list(zip(corpus.folders.tolist(), corpus.groups, strict=True))
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        of = np.asarray([numbers[group] for group in groups])
-        by_group = [np.flatnonzero(of == number) for number in range(len(numbers))]
-        self._peers = [by_group[number] for number in of]
+        self._speakers = _Grouped(corpus.folders, corpus.groups.codes)
         # Each recording of an unknown speaker counts as another voice.
-        self.voices = [int(number) if group is not None else -1 - index
-                       for index, (number, (_, group)) in enumerate(zip(of, groups, strict=True))]
+        self.voices = np.where(corpus.groups.codes >= 0, self._speakers.of,
+                               -1 - np.arange(len(corpus)))
 
     def draw(self, rng: np.random.Generator, samples: int, other_than: int | None = None
              ) -> tuple[np.ndarray | None, int]:
@@ -70,12 +67,12 @@ class SpeechCrops:
                 continue
             crop = self.crop(index, rng, samples)
             if peak(crop) > SPEECH_SILENCE * self.corpus.peak(index):
-                return crop, self.voices[index]
+                return crop, int(self.voices[index])
         if other_than is not None:
             return None, other_than
         # Pauses only: take the crop around the loudest place.
         loudest = int(np.argmax(np.abs(self.corpus.clip(index))))
-        return self.crop(index, rng, samples, around=loudest), self.voices[index]
+        return self.crop(index, rng, samples, around=loudest), int(self.voices[index])
 
     def _folder(self, rng: np.random.Generator) -> int:
         if self._shares is None:
@@ -94,7 +91,7 @@ class SpeechCrops:
         parts = [self._faded(index)]
         while spare < 0:
             pause = round(rng.uniform(*self.data.pause_range) * self.corpus.sample_rate)
-            peer = int(rng.choice(self._peers[index]))
+            peer = int(rng.choice(self._speakers[self._speakers.of[index]]))
             parts += [np.zeros(pause, dtype=np.float32), self._faded(peer)]
             spare += pause + len(parts[-1])
         # The first utterance stays whole where a loudest place is asked for.
@@ -109,6 +106,30 @@ class SpeechCrops:
         return clip
 
 
+class _Grouped:
+    """Recordings by (folder, code): groups in the order of their first members.
+
+    Attributes:
+        of: Number of the group of each recording, int [recordings].
+    """
+
+    def __init__(self, folders: np.ndarray, codes: np.ndarray):
+        codes = codes.astype(np.int64)
+        keys = folders * (codes.max(initial=0) + 2) + codes
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        rank = np.empty_like(first)
+        rank[np.argsort(first)] = np.arange(len(first))
+        self.of = rank[inverse]
+        self._members = np.argsort(self.of, kind="stable")
+        self._ends = np.cumsum(np.bincount(self.of))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, group: int) -> np.ndarray:
+        return self._members[self._ends[group - 1] if group else 0:self._ends[group]]
+
+
 class NoiseCrops:
     """Draws crops of noise: kinds with equal chance, recordings within a kind with equal chance.
 
@@ -119,17 +140,14 @@ class NoiseCrops:
 
     def __init__(self, corpus: Corpus, data: DataConfig) -> None:
         self.corpus, self.data = corpus, data
-        kinds: dict[tuple[int, str], list[int]] = {}
-        for index, kind in enumerate(corpus.kinds):
-            kinds.setdefault(kind, []).append(index)
-        self._kinds = list(kinds.values())
+        self._kinds = _Grouped(corpus.folders, corpus.parents.codes)
 
     def draw(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, int] | None:
         """Return (crop [samples], recording); None where only silence was drawn."""
         data = self.data
         for _ in range(TRIES):
             members = self._kinds[rng.integers(len(self._kinds))]
-            index = members[rng.integers(len(members))]
+            index = int(members[rng.integers(len(members))])
             speed = rng.uniform(*data.resample_range) if rng.random() < data.resample_noise else 1.0
             needed = samples if speed == 1.0 else math.ceil(samples * speed) + 2
             crop = self._crop(index, rng, needed)

@@ -238,7 +238,7 @@ class _Material:
         corpus = self.noise.corpus
         files = [corpus.names[part] for part in parts if not isinstance(part, str)]
         kinds = [part if isinstance(part, str) else
-                 corpus.kinds[part][1] or Path(corpus.names[part]).stem for part in parts]
+                 corpus.parents[part] or Path(corpus.names[part]).stem for part in parts]
         return kinds, files
 
 

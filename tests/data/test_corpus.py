@@ -15,7 +15,7 @@ import soundfile
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
-from gan_denoise.data import corpus
+from gan_denoise.data import corpus_shards, recordings
 from gan_denoise.data.corpus import build_corpus
 
 RATE = 16000
@@ -51,7 +51,8 @@ class TestContent:
         built = build_corpus([tree], RATE, tmp_path / "cache")
         assert built.names == ("anna/a.wav", "anna/b.wav", "bert/c.wav")
         assert built.groups == ("anna", "anna", "bert")
-        assert built.kinds == ((0, "anna"), (0, "anna"), (0, "bert"))
+        assert built.parents == ("anna", "anna", "bert")
+        assert built.folders.tolist() == [0, 0, 0]
         for index, name in enumerate(built.names):
             original = audio.read_mono(tree / name, RATE)
             clip = built.clip(index)
@@ -88,7 +89,7 @@ class TestContent:
 
     @pytest.mark.parametrize("look", [1 << 20, 700])
     def test_the_end_of_the_sound_is_found_before_a_pause(self, tmp_path, monkeypatch, look):
-        monkeypatch.setattr(corpus, "LOOK", look)
+        monkeypatch.setattr(recordings, "LOOK", look)
         sound = np.zeros(9000, "f4")
         sound[:4000], sound[4000:] = 0.5, 0.004
         _save(tmp_path / "a" / "a.wav", sound)
@@ -101,7 +102,7 @@ class TestContent:
         stereo = rng.uniform(-0.5, 0.5, (44100, 2)).astype("f4")
         _save(tmp_path / "long" / "x.wav", stereo, rate=44100)
         whole = build_corpus([tmp_path / "long"], RATE, tmp_path / "one").clip(0)
-        monkeypatch.setattr(corpus, "BLOCK", 5000)
+        monkeypatch.setattr(corpus_shards, "BLOCK", 5000)
         blocks = build_corpus([tmp_path / "long"], RATE, tmp_path / "two").clip(0)
         assert whole.shape == blocks.shape
         np.testing.assert_allclose(blocks, whole, atol=2e-5)
@@ -124,7 +125,7 @@ class TestCache:
         seen = []
         build_corpus([tree], RATE, tmp_path / "cache", progress=lambda *p: seen.append(p))
         assert seen == [(1, 3), (2, 3), (3, 3)]
-        monkeypatch.setattr(corpus, "Reader", None)
+        monkeypatch.setattr(corpus_shards, "Reader", None)
         again = build_corpus([tree], RATE, tmp_path / "cache", progress=lambda *p: seen.append(p))
         assert len(seen) == 3
         assert len(again) == 3
@@ -134,7 +135,7 @@ class TestCache:
         moved = tmp_path / "elsewhere" / "voices"
         moved.parent.mkdir()
         tree.rename(moved)
-        monkeypatch.setattr(corpus, "Reader", None)
+        monkeypatch.setattr(corpus_shards, "Reader", None)
         second = build_corpus([moved], RATE, tmp_path / "cache")
         assert second.digest == first.digest
         np.testing.assert_array_equal(second.clip(0), first.clip(0))
@@ -157,12 +158,12 @@ class TestCache:
     def test_damaged_cache_is_rebuilt(self, tree, tmp_path, damage):
         expected = build_corpus([tree], RATE, tmp_path / "cache").clip(0).copy()
         (folder,) = (tmp_path / "cache").iterdir()
-        samples = folder / "samples.i16"
+        (samples,) = folder.glob("*.i16")
         size = samples.stat().st_size
         if damage == "cut":
             samples.write_bytes(samples.read_bytes()[:-2])
         elif damage == "index":
-            (folder / "index.json").write_text('{"format": 1')
+            (folder / "corpus.json").write_text('{"format": 1')
         else:
             samples.unlink()
         np.testing.assert_array_equal(build_corpus([tree], RATE, tmp_path / "cache").clip(0),
@@ -245,7 +246,7 @@ def test_a_recording_of_unknown_length_is_decoded_in_blocks(tree, tmp_path, monk
     raw = cut.read_bytes()
     cut.write_bytes(raw[:40] + bytes(4) + raw[44:])  # never closed
     whole = build_corpus([tree], RATE, tmp_path / "whole")
-    monkeypatch.setattr(corpus, "BLOCK", 3000)
+    monkeypatch.setattr(corpus_shards, "BLOCK", 3000)
     parts = build_corpus([tree], RATE, tmp_path / "parts")
     np.testing.assert_array_equal(whole.lengths, parts.lengths)
     for index in range(len(whole)):

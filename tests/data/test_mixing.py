@@ -9,9 +9,10 @@ import pytest
 
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.data.corpus import FULL_SCALE, Corpus
 from gan_denoise.data.crops import SpeechCrops
 from gan_denoise.data.mixing import Mixer
+from gan_denoise.data.recordings import FULL_SCALE, Corpus, SampleFiles
+from gan_denoise.data.texts import Texts
 
 RATE = 16000
 PLAIN = {"coloured": 0.0, "babble": 0.0, "equalise": 0.0, "resample_noise": 0.0}
@@ -26,10 +27,13 @@ def _corpus(clips: dict[str, np.ndarray], speakers: bool = True, rate: int = RAT
     folders = [int(name.partition(":")[0]) if ":" in name else 0 for name in clips]
     names = tuple(name.rpartition(":")[2] for name in clips)
     return Corpus(
-        samples=np.concatenate(stored), names=names,
-        groups=tuple(name.partition("/")[0] if speakers else None for name in names),
-        folders=np.array(folders), offsets=np.cumsum(lengths) - lengths, lengths=lengths,
-        gains=np.array(peaks, dtype=np.float32) / FULL_SCALE, hashes=names, sample_rate=rate,
+        samples=SampleFiles([np.concatenate(stored)]), names=Texts.of(names),
+        groups=Texts.of(name.partition("/")[0] if speakers else None for name in names),
+        parents=Texts.of(name.rpartition("/")[0] for name in names),
+        folders=np.array(folders), files=np.zeros(len(names), np.int32),
+        offsets=np.cumsum(lengths) - lengths, lengths=lengths,
+        gains=np.array(peaks, dtype=np.float32) / FULL_SCALE,
+        hashes=np.zeros((len(names), 32), np.uint8), sample_rate=rate,
     )
 
 

@@ -1,0 +1,223 @@
+"""The index of a corpus: opened in a moment however many recordings it has, read as it is used.
+
+A corpus is a folder, or an address, with
+
+- `corpus.json`: format, rate, digest, a line for each sample file, and the folder of the arrays;
+- `index-HASH/*.npy`: an array for each column of `Corpus`, a row for each recording, which are
+  memory-mapped (of an address: fetched whole, about 130 bytes a recording);
+- `NUMBER-HASH.i16`: the sample files, with the rows of each beside it (`corpus_shards`).
+
+`corpus.json` is written last, over the old one: what it names is there and whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_denoise.audio import AudioError
+from gan_denoise.core.fetched_files import local_copy
+from gan_denoise.core.locations import (
+    NotThere,
+    is_remote,
+    publish,
+    reaching,
+    scratch_beside,
+)
+from gan_denoise.data.corpus_shards import FORMAT, ShardRows, ShardTask
+from gan_denoise.data.recordings import Corpus, SampleFiles
+from gan_denoise.data.texts import Texts
+
+INDEX = "corpus.json"
+_COLUMNS = ("folders", "files", "offsets", "lengths", "gains", "hashes")
+_TEXTS = ("names", "groups", "parents")
+_PARTS = ("blob", "ends", "codes")  # of texts
+
+
+class CorpusError(AudioError):
+    """A corpus cannot be opened: it is damaged, incomplete, or not what the settings need."""
+
+
+def is_corpus(root: Path) -> bool:
+    """Return whether a folder or an address is a corpus, and not a folder of recordings."""
+    with reaching(root):
+        return (root / INDEX).is_file()
+
+
+def make_index(
+    tasks: Sequence[ShardTask], rows: Sequence[ShardRows], groups: Sequence[str | None], out: Path
+) -> Corpus:
+    """Put the rows of all shards together; notes are left to `write_index`.
+
+    Args:
+        tasks: The shards.
+        rows: What was found out about the recordings of each.
+        groups: Speaker of each file of all tasks.
+        out: Folder of the sample files.
+    """
+    files = [task.files[number] for task, row in zip(tasks, rows, strict=True)
+             for number in row.kept]
+    begins = np.cumsum([0, *(len(task.files) for task in tasks)])
+    kept = [begin + number for begin, row in zip(begins, rows, strict=False)
+            for number in row.kept]
+    names = [file.name for file in files]
+    return Corpus(
+        samples=SampleFiles([out / f"{task.name}.i16" for task in tasks]),
+        names=Texts.of(names), groups=Texts.of(groups[number] for number in kept),
+        parents=Texts.of(name.rpartition("/")[0] for name in names),
+        folders=np.array([file.folder for file in files], np.int32),
+        files=np.repeat(np.arange(len(rows), dtype=np.int32), [len(row.kept) for row in rows]),
+        offsets=np.concatenate([np.cumsum([0, *row.lengths[:-1]], dtype=np.int64)
+                                [:len(row.lengths)] for row in rows]),
+        lengths=np.array([length for row in rows for length in row.lengths], np.int64),
+        gains=np.array([gain for row in rows for gain in row.gains], np.float32),
+        hashes=np.frombuffer(bytes.fromhex("".join(content for row in rows
+                                                   for content in row.hashes)),
+                             np.uint8).reshape(-1, 32),
+        sample_rate=tasks[0].sample_rate,
+        silent=tuple(task.files[number].name for task, row in zip(tasks, rows, strict=True)
+                     for number in row.silent),
+    )
+
+
+def write_index(
+    corpus: Corpus, tasks: Sequence[ShardTask], rows: Sequence[ShardRows], out: Path
+) -> None:
+    """Write the index of sample files that are there.
+
+    Args:
+        corpus: From `make_index`.
+        tasks: The shards.
+        rows: What was found out about the recordings of each.
+        out: Folder of the sample files, or its address.
+
+    Raises:
+        OSError: When the disk is full.
+        LocationError: When the address cannot be reached.
+    """
+    digest = corpus.digest
+    folder = f"index-{digest[:16]}"
+    arrays = {name: getattr(corpus, name) for name in _COLUMNS}
+    for name in _TEXTS:
+        arrays |= {f"{name}_{part}": getattr(getattr(corpus, name), part) for part in _PARTS}
+    shards = [{"file": f"{task.name}.i16", "samples": sum(row.lengths)}
+              for task, row in zip(tasks, rows, strict=True)]
+    notes = [(task.files[number].folder, task.files[number].name, note)
+             for task, row in zip(tasks, rows, strict=True)
+             for number, note in (row.notes | {
+                 number: f"left out ({failure})" for number, failure in row.failures.items()
+             }).items()]
+    summary = {"format": FORMAT, "sample_rate": corpus.sample_rate, "recordings": len(corpus),
+               "hours": round(corpus.seconds / 3600, 3), "digest": digest, "index": folder,
+               "shards": shards, "silent": corpus.silent, "notes": notes}
+    with scratch_beside(out) as scratch:
+        for name, array in arrays.items():
+            np.save(scratch / f"{name}.npy", array)
+            publish(scratch / f"{name}.npy", out / folder / f"{name}.npy")
+        (scratch / INDEX).write_text(json.dumps(summary, indent=0), encoding="utf-8")
+        publish(scratch / INDEX, out / INDEX)
+
+
+def read_index(
+    root: Path, name_of: Callable[[int, str], str] = lambda folder, name: name,
+    skip_missing: bool = False,
+) -> Corpus:
+    """Open a corpus; its arrays are memory-mapped, no sample file is opened yet.
+
+    Args:
+        root: Its folder or address.
+        name_of: What notes call a file, by the number of its folder and its name.
+        skip_missing: Go on without the recordings of sample files that are missing, with a note.
+
+    Raises:
+        CorpusError: When it is damaged, of another version, or sample files are missing.
+        LocationError: When it cannot be reached.
+    """
+    summary = _read_summary(root)
+    try:
+        arrays = {name: _array(root / summary["index"] / f"{name}.npy") for name in
+                  (*_COLUMNS, *(f"{name}_{part}" for name in _TEXTS for part in _PARTS))}
+        corpus = Corpus(
+            samples=SampleFiles([root / shard["file"] for shard in summary["shards"]]),
+            **{name: arrays[name] for name in _COLUMNS},
+            **{name: Texts(*(arrays[f"{name}_{part}"] for part in _PARTS)) for name in _TEXTS},
+            sample_rate=summary["sample_rate"], silent=tuple(summary["silent"]),
+            notes=tuple(f"{name_of(folder, name)}: {note}"
+                        for folder, name, note in summary["notes"]),
+            known_digest=summary["digest"],
+        )
+        whole = {len(array) for name, array in arrays.items()
+                 if name.endswith("codes") or name in _COLUMNS} == {summary["recordings"]}
+    except (OSError, NotThere, ValueError, KeyError, TypeError) as error:
+        raise _damaged(root, error) from error
+    if not whole:
+        raise _damaged(root, "arrays of different lengths")
+    return _without_missing(root, corpus, summary["shards"], skip_missing)
+
+
+def _read_summary(root: Path) -> dict[str, Any]:
+    try:
+        with reaching(root):
+            summary = json.loads((root / INDEX).read_text(encoding="utf-8"))
+        version = summary["format"]
+    except (OSError, NotThere, ValueError, KeyError, TypeError) as error:
+        raise _damaged(root, error) from error
+    if version != FORMAT:
+        raise CorpusError(f"{root}: a corpus of format {version}, this version reads {FORMAT}",
+                          "build it again" if version < FORMAT else "upgrade gan_denoise")
+    return summary
+
+
+def _damaged(root: Path, error: object) -> CorpusError:
+    return CorpusError(f"{root}: the index of the corpus is damaged ({error})",
+                       "build the corpus again: what is whole of it is kept")
+
+
+def _array(file: Path) -> np.ndarray:
+    """Return an array of the index; np.asarray: the memmap class is slow to take items from."""
+    copy = local_copy(file)
+    try:
+        return np.asarray(np.load(copy, mmap_mode="r", allow_pickle=False))
+    except ValueError:  # an empty array cannot be mapped
+        return np.load(copy, allow_pickle=False)
+
+
+def _without_missing(
+    root: Path, corpus: Corpus, shards: Sequence[dict[str, Any]], skip_missing: bool
+) -> Corpus:
+    """Return the corpus where all its sample files are there, else only what is in the others.
+
+    Raises:
+        CorpusError: When some are missing and none may be, or when all are.
+    """
+    there = _sizes(root)
+    missing = [number for number, shard in enumerate(shards)
+               if there.get(shard["file"], 0) != 2 * shard["samples"]]
+    if not missing:
+        return corpus
+    lost = np.isin(corpus.files, missing)
+    first = root / shards[missing[0]]["file"]
+    reason = (f"{first}: missing or not whole, as {len(missing)} of {len(shards)} sample files of "
+              f"this corpus are, with {int(lost.sum())} of {len(corpus)} recordings")
+    if not skip_missing or lost.all():
+        raise CorpusError(reason, "copy it there again, or build the corpus again (only what is "
+                          "missing is done), or go on without them by data.skip_missing=true")
+    rest = corpus.subset(np.flatnonzero(~lost))
+    return replace(rest, notes=(*rest.notes, f"{reason}; they are left out"))
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    """Return the bytes of all files in a folder or at an address, by name."""
+    if is_remote(root):
+        with reaching(root):
+            root.fs.invalidate_cache(root.path)
+            return {entry["name"].rpartition("/")[2]: int(entry["size"] or 0)
+                    for entry in root.fs.ls(root.path, detail=True)}
+    with os.scandir(root) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries}
