@@ -253,7 +253,7 @@ class Run:
 
     def save(self, step: int, minutes: float, material: Material) -> None:
         """Validate, print and save."""
-        scores = self.trainer.validate(material.valid_noisy, material.valid_clean)
+        scores = self.trainer.validate(material.valid.noisy, material.valid.clean)
         print(f"{self.out.name}: step {step} · {minutes:.2f} min · validation SI-SDR "
               f"{scores['si_sdr']:.2f} · loss {scores['loss']:.4f}", flush=True)
         write_csv(self.out / "log.csv", self._columns, self._rows)

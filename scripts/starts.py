@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("settings", nargs="*", help="section.key=value")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--name", help="of the summary row")
     parser.add_argument("--csv", type=Path, help="file that rows are added to")
@@ -54,7 +55,7 @@ def main() -> None:
         setting for setting in given.settings if not setting.startswith(("data.", "training.")))])
     starts = Starts(given.config, given.settings, given.steps)
     rows = []
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         row = {"name": name, "seed": seed} | starts.train(seed)
         rows.append(row)
         print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
@@ -92,9 +93,9 @@ class Starts:
         self.trainer.progress.total_steps = self.config.training.steps or 20_000
         self.first = [np.asarray(v).copy() for v in self.trainer.variables().values()]
         # PESQ takes its time and decides nothing here.
-        self.trainer._waveform_scores = lambda clean, estimate: {
-            "si_sdr": float(np.mean([metrics.si_sdr(c, e) for c, e in zip(clean, estimate,
-                                                                        strict=True)]))}
+        self.trainer.validation._waveform_scores = lambda clean, estimate: {
+            "si_sdr": np.array([metrics.si_sdr(c, e) for c, e in zip(clean, estimate,
+                                                                    strict=True)])}
         _, shown = self.trainer.validate()
         self.bar = self._constant_gain(shown["mels"])
 

@@ -26,6 +26,7 @@ from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.schema import Config
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import Material
+from gan_denoise.data.validation_clips import ValidationClips
 from gan_denoise.training.checkpoints import save_state
 
 RATE = 16000  # Hz
@@ -101,7 +102,21 @@ def tiny_material(
 ) -> Material:
     """Return material in memory, for `tiny_config`."""
     noisy, clean = TinySource(CLIP).batch(10**6, 2)
-    return Material(TinySource(bad=bad, delay=delay), noisy, clean, digest, "tones in noise")
+    return Material(TinySource(bad=bad, delay=delay), ValidationClips(noisy, clean), digest,
+                    "tones in noise")
+
+
+@pytest.fixture(scope="module")
+def eager() -> Iterator[None]:
+    """Run steps without tracing their graphs first, which takes longer than twenty tiny steps do.
+
+    For tests about what is around the steps; `training/test_trainer.py` is about the graphs.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import tensorflow as tf
 from conftest import tiny_config, tiny_material
 
 from gan_denoise.config import flatten, join_settings, register_loss
+from gan_denoise.config.data_sources import ValidationSet
 from gan_denoise.config.registry import KINDS, LOSSES
 from gan_denoise.config.schema import Config, valid_keys
 from gan_denoise.data.datasets import load_material
@@ -230,7 +231,8 @@ def test_every_key_of_a_source_changes_the_data(kind, folders, tmp_path):
                                          "noise": [path["noise"]], "rir": [path["noise"]]},
                        {"speech": (path["noisy"],), "noise": (path["noisy"],),
                         "rir": (path["noisy"],), "valid_speech": (path["noisy"],),
-                        "valid_noise": (path["noisy"],), "speech_weights": (1.0, 9.0)}),
+                        "valid_noise": (path["noisy"],), "speech_weights": (1.0, 9.0),
+                        "valid_sets": {"others": ValidationSet(speech=(path["noisy"],))}}),
         "CleanData": (short | {"clean": path["clean"], "equalise": 1.0},
                       {"clean": path["noisy"], "valid_clean": path["noisy"],
                        "valid_speech": spoken}),
@@ -268,7 +270,8 @@ def test_every_key_of_a_source_changes_the_data(kind, folders, tmp_path):
                 "data": {"clean": None, "features": "synthetic"},
                 "training": {"select_by": "snr_mel"}}])).train.batch(0, 8)[0]
         # The last state is taken where validation material is trained on: `training.loop`.
-        return [*batches, material.valid_noisy, material.valid_clean, features,
+        easy = [side for pair in material.valid.easy.values() for side in pair]
+        return [*batches, material.valid.noisy, material.valid.clean, *easy, features,
                 not waves and changed.data.merge_validation]
 
     if kind == "PairData":

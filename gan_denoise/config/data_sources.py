@@ -6,22 +6,44 @@ keys that are given.
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from gan_denoise.config.section import (
+    Count,
     FilePath,
     Folders,
+    FrozenDict,
     NonNegative,
     Positive,
     Range,
     Section,
     Unit,
+    freeze,
 )
 
 SYNTHETIC = "synthetic"  # as data.features: made-up spectrograms
+EASY_SETS = ("at_15_db", "clean")  # what validation on mixtures has beside its own sets
+
+
+def _one_or_many(value: Any) -> Any:
+    many = (value,) if isinstance(value, str) else value
+    if not (isinstance(many, (tuple, list)) and all(isinstance(one, str) for one in many)):
+        raise ValueError("should be the path of a folder, or a list of them, each of them text")
+    return tuple(many)
+
+
+class ValidationSet(Section):
+    """Folders that one part of the validation clips is mixed from."""
+
+    speech: Folders
+    noise: Folders = ()  # (): that of training
+    rir: Folders = ()  # with it every clip is in a room; (): as training says, in rooms of training
+
+    _lists = field_validator("speech", "noise", "rir", mode="before")(_one_or_many)
 
 
 class DataSource(Section):
@@ -45,14 +67,8 @@ class DataSource(Section):
         """Whether any material is named."""
         return any(getattr(self, key) for key in self.SOURCES)
 
-    @field_validator("speech", "noise", "rir", "valid_speech", "valid_noise", mode="before",
-                     check_fields=False)
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        many = (value,) if isinstance(value, str) else value
-        if not (isinstance(many, (tuple, list)) and all(isinstance(one, str) for one in many)):
-            raise ValueError("should be the path of a folder, or a list of them, each of them text")
-        return many
+    _lists = field_validator("speech", "noise", "rir", "valid_speech", "valid_noise",
+                             mode="before", check_fields=False)(_one_or_many)
 
     @model_validator(mode="after")
     def _ordered(self) -> DataSource:
@@ -86,6 +102,8 @@ class DataConfig(RecordedSource):
     # Validation material; left out, speakers are held out of the training material.
     valid_speech: Folders = ()
     valid_noise: Folders = ()
+    valid_sets: dict[str, ValidationSet] = FrozenDict()  # or several, each scored apart, by name
+    easy_clips: Count = 8  # also scored at 15 dB, and so many without noise
     # How a mixture is made. SNR is of whole-clip energies, normal and clipped to its range.
     snr_mean: float = 5.0  # dB
     snr_std: NonNegative = 7.0  # dB
@@ -110,10 +128,21 @@ class DataConfig(RecordedSource):
     band_limit: Unit = 0.0  # probability of a telephone's band, or of one edge of it, on both
     codec: Unit = 0.0  # probability of a lossy codec on both
 
+    @field_validator("valid_sets")
+    @classmethod
+    def _named_sets(cls, value: Any) -> Any:
+        for name in value:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in EASY_SETS:
+                raise ValueError(f"'{name}' is no name for a set; take small letters, "
+                                 f"digits and _, but not {' or '.join(EASY_SETS)}")
+        return freeze(value)
+
     @model_validator(mode="after")
     def _used(self) -> DataConfig:
         if self.noise and not self.speech:
             raise ValueError("noise is mixed with speech; give data.speech (or leave noise out)")
+        if self.valid_sets and (self.valid_speech or self.valid_noise):
+            raise ValueError("give either valid_sets, or valid_speech and valid_noise")
         # A model's settings name no folders, and keep the weights as part of its recipe.
         if self.speech and len(self.speech_weights) not in (0, len(self.speech)):
             raise ValueError(f"speech_weights: {len(self.speech_weights)} weights for "

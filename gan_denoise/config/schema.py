@@ -132,7 +132,7 @@ class TrainingConfig(Section):
     ema_decay: Unit = 0.998
     deterministic: bool = False  # bit-equal repetition, slower
     max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
-    select_by: Literal["si_sdr", "pesq_wb", "snr_mel"] = "si_sdr"
+    select_by: Literal["si_sdr", "pesq_wb", "estoi", "snr_mel"] = "si_sdr"
     watch: bool = True  # begin a dead start again, and end a run that stays dead
     # When, where, how wide: free to change on resume.
     validate_every: Positive = 500  # steps
@@ -245,7 +245,7 @@ FREE_ON_RESUME = frozenset(
 ) | {"data.cache", "discriminator.pesq_workers", "plugins"} | {
     f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
-PATHS = PATH_SETTINGS - {"data.cache"}
+PATHS = (PATH_SETTINGS | {"data.valid_sets"}) - {"data.cache"}
 
 
 def valid_keys() -> list[str]:

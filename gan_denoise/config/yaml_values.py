@@ -87,7 +87,8 @@ def _paths_as_text(reader: yaml.SafeLoader, node: yaml.Node, key: str) -> None:
 
 def _is_path(key: str) -> bool:
     """Whether a key, which may stand below `tune.space`, is that of a path."""
-    return key.lstrip(".").removeprefix("tune.space.") in PATH_SETTINGS
+    key = key.lstrip(".").removeprefix("tune.space.")
+    return key in PATH_SETTINGS or key.startswith("data.valid_sets.")
 
 
 def as_tuples(value: Any, key: str = "") -> Any:

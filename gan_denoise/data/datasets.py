@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from gan_denoise.config.data_sources import (
 from gan_denoise.config.schema import Config
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.corpus import Corpus, build_corpus
-from gan_denoise.data.crops import SPEECH_SILENCE
 from gan_denoise.data.dataset_layouts import read_layout
 from gan_denoise.data.feature_folder import FeatureFolder
 from gan_denoise.data.mixing import Mixer
@@ -30,17 +29,26 @@ from gan_denoise.data.pairs import (
     Pair,
     PairError,
     hold_out,
-    hold_out_of_one,
     is_lone,
     match_folders,
-    split_by_speaker,
 )
 from gan_denoise.data.synthetic_spectrograms import SpectrogramSource
+from gan_denoise.data.validation_clips import (
+    VALID_SEED,
+    ValidationClips,
+    ValidationMaterial,
+    mix_validation,
+)
+from gan_denoise.data.validation_split import (
+    Corpora,
+    Progress,
+    divide_lone_speaker,
+    divide_noise,
+    divide_speech,
+    open_validation_sets,
+)
 
-VALID_SEED = 20_000  # validation clips are the same for every training seed
-HELD_CLIPS = 2  # of a lone speaker's recording, at least so many validation clips are held out
 NOTHING_TO_HEAR = "no pair in which both recordings are more than silence"
-Progress = Callable[[int, int], None] | None
 
 
 class Source(Protocol):
@@ -56,17 +64,14 @@ class Material:
 
     Attributes:
         train: Batches of `training.crop_seconds`.
-        valid_noisy: The fixed validation clips, float32 `[clips, samples]`, or `[clips, frames,
-            bands]` of features.
-        valid_clean: Their clean versions.
+        valid: The fixed validation clips.
         digest: Hash of the content, to prove on resume that it is the same.
         summary: One line for people.
         notices: A line on each file that is cut off, or whose header is wrong.
     """
 
     train: Source
-    valid_noisy: np.ndarray
-    valid_clean: np.ndarray
+    valid: ValidationClips
     digest: str
     summary: str
     notices: tuple[str, ...] = ()
@@ -166,52 +171,30 @@ class PairSource:
 def _mixed(config: Config, progress: Progress) -> Material:
     rate = config.audio.sample_rate
     data = config.data if isinstance(config.data, DataConfig) else _reconstruction(config.data)
-    notices: dict[str, None] = {}
-
-    def corpus(folders: Sequence[str]) -> Corpus:
-        built = build_corpus(folders, rate, data.cache, progress)
-        notices.update(dict.fromkeys(built.notes))
-        return built
-
-    speech = corpus(data.speech)
-    noise = corpus(data.noise) if data.noise else None
-    rir = corpus(data.rir) if data.rir else None
-    digests = [c.digest for c in (speech, noise, rir) if c is not None]
-    merge, held = data.merge_validation, ""
-    if data.valid_speech:
-        valid_speech = corpus(data.valid_speech)
-        digests.append(valid_speech.digest)
-        if merge:
-            speech = corpus((*data.speech, *data.valid_speech))
-    elif is_lone(speech.groups):
-        (train,), (valid_speech,), held = _hold_out_of_one([speech], data)
-        speech = speech if merge else train
+    corpora = Corpora(data, rate, progress)
+    speech = corpora.open(data.speech)
+    noise, rir = corpora.open_any(data.noise), corpora.open_any(data.rir)
+    if data.valid_sets:
+        valid, held = open_validation_sets(data, corpora, noise, rir), ""
+        more_speech, more_noise = (tuple(folder for one in data.valid_sets.values()
+                                         for folder in getattr(one, side))
+                                   for side in ("speech", "noise"))
+        if data.merge_validation:
+            speech = corpora.open((*data.speech, *more_speech), counted=False)
+            noise = noise and corpora.open((*data.noise, *more_noise), counted=False)
     else:
-        train, valid = split_by_speaker(speech.groups, data.valid_fraction, seed=0)
-        valid_speech = speech.subset(valid)
-        speech = speech if merge else speech.subset(train)
-    valid_noise = noise
-    if noise is not None and data.valid_noise:
-        valid_noise = corpus(data.valid_noise)
-        digests.append(valid_noise.digest)
-        if merge:
-            noise = corpus((*data.noise, *data.valid_noise))
-    elif noise is not None and len(noise) > 1:  # a lone recording serves both
-        train, valid = split_by_speaker([None] * len(noise), data.valid_fraction, seed=0)
-        valid_noise = noise.subset(valid)
-        noise = noise if merge else noise.subset(train)
-    if merge and data.speech_weights:
-        extra = (1.0,) * len(data.valid_speech)
-        data = data.model_copy(update={"speech_weights": (*data.speech_weights, *extra)})
+        more_speech = data.valid_speech
+        speech, valid_speech, held = divide_speech(data, corpora, speech)
+        noise, valid_noise = divide_noise(data, corpora, noise)
+        valid = {"": ValidationMaterial(valid_speech, valid_noise, rir)}
+    if data.merge_validation and data.speech_weights:
+        data = data.model_copy(update={
+            "speech_weights": (*data.speech_weights, *[1.0] * len(more_speech))})
     source = Mixer(speech, noise, data, rate, config.crop_samples, config.training.seed, rir)
-    valid_samples = round(data.valid_seconds * rate)
-    # The weights are of the folders of data.speech.
-    checked = data.model_copy(update={"speech_weights": ()})
-    check = Mixer(valid_speech, valid_noise, checked, rate, valid_samples, VALID_SEED, rir)
-    noisy, clean = check.batch(0, data.valid_clips)
     added = f" + {noise.seconds / 3600:.2f} h of noise" if noise is not None else ", reconstruction"
     summary = f"{speech.seconds / 3600:.2f} h of speech ({len(speech)} files){added}{held}"
-    return Material(source, noisy, clean, _digest(digests), summary, tuple(notices))
+    return Material(source, mix_validation(valid, data, rate), _digest(corpora.digests), summary,
+                    tuple(corpora.notices))
 
 
 def _reconstruction(data: CleanData) -> DataConfig:
@@ -246,14 +229,14 @@ def _paired(config: Config, progress: Progress) -> Material:
         checked = sides(valid)
         digests += [side.digest for side in checked]
     else:
-        rest, checked, held = _hold_out_of_one(_in_both(*learnt), data)
+        rest, checked, held = divide_lone_speaker(_in_both(*learnt), data)
         learnt = learnt if data.merge_validation else rest
     training = PairSource(*learnt, data, config.crop_samples, config.training.seed)
     checking = PairSource(*checked, data, round(data.valid_seconds * rate), VALID_SEED)
-    noisy, clean = checking.batch(0, data.valid_clips)
+    valid = ValidationClips(*checking.batch(0, data.valid_clips))
     summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files){held}"
     notices = dict.fromkeys(note for side in (*learnt, *checked) for note in side.notes)
-    return Material(training, noisy, clean, _digest(digests), summary, tuple(notices))
+    return Material(training, valid, _digest(digests), summary, tuple(notices))
 
 
 def _in_both(noisy: Corpus, clean: Corpus) -> list[Corpus]:
@@ -262,45 +245,6 @@ def _in_both(noisy: Corpus, clean: Corpus) -> list[Corpus]:
     if not len(numbers):
         raise PairError(NOTHING_TO_HEAR)
     return [noisy.subset(ours), clean.subset(theirs)]
-
-
-def _hold_out_of_one(
-    sides: Sequence[Corpus], data: RecordedSource
-) -> tuple[list[Corpus], list[Corpus], str]:
-    """Divide the recordings of a lone speaker, for want of another one to validate on.
-
-    Args:
-        sides: Clean speech, or noisy and clean whose recordings correspond.
-        data: Says how much to hold out.
-
-    Returns:
-        The sides to train on, the sides to validate on, and words on what these are.
-
-    Raises:
-        PairError: When there is too little to divide.
-    """
-    clean, rate = sides[-1], sides[-1].sample_rate
-    ends = [min(clean.sound_end(index, SPEECH_SILENCE), *(int(s.lengths[index]) for s in sides))
-            for index in range(len(clean))]
-    shortest = HELD_CLIPS * round(data.valid_seconds * rate)
-    held = hold_out_of_one(ends, data.valid_fraction, shortest, seed=0)
-    if held is None:
-        raise PairError(
-            f"{clean.names[0]}: {sum(ends) / rate:.1f} s of one speaker are too short to hold out "
-            f"an end to validate on; record {2 * shortest / rate:g} s or more in one file, or "
-            "give validation folders (data.valid_speech, or data.valid_noisy and data.valid_clean)"
-        )
-    chosen, samples = held
-    if not samples:
-        rest = np.setdiff1d(np.arange(len(clean)), chosen)
-        return ([side.subset(rest) for side in sides], [side.subset(chosen) for side in sides],
-                f"; validation: {len(chosen)} of the files, as all are of one speaker")
-    index = int(chosen[0])
-    end = ends[index]  # there is nothing to validate on in the pause behind it
-    return ([side.part(index, 0, end - samples) for side in sides],
-            [side.part(index, end - samples, end).subset([index]) for side in sides],
-            f"; validation: the last {samples / rate:.1f} s of {clean.names[index]}, as all is of "
-            "one speaker")
 
 
 def _features(config: Config) -> Material:
@@ -314,8 +258,8 @@ def _features(config: Config) -> Material:
         splits = ("train", "validation") if data.merge_validation else ("train",)
         train, valid = folder.source(splits, seed), folder.source(("validation",), VALID_SEED)
         digest, summary = folder.digest, f"features of {len(train.clips)} clips"
-    noisy, clean = valid.batch(0, data.valid_clips)
-    return Material(train, noisy, clean, digest, summary)
+    clips = ValidationClips(*valid.batch(0, data.valid_clips))
+    return Material(train, clips, digest, summary)
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ WRONG_SCORE = 0.25  # error of a metric discriminator, whose scores lie in [0, 1
 
 GRADIENT, VARIATION = "gradient_norm/generator", "output/variation_db"
 NOISY_SUFFIX, GAIN_SUFFIX = "_noisy", "_best_gain"  # of a validation's values beside a metric's
+SET_METRICS = ("si_sdr", "pesq_wb", "estoi")  # that a line shows of each set, noisy in brackets
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,23 @@ def beats_trivial(values: Mapping[str, float], metric: str) -> bool | None:
 
 
 def summary(values: Mapping[str, float]) -> str:
-    """Return a validation in one line: each metric, and beside it what a model must beat."""
-    parts = []
+    """Return a validation in one line: each metric, and beside it what a model must beat.
+
+    Of each set of clips apart, and of the easy ones, three metrics that are heard.
+    """
+    parts, sets = [], {}
     for name, value in values.items():
         if name.endswith((NOISY_SUFFIX, GAIN_SUFFIX)):
+            continue
+        group, _, metric = name.rpartition("/")
+        if group and metric in SET_METRICS:
+            noisy = values.get(name + NOISY_SUFFIX)
+            beside = "" if noisy is None else f" ({noisy:.4g})"
+            sets.setdefault(group, []).append(f"{metric} {value:.4g}{beside}")
+        if group and group != "discriminator":
             continue
         beside = [f"{label} {values[name + suffix]:.4g}"
                   for label, suffix in (("noisy", NOISY_SUFFIX), (BEST_GAIN, GAIN_SUFFIX))
                   if name + suffix in values]
         parts.append(f"{name} {value:.4g}" + (f" ({', '.join(beside)})" if beside else ""))
-    return " · ".join(parts)
+    return " · ".join((*parts, *(f"{group}: {', '.join(own)}" for group, own in sets.items())))

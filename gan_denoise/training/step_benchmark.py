@@ -17,6 +17,7 @@ import tensorflow as tf
 from gan_denoise.config.schema import Config
 from gan_denoise.core.machine import machine
 from gan_denoise.data.datasets import Material
+from gan_denoise.data.validation_clips import ValidationClips
 from gan_denoise.models.complexity import macs_per_frame
 from gan_denoise.training.trainer import Trainer, set_up
 
@@ -40,7 +41,7 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     clean = rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)
-    trainer = Trainer(config, Material(None, noisy[:1], clean[:1], "", "noise"))
+    trainer = Trainer(config, Material(None, ValidationClips(noisy[:1], clean[:1]), "", "noise"))
     trainer.progress.total_steps = WARM + steps
     heard = config.data.has_waveforms
     mels = tf.constant(trainer.mel.mel01(noisy) if heard else noisy)

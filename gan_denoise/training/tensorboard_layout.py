@@ -14,7 +14,8 @@ from gan_denoise.config.loader import flatten
 from gan_denoise.config.schema import FREE_ON_RESUME, PATHS, Config
 from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX
 
-METRICS = {"si_sdr": "SI-SDR (dB)", "pesq_wb": "PESQ (WB)", "snr": "SNR (dB)",
+METRICS = {"si_sdr": "SI-SDR (dB)", "pesq_wb": "PESQ (WB)", "stoi": "STOI",
+           "estoi": "ESTOI", "snr": "SNR (dB)",
            "snr_mel": "SNR of the mel (dB)", "psnr_mel": "PSNR of the mel (dB)",
            "mse_mel": "MSE of the mel"}
 # Category -> chart -> patterns of tags (regular expressions, matched from the start of a tag).
@@ -22,6 +23,10 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Validation": {
         f"{words}: model, noisy, best constant gain": tuple(
             f"valid/{metric}{suffix}$" for suffix in ("", NOISY_SUFFIX, GAIN_SUFFIX))
+        for metric, words in METRICS.items()
+    },
+    "Validation, each set": {
+        f"{words}: each set of clips, at 15 dB, clean input": (rf"valid/\w+/{metric}$",)
         for metric, words in METRICS.items()
     },
     "Losses": {

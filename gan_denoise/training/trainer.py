@@ -1,34 +1,31 @@
-"""The trainer: the generator, its average, its training steps, and validation.
+"""The trainer: the generator, its average and its training steps.
 
-The discriminator's side of the game is in `adversarial`, the loop in `loop`.
+The discriminator's side of the game is in `adversarial`, validation in `validation`, the loop in
+`loop`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gan_denoise import metrics
 from gan_denoise.config.schema import Config, TrainingConfig
 from gan_denoise.data.datasets import Material
-from gan_denoise.dsp.inversion import band_gain
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
-from gan_denoise.metrics.baselines import BEST_GAIN, trivial_estimates
 from gan_denoise.models.generators import build_generator
 from gan_denoise.training.adversarial import Adversary, Mels, make_adversary
 from gan_denoise.training.checkpoints import RunState
-from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX, VARIATION
+from gan_denoise.training.monitor import VARIATION
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import make_optimizer, snapshot, update
-
-PESQ_RATE = 16000  # Hz; wide-band PESQ is defined at no other
+from gan_denoise.training.validation import Clips, Validation
 
 
 def set_up(training: TrainingConfig) -> None:
@@ -75,7 +72,7 @@ class Trainer:
             frames = self.mel.frames(config.crop_samples)
             self.adversary = make_adversary(config, self.objective, self.mel, frames, scorer)
         self.progress = RunState(kind, material.digest)
-        self._trivial_scores: dict[str, float] | None = None  # the same at every validation
+        self.validation = Validation(config, material.valid, self.mel, self.estimate)
         self.pretrain_step = tf.function(self._pretrain_step)
         self.adversarial_step = tf.function(self._adversarial_step)
         self._mels = tf.function(self._frozen_mels)
@@ -246,77 +243,6 @@ class Trainer:
 
         return windowed(run, noisy01, self.config.generator.frames, self.mel.silence)
 
-    def validate(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """Score the EMA generator on the validation clips, through `gain` inversion.
-
-        Returns:
-            Mean metrics by name, those of the noisy input and of the best constant gain beside
-            them (`_noisy`, `_best_gain`), and the mels and waveforms behind them, batch first;
-            features have no waveforms.
-        """
-        noisy, clean = self.material.valid_noisy, self.material.valid_clean
-        if not self.config.data.has_waveforms:
-            mels = {"noisy": noisy, "estimate": self.estimate(noisy), "clean": clean}
-            values = self._mel_scores(clean, mels["estimate"])
-            return values | self._trivial(clean, noisy), {"mels": mels, "audio": {}}
-        spectrum = self.mel.stft(noisy)
-        noisy01 = self.mel.normalise(self.mel.linear(spectrum))
-        clean01 = self.mel.mel01(clean)
-        estimate01 = self.estimate(noisy01)
-        gain = band_gain(self.mel, noisy01, estimate01, self.config.inversion.gain)
-        estimate = self.mel.istft(self.mel.bin_gain(gain) * spectrum, noisy.shape[1])
-        values = self._waveform_scores(clean, estimate) | self._mel_scores(clean01, estimate01)
-        values |= self._trivial(clean, noisy)
-        shown = {
-            "mels": {"noisy": noisy01, "estimate": estimate01, "clean": clean01},
-            "audio": {"noisy": noisy, "estimate": estimate, "clean": clean},
-        }
-        return values, shown
-
-    def _trivial(self, clean: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
-        """Return the scores of the noisy input and of the best constant gain for each clip."""
-        if self._trivial_scores is None:
-            pairs = zip(clean, noisy, strict=True)
-            gained = np.stack([trivial_estimates(c, n)[BEST_GAIN] for c, n in pairs])
-            self._trivial_scores = {}
-            for suffix, estimate in ((NOISY_SUFFIX, noisy), (GAIN_SUFFIX, gained)):
-                if not self.config.data.has_waveforms:
-                    scores = self._mel_scores(clean, estimate)
-                else:
-                    scores = self._mel_scores(self.mel.mel01(clean), self.mel.mel01(estimate))
-                    scores |= self._waveform_scores(clean, estimate)
-                self._trivial_scores |= {name + suffix: v for name, v in scores.items()}
-        return self._trivial_scores
-
-    def _mel_scores(self, clean01: np.ndarray, estimate01: np.ndarray) -> dict[str, float]:
-        """Return mean scores of `[clips, frames, bands]`; MFCC are left out."""
-        clean01, estimate01 = map(self.mel.mel_part, (clean01, estimate01))
-        return {
-            "mse_mel": metrics.mse_mel(clean01, estimate01),
-            "psnr_mel": float(np.mean(list(map(metrics.psnr_mel, clean01, estimate01)))),
-            "snr_mel": _mean_score(metrics.snr_mel, clean01, estimate01),
-        }
-
-    def _waveform_scores(self, clean: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-        """Return mean scores of `[clips, samples]`; PESQ where it is defined and installed."""
-        values = {"si_sdr": _mean_score(metrics.si_sdr, clean, estimate),
-                  "snr": _mean_score(metrics.snr, clean, estimate)}
-        if self.mel.sample_rate == PESQ_RATE and metrics.available()["pesq"]:
-            values["pesq_wb"] = _mean_score(
-                lambda c, e: metrics.pesq_wb(c, e, PESQ_RATE), clean, estimate
-            )
-        return values
-
-
-def _mean_score(
-    score: Callable[[np.ndarray, np.ndarray], float], clean: np.ndarray, estimate: np.ndarray
-) -> float:
-    """Mean over the clips that the metric does not refuse; NaN where it refuses all."""
-    values = []
-    for c, e in zip(clean, estimate, strict=True):
-        try:
-            values.append(score(c, e))
-        except metrics.Refused:
-            values.append(math.nan)
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.mean(finite)) if finite else math.nan
+    def validate(self) -> tuple[dict[str, float], Clips]:
+        """Score the EMA generator on the validation clips: see `Validation.scores`."""
+        return self.validation.scores()

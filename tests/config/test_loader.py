@@ -483,6 +483,7 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     import tensorflow as tf
 
     from gan_denoise.data.datasets import Material
+    from gan_denoise.data.validation_clips import ValidationClips
     from gan_denoise.dsp.mel import Mel
     from gan_denoise.training.trainer import Trainer
 
@@ -499,7 +500,7 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
         mel = Mel(config.audio, config.mel)
         noisy, clean = (tf.constant(mel.mel01(wave)) for wave in (noisy, clean))
     keras.utils.set_random_seed(0)
-    trainer = Trainer(config, Material(source, noisy, clean, "", ""), "finetune")
+    trainer = Trainer(config, Material(source, ValidationClips(noisy, clean), "", ""), "finetune")
     before = trainer.generator.get_weights()
     tf.config.run_functions_eagerly(True)  # one step: tracing these networks takes far longer
     try:

@@ -72,10 +72,10 @@ def test_every_kind_gives_batches_and_validation_clips(folders, kind):
         assert part.shape == (4, config_of().crop_samples)
         assert part.dtype == np.float32
         assert np.isfinite(part).all()
-    assert material.valid_noisy.shape == material.valid_clean.shape == (6, 6400)
+    assert material.valid.noisy.shape == material.valid.clean.shape == (6, 6400)
     assert material.summary
-    same = [np.array_equal(noisy, clean), np.array_equal(material.valid_noisy,
-                                                         material.valid_clean)]
+    same = [np.array_equal(noisy, clean), np.array_equal(material.valid.noisy,
+                                                         material.valid.clean)]
     assert same == [kind == "clean alone"] * 2
     peaks = 20 * np.log10(np.abs(noisy).max(axis=1))
     assert (peaks > -50.1).all()
@@ -87,13 +87,13 @@ def test_a_batch_is_a_function_of_seed_and_step(folders, kind):
     data = {key: str(folders / key) for key in KINDS[kind]}
     first, again = (load_material(config_of(**data)) for _ in range(2))
     np.testing.assert_array_equal(first.train.batch(5, 3), again.train.batch(5, 3))
-    np.testing.assert_array_equal(first.valid_noisy, again.valid_noisy)
+    np.testing.assert_array_equal(first.valid.noisy, again.valid.noisy)
     assert first.digest == again.digest
     assert np.abs(first.train.batch(5, 3)[0] - first.train.batch(6, 3)[0]).max() > 1e-3
     config = tiny_config(data=config_of(**data).data.model_dump(), training={"seed": 1})
     other = load_material(config)
     assert np.abs(first.train.batch(5, 3)[0] - other.train.batch(5, 3)[0]).max() > 1e-3
-    np.testing.assert_array_equal(first.valid_noisy, other.valid_noisy)  # comparable over seeds
+    np.testing.assert_array_equal(first.valid.noisy, other.valid.noisy)  # comparable over seeds
 
 
 def test_a_folder_of_a_known_layout_is_paired(folders, tmp_path):
@@ -108,7 +108,7 @@ def test_a_lone_noise_file_serves_both(folders, tmp_path):
     shutil.copy(folders / "noise/fan/0.wav", tmp_path / "fan.wav")
     material = material_of(speech=folders / "speech", noise=tmp_path)
     for noisy, clean in (material.train.batch(0, 4),
-                         (material.valid_noisy, material.valid_clean)):
+                         (material.valid.noisy, material.valid.clean)):
         assert (np.abs(noisy - clean).max(axis=1) > 1e-5).all()
 
 
@@ -116,7 +116,7 @@ def test_validation_folders_are_taken_where_given(folders, tones):
     material = material_of(speech=folders / "speech", noise=folders / "noise",
                            valid_speech=tones / "clean", valid_noise=folders / "noise",
                            snr_mean=30.0, snr_std=0.0, recipe=PLAIN)
-    spectrum = np.abs(np.fft.rfft(material.valid_clean * np.hanning(6400)))
+    spectrum = np.abs(np.fft.rfft(material.valid.clean * np.hanning(6400)))
     loudest = np.argmax(spectrum, axis=1) * RATE / 6400
     assert all(min(abs(hertz - tone) for tone in TONES.values()) < 10 for hertz in loudest)
 
@@ -160,7 +160,7 @@ def test_a_pair_with_a_silent_side_is_left_out(tmp_path):
 @pytest.mark.parametrize("sides", [("clean",), ("noisy", "clean")])
 def test_validation_speakers_are_not_trained_on(tones, sides):
     material = material_of(**{side: tones / side for side in sides}, recipe=PLAIN)
-    held_out = speakers_in(material.valid_clean)
+    held_out = speakers_in(material.valid.clean)
     trained = set().union(*(speakers_in(material.train.batch(step, 8)[1]) for step in range(6)))
     assert len(held_out) == 1
     assert trained == set(TONES) - held_out
@@ -201,7 +201,7 @@ def test_of_one_recording_the_end_is_held_out_and_not_trained_on(folders, tmp_pa
     assert "; validation: the last 2.0 s of me reading.wav" in material.summary
     border = 300 + 2700 * 6 / 8  # Hz
     trained = np.concatenate([pitches(material.train.batch(step, 16)[1]) for step in range(8)])
-    held = pitches(material.valid_clean)
+    held = pitches(material.valid.clean)
     assert trained.max() < border + 20 < held.min() + 60
     assert trained.min() < 600
     assert trained.max() > border - 300
@@ -218,7 +218,7 @@ def test_of_several_recordings_of_one_speaker_whole_ones_are_held_out(folders, t
         write(tmp_path / "clean" / f"p226_{take:03d}.wav", 0.4 * np.sin(2 * np.pi * hertz * time),
               RATE)
     material = material_of(clean=tmp_path / "clean", recipe=PLAIN)
-    held = {round(hertz, -2) for hertz in pitches(material.valid_clean)}
+    held = {round(hertz, -2) for hertz in pitches(material.valid.clean)}
     trained = {round(hertz, -2) for step in range(8)
                for hertz in pitches(material.train.batch(step, 16)[1])}
     assert "; validation: 2 of the files" in material.summary

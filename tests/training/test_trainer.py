@@ -11,6 +11,7 @@ from conftest import TinySource, shake, tiny_config, tiny_material
 from gan_denoise import metrics
 from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import Material
+from gan_denoise.data.validation_clips import ValidationClips
 from gan_denoise.models.generators import build_generator
 from gan_denoise.training.adversarial import Mels
 from gan_denoise.training.trainer import Trainer
@@ -349,7 +350,7 @@ def judged():
     noise = np.stack([synthetic_audio.noise("fan", 1.0, seed=seed) for seed in (0, 1)])
     ratio = np.sum(clean**2, axis=1) / np.sum(noise**2, axis=1) / 10**0.5
     noisy = clean + noise * np.sqrt(ratio)[:, None].astype(np.float32)
-    trainer = Trainer(tiny_config(), Material(TinySource(), noisy, clean, "", ""))
+    trainer = Trainer(tiny_config(), Material(TinySource(), ValidationClips(noisy, clean), "", ""))
     kernel, bias = trainer.ema.trainable_variables[-2:]
     kernel.assign(np.zeros(kernel.shape, np.float32))
     bias.assign(np.full(bias.shape, 100, np.float32))  # the gain head's gain is 1
@@ -357,7 +358,7 @@ def judged():
 
 
 def test_an_average_that_does_nothing_scores_as_the_noisy_input(judged):
-    noisy, clean = judged.material.valid_noisy, judged.material.valid_clean
+    noisy, clean = judged.material.valid.noisy, judged.material.valid.clean
     before = state(judged)
     values, shown = judged.validate()
     assert not changed(before, state(judged))
@@ -379,7 +380,7 @@ def test_an_average_that_does_nothing_scores_as_the_noisy_input(judged):
 
 
 def test_an_average_that_knows_the_clean_mel_scores_highest(judged, monkeypatch):
-    clean01 = judged.mel.mel01(judged.material.valid_clean)
+    clean01 = judged.mel.mel01(judged.material.valid.clean)
     monkeypatch.setattr(judged, "_estimate", lambda noisy01: tf.constant(clean01))
     values, shown = judged.validate()
     assert values["mse_mel"] == 0
