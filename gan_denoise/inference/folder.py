@@ -6,12 +6,11 @@ What is done is in the folder's journal, so that a run that was stopped goes on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_denoise.audio import AudioError
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_decision import Decider
 from gan_denoise.inference.folder_journal import Journal, digest_of
@@ -94,9 +93,7 @@ def enhance_folder(
     options = options or FolderOptions()
     residual = Path(options.residual) if options.residual is not None else None
     plan = plan_folder([Path(item) for item in inputs], Path(out), enhancer.options,
-                       options.recursive, residual)
-    if options.shard is not None:
-        plan = replace(plan, items=_share(plan.items, *options.shard))
+                       options.recursive, residual, options.shard)
     run = _Run(enhancer.with_options(plan.options), plan, options, progress)
     try:
         if options.dry_run:
@@ -108,12 +105,6 @@ def enhance_folder(
     except KeyboardInterrupt:
         raise Interrupted(run.in_order()) from None
     return run.in_order()
-
-
-def _share(items: list[Item], number: int, count: int) -> list[Item]:
-    if not 1 <= number <= count:
-        raise AudioError(f"shard {number}/{count}: there are 1/{count} to {count}/{count}")
-    return items[number - 1 :: count]
 
 
 class _Run:

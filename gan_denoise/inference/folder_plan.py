@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ def plan_folder(
     options: DenoiseOptions,
     recursive: bool = True,
     residual: Path | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> FolderPlan:
     """Plan a run over files and folders; nothing is written.
 
@@ -91,10 +92,12 @@ def plan_folder(
         options: Options of the run; they decide container and channels of the outputs.
         recursive: Whether sub-folders are searched.
         residual: Folder for what is removed, or the file for it.
+        shard: (i, n): only the i-th of n equal shares of the files, counted from 1. The headers of
+            the others are not read: of a thousand shares each would read those of all.
 
     Raises:
-        AudioError: When nothing is found, two inputs would write one output, or a folder is input
-            and output at once.
+        AudioError: When nothing is found, two inputs would write one output, a folder is input and
+            output at once, or there is no such share.
     """
     places = [out] if residual is None else [out, residual]
     named = [_names_file(inputs, place) for place in places]
@@ -105,7 +108,7 @@ def plan_folder(
     if not all(named):
         _check_folders(inputs, roots)
     taken: dict[Path, Path] = {}  # output -> source
-    items: dict[Path, Item] = {}  # by target
+    works: dict[Path, tuple[Path, list[Path]]] = {}  # source and outputs, by target
     passed_over: dict[str, list[Path]] = {}
     for source, relative in _sources(inputs, roots, recursive, passed_over):
         if options.format != "keep":
@@ -118,12 +121,20 @@ def plan_folder(
             before = taken.setdefault(output, source)
             if before != source and before.resolve() != source.resolve():
                 raise _clash(before, source, output)
-        if outputs[0] not in items:
-            items[outputs[0]] = _item(source, outputs, options)
-    if not items:
+        works.setdefault(outputs[0], (source, outputs))
+    if not works:
         raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
     _check_merged_names(taken, roots[0])
-    return FolderPlan(roots[0], options, list(_check_sources(items.values())), passed_over)
+    items = [_item(source, outputs, options) for source, outputs in _share(works.values(), shard)]
+    sources = [source for source, _ in works.values()]
+    return FolderPlan(roots[0], options, list(_check_sources(items, sources)), passed_over)
+
+
+def _share(works: Iterable[Any], shard: tuple[int, int] | None) -> list[Any]:
+    number, count = shard or (1, 1)
+    if not 1 <= number <= count:
+        raise AudioError(f"shard {number}/{count}: there are 1/{count} to {count}/{count}")
+    return list(works)[number - 1 :: count]
 
 
 def _names_file(inputs: Sequence[Path], place: Path) -> bool:
@@ -226,17 +237,17 @@ def _item(source: Path, outputs: Sequence[Path], options: DenoiseOptions) -> Ite
     return Item(source, *outputs, info=info)
 
 
-def _check_sources(items: Iterable[Item]) -> Iterator[Item]:
-    """Refuse outputs that are inputs, also by another name: they would be lost."""
-    items = list(items)
-    sources = {_identity(item.source): item.source for item in items}
-    sources.pop(None, None)
+def _check_sources(items: Sequence[Item], sources: Iterable[Path]) -> Iterator[Item]:
+    """Refuse outputs that are inputs of any share, also by another name: they would be lost."""
+    existing = {output: identity for item in items for output in item.outputs
+                if (identity := _identity(output)) is not None}
+    inputs = {_identity(source): source for source in sources} if existing else {}
     for item in items:
         for output in item.outputs:
-            source = sources.get(_identity(output))
+            source = inputs.get(existing[output]) if output in existing else None
             if source is not None and item.refused is None:
-                item = Item(item.source, item.target, item.residual, item.info,
-                            f"{output}: is the input {source}; give another output folder")
+                item = replace(item, refused=f"{output}: is the input {source}; give another "
+                                             "output folder")
         yield item
 
 
