@@ -25,6 +25,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from gan_denoise.config.registry import KINDS, import_plugins
+from gan_denoise.config.renamed_keys import present_name, with_present_names
 from gan_denoise.config.schema import (
     FORMAT_VERSION,
     FREE_ON_RESUME,
@@ -39,12 +40,6 @@ from gan_denoise.config.shipped import find_config
 from gan_denoise.config.yaml_values import as_tuples, parse_value, read_yaml
 
 LOG = logging.getLogger(__name__)
-# Old keys, which are still read, and what they are called now.
-RENAMED = {
-    "discriminator.judges": "discriminator.pesq_workers",
-    "losses.adversarial": "discriminator.loss",
-    "losses.feature_weight": "discriminator.feature_weight",
-}
 
 
 def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -65,22 +60,22 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}': expected key=value, for instance training.steps=500")
-        key = _present_name(key.strip())
+        key = present_name(key.strip())
         _set(given, key, parse_value(key, text, override))
     return join_settings([*_read_with_parents(find_config(source), seen=()), given], str(source))
 
 
-def make_config(values: Mapping[str, Any], origin: str = "settings") -> Config:
+def make_config(values: Mapping[str, Any], origin: str = "") -> Config:
     """Validate nested values; errors name the key, the expectation and the nearest valid key."""
     return join_settings([values], origin)
 
 
-def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "settings") -> Config:
+def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "") -> Config:
     """Lay nested values over each other and validate them.
 
     Args:
         layers: Each over those before it; what one says of a kind must have an effect on it.
-        origin: What the settings are called in errors.
+        origin: File that the settings come from, which errors begin with; empty: none.
 
     Raises:
         ConfigError: Naming the key, the expectation and the nearest valid key.
@@ -91,13 +86,13 @@ def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "settings")
         _check_format(layer, origin)
         modules |= dict.fromkeys(_modules(layer))
         import_plugins(modules)
-        layer = _renamed(as_tuples(layer))
+        layer = with_present_names(as_tuples(layer))
         before, joined = joined, _merge(joined, layer)
         try:
             for section in joined:
                 _keep_what_has_effect(section, layer, before, joined)
         except ConfigError as error:
-            raise ConfigError(f"{origin}: {error}") from None
+            raise _error(origin, error.reason, error.way_out) from None
     own = {"format_version": FORMAT_VERSION, "plugins": tuple(modules)}
     return _validated(joined | own, origin)
 
@@ -105,10 +100,8 @@ def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "settings")
 def _check_format(layer: Mapping[str, Any], origin: str) -> None:
     version = layer.get("format_version", FORMAT_VERSION)
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ConfigError(
-            f"{origin}: settings of format {version}, written by a newer gan_denoise; this one "
-            f"reads up to {FORMAT_VERSION}. Upgrade gan_denoise."
-        )
+        raise _error(origin, f"settings of format {version}, written by a newer gan_denoise; this "
+                     f"one reads up to {FORMAT_VERSION}", "upgrade gan_denoise")
 
 
 def _modules(layer: Mapping[str, Any]) -> Sequence[str]:
@@ -117,47 +110,6 @@ def _modules(layer: Mapping[str, Any]) -> Sequence[str]:
     if not (isinstance(modules, (list, tuple)) and all(isinstance(one, str) for one in modules)):
         raise ConfigError(f"plugins: expected a list of names of modules, not {modules!r}")
     return modules
-
-
-def _renamed(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values under the names that their keys have now, also in `tune.space`."""
-    layer = {section: dict(values) if isinstance(values, Mapping) else values
-             for section, values in layer.items()}
-    for old, new in RENAMED.items():
-        (section, key), (new_section, new_key) = old.split("."), new.split(".")
-        values = layer.get(section)
-        if not isinstance(values, dict) or key not in values:
-            continue
-        value = values.pop(key)
-        target = layer.get(new_section)
-        target = layer[new_section] = {} if target is None else target
-        if isinstance(target, dict):
-            target.setdefault(new_key, value)
-        if layer.get("format_version") != 1:
-            _present_name(old)
-    space = layer["tune"].get("space") if isinstance(layer.get("tune"), dict) else None
-    if isinstance(space, Mapping):
-        layer["tune"]["space"] = {_present_name(key): _renamed_in_groups(spec)
-                                  for key, spec in space.items()}
-    data = layer.get("data") if layer.get("format_version") == 1 else None
-    if isinstance(data, dict) and data.get("speech") and data.get("valid_clean"):
-        data["valid_speech"] = data.get("valid_speech") or (data.pop("valid_clean"),)  # as then
-    return layer
-
-
-def _present_name(key: str) -> str:
-    """Return what a key is called now, with a note where that is new."""
-    if key in RENAMED:
-        LOG.warning("%s is called %s now", key, RENAMED[key])
-    return RENAMED.get(key, key)
-
-
-def _renamed_in_groups(spec: Any) -> Any:
-    """Return the choices of a space under the names that their keys have now."""
-    if not isinstance(spec, (list, tuple)):
-        return spec
-    return tuple({_present_name(key): value for key, value in choice.items()}
-                 if isinstance(choice, Mapping) else choice for choice in spec)
 
 
 def _keep_what_has_effect(
@@ -227,8 +179,12 @@ def _validated(values: Mapping[str, Any], origin: str) -> Config:
     except ValidationError as error:
         problems.append(_explain(error))
     if problems:
-        raise ConfigError(f"{origin}: {'; '.join(problems)}")
+        raise _error(origin, "; ".join(problems))
     return config
+
+
+def _error(origin: str, reason: str, way_out: str = "") -> ConfigError:
+    return ConfigError(f"{origin}: {reason}" if origin else reason, way_out)
 
 
 def dump_config(config: Config) -> str:
@@ -246,7 +202,7 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     """
     given: dict[str, Any] = {}
     for key, value in settings.items():
-        _set(given, _present_name(key), value)
+        _set(given, present_name(key), value)
     return join_settings([config.model_dump(), given])
 
 
@@ -282,8 +238,8 @@ def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any])
                for key, value in before.items() if now.get(key) != value]
     if changed:
         raise ConfigError(
-            f"this {what} was started with other settings: " + "; ".join(changed)
-            + f". Take these back, or give another --{what} folder."
+            f"this {what} was started with other settings: " + "; ".join(changed),
+            f"take these back, or give another --{what} folder",
         )
 
 
