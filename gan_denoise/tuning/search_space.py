@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.config import ConfigError, flatten, nearest_key, with_settings
 from gan_denoise.config.registry import KINDS
 from gan_denoise.config.schema import Config, valid_keys
 from gan_denoise.core.errors import GanDenoiseError
 
+if TYPE_CHECKING:
+    import optuna
+
+Value = str | float  # of a dimension, as it is drawn: the name of a choice, or a number
 COMBINATIONS = 64  # of the other settings that a refused value is tried with
 _ABSENT = object()  # the value of a setting that the kind at hand does not have
 _INTERVAL = ("low", "high", "step", "log")
@@ -39,7 +43,7 @@ class Choices:
     """
 
     key: str
-    options: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Mapping[str, object]]
 
     @property
     def keys(self) -> frozenset[str]:
@@ -47,19 +51,19 @@ class Choices:
         return frozenset(key for settings in self.options.values() for key in settings)
 
     @property
-    def probes(self) -> list[str]:
+    def probes(self) -> Sequence[Value]:
         """Values that show whether it can be searched: all of them."""
         return list(self.options)
 
-    def draw(self, trial: Any) -> str:
-        """Return the value that an Optuna trial has, or is given."""
+    def draw(self, trial: optuna.Trial) -> Value:
+        """Return the value that an Optuna trial has, or is given now."""
         return trial.suggest_categorical(self.key, list(self.options))
 
-    def settings(self, value: str) -> Mapping[str, Any]:
-        """Return what a value means, by `section.key`."""
-        return self.options[value]
+    def settings(self, value: Value) -> Mapping[str, object]:
+        """Return the settings that a value stands for, by `section.key`."""
+        return self.options[str(value)]
 
-    def value_in(self, settings: Mapping[str, Any]) -> str | None:
+    def value_in(self, settings: Mapping[str, object]) -> Value | None:
         """Return the value that these settings have, None where it is not among the choices."""
         return next((name for name, option in self.options.items()
                      if all(settings.get(key, _ABSENT) == value
@@ -95,26 +99,27 @@ class Interval:
         return frozenset({self.key})
 
     @property
-    def probes(self) -> list[float]:
+    def probes(self) -> Sequence[Value]:
         """See `Choices`: the ends."""
         return [self.low, self.high] if self.whole else [float(self.low), float(self.high)]
 
-    def draw(self, trial: Any) -> float:
+    def draw(self, trial: optuna.Trial) -> Value:
         """See `Choices`."""
         if self.whole:
-            return trial.suggest_int(self.key, self.low, self.high, step=self.step or 1,
-                                     log=self.log)
+            return trial.suggest_int(self.key, int(self.low), int(self.high),
+                                     step=int(self.step or 1), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
 
-    def settings(self, value: float) -> Mapping[str, Any]:
+    def settings(self, value: Value) -> Mapping[str, object]:
         """See `Choices`."""
         return {self.key: value}
 
-    def value_in(self, settings: Mapping[str, Any]) -> float | None:
+    def value_in(self, settings: Mapping[str, object]) -> Value | None:
         """See `Choices`."""
         value = settings.get(self.key)
-        number = isinstance(value, int if self.whole else (int, float))
-        if not number or isinstance(value, bool) or not self.low <= value <= self.high:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        if (self.whole and not isinstance(value, int)) or not self.low <= value <= self.high:
             return None
         steps = (value - self.low) / (self.step or value or 1)
         return value if self.step is None or abs(steps - round(steps)) < 1e-9 else None
@@ -132,7 +137,7 @@ class Space:
     dimensions: tuple[Choices | Interval, ...]
 
     @classmethod
-    def read(cls, specs: Mapping[str, Any]) -> Space:
+    def read(cls, specs: Mapping[str, object]) -> Space:
         """Read `tune.space`.
 
         Raises:
@@ -154,36 +159,39 @@ class Space:
     @property
     def keys(self) -> frozenset[str]:
         """All settings that are decided."""
-        return frozenset().union(*(dimension.keys for dimension in self.dimensions))
+        return frozenset(key for dimension in self.dimensions for key in dimension.keys)
 
-    def draw(self, trial: Any) -> dict[str, Any]:
-        """Return the values that an Optuna trial has or is given, by the dimensions' keys."""
+    def draw(self, trial: optuna.Trial) -> dict[str, Value]:
+        """Return the values that an Optuna trial has or is given now, by the dimensions' keys."""
         return {dimension.key: dimension.draw(trial) for dimension in self.dimensions}
 
-    def describe(self, drawn: Mapping[str, Any]) -> str:
+    def describe(self, drawn: Mapping[str, Value]) -> str:
         """Return what was drawn as a line for people."""
         return " · ".join(f"{dimension.key}={words(drawn[dimension.key])}"
                           for dimension in self.dimensions if dimension.key in drawn)
 
-    def apply(self, config: Config, drawn: Mapping[str, Any]) -> Config:
+    def apply(self, config: Config, drawn: Mapping[str, Value]) -> Config:
         """Return settings with those that were drawn, and have an effect on the kind drawn.
 
         Raises:
             ConfigError: When they do not fit each other.
         """
-        chosen: dict[str, Any] = {}
+        chosen: dict[str, object] = {}
         for dimension in self.dimensions:
-            chosen |= dimension.settings(drawn[dimension.key])
+            chosen.update(dimension.settings(drawn[dimension.key]))
         return with_settings(config, _with_effect(config, chosen))
 
-    def values_in(self, config: Config) -> dict[str, Any] | None:
+    def values_in(self, config: Config) -> dict[str, Value] | None:
         """Return what would have to be drawn for the settings as they are; None: it cannot be."""
         settings = flatten(config)
-        drawn = {}
+        drawn: dict[str, Value] = {}
         for dimension in self.dimensions:
             known = dimension.keys & settings.keys()  # none: another kind has it
-            drawn[dimension.key] = dimension.value_in(settings) if known else dimension.probes[0]
-        return None if None in drawn.values() else drawn
+            value = dimension.value_in(settings) if known else dimension.probes[0]
+            if value is None:
+                return None
+            drawn[dimension.key] = value
+        return drawn
 
     def check(self, config: Config) -> list[str]:
         """Build the settings with each value, beside the others as they are and as they may be.
@@ -206,25 +214,25 @@ class Space:
                       f"tried: {reason}" for value, reason in refused.items()]
         return lines
 
-    def _refusal(self, config: Config, dimension: Choices | Interval, value: Any) -> str | None:
+    def _refusal(self, config: Config, dimension: Choices | Interval, value: Value) -> str | None:
         """Return why a value is refused, None where some combination has it."""
         rng, reason = random.Random(0), None
         others = [other for other in self.dimensions if other is not dimension]
         for attempt in range(COMBINATIONS if others else 1):
             chosen = dict(dimension.settings(value))
             for other in others if attempt else ():
-                chosen |= other.settings(rng.choice(other.probes))
+                chosen.update(other.settings(rng.choice(other.probes)))
             own = dimension.settings(value)
             try:
-                with_settings(config, _with_effect(config, chosen) | own)
+                with_settings(config, {**_with_effect(config, chosen), **own})
             except ConfigError as error:
-                reason = reason or str(error).removeprefix("settings: ")
+                reason = reason or str(error)
             else:
                 return None
         return reason
 
 
-def _with_effect(config: Config, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _with_effect(config: Config, chosen: Mapping[str, object]) -> dict[str, object]:
     """Return those of the chosen settings that the chosen kinds of generator and so on have."""
     kinds = {f"{section}.{kind.key}" for section, kind in KINDS.items()}
     named = with_settings(config, {key: chosen[key] for key in chosen if key in kinds})
@@ -232,18 +240,14 @@ def _with_effect(config: Config, chosen: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in chosen.items() if key in known}
 
 
-def _dimension(key: str, spec: Any) -> Choices | Interval:
+def _dimension(key: str, spec: object) -> Choices | Interval:
     sections = {name.partition(".")[0] for name in valid_keys() if "." in name} - {"tune"}
-    grouped = isinstance(spec, tuple) and all(isinstance(choice, Mapping) for choice in spec)
     if isinstance(spec, tuple) and not spec:
         raise SpaceError(f"tune.space: '{key}' has no values")
-    if grouped and "." not in key:
-        prefix = f"{key}." if key in sections else ""
-        groups = [{_known(f"{prefix}{name}"): value for name, value in group.items()}
-                  for group in spec]
-        names = [", ".join(f"{name}={_name(value)}" for name, value in group.items())
-                 for group in spec]
-        return Choices(key, _distinct(key, names, groups))
+    if isinstance(spec, tuple) and "." not in key:
+        groups = [choice for choice in spec if isinstance(choice, Mapping)]
+        if len(groups) == len(spec):
+            return _group(key, groups, f"{key}." if key in sections else "")
     if key in sections:
         raise SpaceError(f"tune.space: '{key}' is a section", "give a list of mappings of its "
                          f"settings, or single ones as '{key}.NAME'")
@@ -257,15 +261,25 @@ def _dimension(key: str, spec: Any) -> Choices | Interval:
                      f"{{low: 1, high: 8}}; not {spec!r}")
 
 
-def _interval(key: str, spec: Mapping[str, Any]) -> Interval:
+def _group(key: str, choices: Sequence[Mapping[str, object]], prefix: str) -> Choices:
+    """Return a group of settings, whose keys follow a prefix."""
+    groups = [{_known(f"{prefix}{name}"): value for name, value in choice.items()}
+              for choice in choices]
+    names = [", ".join(f"{name}={_name(value)}" for name, value in choice.items())
+             for choice in choices]
+    return Choices(key, _distinct(key, names, groups))
+
+
+def _interval(key: str, spec: Mapping[str, object]) -> Interval:
     shown = ", ".join(f"{name}: {_name(value)}" for name, value in spec.items())
     refusal = f"tune.space: '{key}: {{{shown}}}'"
-    numbers = {name: spec[name] for name in _INTERVAL[:3] if spec.get(name) is not None}
+    given = {name: spec[name] for name in _INTERVAL[:3] if spec.get(name) is not None}
+    numbers = {name: value for name, value in given.items()
+               if isinstance(value, (int, float)) and not isinstance(value, bool)}
     log = spec.get("log", False)
-    if set(spec) - set(_INTERVAL) or not {"low", "high"} <= set(numbers):
+    if set(spec) - set(_INTERVAL) or not {"low", "high"} <= set(given):
         raise SpaceError(f"{refusal}: expected low and high, and step or log where wanted")
-    if any(isinstance(value, bool) or not isinstance(value, (int, float))
-           for value in numbers.values()) or not isinstance(log, bool):
+    if len(numbers) < len(given) or not isinstance(log, bool):
         raise SpaceError(f"{refusal}: low, high and step are numbers, log is true or false")
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     if not low < high:
@@ -287,18 +301,19 @@ def _known(key: str) -> str:
 
 
 def _distinct(
-    key: str, names: list[str], options: list[dict[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
+    key: str, names: Sequence[str], options: Sequence[Mapping[str, object]]
+) -> dict[str, Mapping[str, object]]:
+    """Return options by their names, which must differ."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SpaceError(f"tune.space: '{key}' has {twice[0]} twice")
     return dict(zip(names, options, strict=True))
 
 
-def words(value: Any) -> str:
+def words(value: object) -> str:
     """Return a value for people, numbers with the digits that matter."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     """Return a choice as people write it: by this it is known in databases and tables."""
     return value if isinstance(value, str) else json.dumps(value)

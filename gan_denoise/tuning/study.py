@@ -13,51 +13,47 @@ import logging
 import math
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_denoise.config import ConfigError, dump_config, flatten, refuse_changes
-from gan_denoise.config.artifacts import SETTINGS
-from gan_denoise.config.saved import settings_of
+from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import Config, TuneConfig
-from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.file_locks import lock_file
+from gan_denoise.core.processes import cores
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.training.preflight import check_readiness, require_pesq
 from gan_denoise.training.progress import log_decoding
 from gan_denoise.tuning.search_space import Space, SpaceError
+from gan_denoise.tuning.study_folder import (
+    TuningError,
+    check_folder,
+    lock_folder,
+    open_study,
+    require_optuna,
+)
 from gan_denoise.tuning.study_report import StudyReport, importances, read_study
-from gan_denoise.tuning.trial import Job, ctrl_c_later, describe_exit, launch
+from gan_denoise.tuning.trial import Job, Outcome, Validation, ctrl_c_later, describe_exit, launch
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    import optuna
+
     from gan_denoise.training.loop import Kind
 
-DATABASE, TRIALS = "study.db", "trials"
-NAME = "tune"  # of the study in its database
+TRIALS = "trials"  # folder of the runs
 STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
 PAGE_SECONDS = 60.0  # between pages while the study runs; tables are always up to date
 # What the training material is made of: trials share it where the space leaves these alone.
 MATERIAL = ("data.", "audio.", "training.crop_seconds", "training.seed")
 FIXED_BY_INIT = ("audio.", "mel.", "generator.")
-# What does not change a score, and so may change where a study goes on.
-FREE = frozenset({"data.cache"}) | {
-    f"training.{key}" for key in ("threads", "data_workers", "log_every", "checkpoint_every",
-                                  "tracker")
-} | {f"tune.{key}" for key in ("trials", "timeout_minutes", "workers")}
 
 logger = logging.getLogger(__name__)
-
-
-class TuningError(GanDenoiseError):
-    """A study cannot begin or go on: the reason, and the way out."""
 
 
 # ---- The study ---------------------------------------------------------------------------------
@@ -88,7 +84,7 @@ def tune(
         SpaceError, ConfigError, ReadinessError, TrackingError, TuningError: Before the first trial.
         KeyboardInterrupt: After running trials have saved their states.
     """
-    _require_optuna()
+    require_optuna()
     folder, init = Path(folder), None if init is None else Path(init)
     base = config.model_copy(update={"tune": TuneConfig()})
     space = Space.read(config.tune.space)
@@ -99,15 +95,15 @@ def tune(
         raise SpaceError(f"tune.space: --init {init} fixes {', '.join(fixed)}", "leave it out")
     kind: Kind = "pretrain" if init is None else "finetune"
     _check(config, kind)
-    _check_folder(folder, config)
+    check_folder(folder, config)
     made_of = MATERIAL if config.data.has_waveforms else (*MATERIAL, "mel.")
     shared = not any(key.startswith(made_of) for key in space.keys)
     if shared and material is None:
         material = load_material(base, log_decoding())
     facts = {"init": None if init is None else str(init.resolve()),
              "material": None if material is None else material.digest}
-    with _held(folder):
-        study = _open(folder, config, facts)
+    with lock_folder(folder):
+        study = open_study(folder, config, facts)
         return _Session(
             study, space, base, config.tune, folder, command,
             lambda settings, run_dir: Job(settings, run_dir, kind, init, material),
@@ -118,8 +114,8 @@ def tune(
 class _RunningTrial:
     """A trial whose process runs."""
 
-    trial: Any  # Optuna's
-    process: Any
+    trial: optuna.Trial
+    process: BaseProcess
     reported: set[int]  # steps
     begun: float = field(default_factory=time.monotonic)
 
@@ -138,7 +134,7 @@ class _Session:
     """
 
     def __init__(
-        self, study: Any, space: Space, base: Config, settings: TuneConfig, folder: Path,
+        self, study: optuna.Study, space: Space, base: Config, settings: TuneConfig, folder: Path,
         command: str, job: Callable[[Config, Path], Job],
     ):
         self.study, self.space, self.base, self.settings = study, space, base, settings
@@ -179,7 +175,7 @@ class _Session:
         ready = wait(list(self.running), timeout)
         return [connection for connection in self.running if connection in ready]
 
-    def _next(self) -> Any:
+    def _next(self) -> optuna.Trial | None:
         """Return the next trial: an unfinished one, or a new one; None where there is none."""
         from optuna.trial import Trial
 
@@ -198,14 +194,14 @@ class _Session:
         self.study.sampler = _sampler(self.settings, len(states))
         return self.study.ask()
 
-    def _start(self, trial: Any) -> None:
+    def _start(self, trial: optuna.Trial) -> None:
         drawn = self.space.draw(trial)
         known = self.study.trials[trial.number].intermediate_values
         _log(trial, self.space.describe(drawn) + (" · goes on" if known else ""))
         try:
             config = self.space.apply(self.base, drawn)
         except ConfigError as error:
-            self._finish(trial, "PRUNED", reason=str(error).removeprefix("settings: "))
+            self._finish(trial, "PRUNED", reason=str(error))
             return
         job = self.job(self._threads(config), self.folder / TRIALS / f"{trial.number:04d}")
         with ctrl_c_later():
@@ -214,8 +210,6 @@ class _Session:
 
     def _threads(self, config: Config) -> Config:
         """Share the cores among the workers."""
-        from gan_denoise.core.processes import cores
-
         if self.settings.workers == 1 or config.training.threads:
             return config
         threads = max(cores() // self.settings.workers, 1)
@@ -224,14 +218,15 @@ class _Session:
 
     # ---- What comes of a trial -----------------------------------------------------------------
     def _receive(self, connection: Connection) -> None:
+        """Take what the process of a trial has sent: a validation, or the outcome."""
         running = self.running[connection]
         try:
-            word, *content = connection.recv()
-        except (EOFError, OSError):
-            word, content = "died", []
-        if word == "validation":
+            message = connection.recv()
+        except (EOFError, OSError):  # the process has died
+            message = None
+        if isinstance(message, Validation):
             with contextlib.suppress(OSError):  # it died meanwhile: the next `recv` shows it
-                connection.send(self._goes_on(running, *content))
+                connection.send(self._goes_on(running, message))
             return
         running.process.join(STOP_SECONDS)
         running.process.kill()  # nothing more comes from it
@@ -240,18 +235,28 @@ class _Session:
         del self.running[connection]
         minutes = (time.monotonic() - running.begun) / 60
         running.trial.set_user_attr("minutes", round(minutes, 3))
-        if word == "done":
-            self._done(running.trial, *content)
-        elif word == "stopped":
-            self._finish(running.trial, "PRUNED", reason="below the median of the others at step "
-                       f"{max(running.reported)}")
+        if message is not None:
+            self._settle(running, message)
         elif not self.stopping:  # else it goes on the next time
-            reason = content[0] if word == "failed" else describe_exit(running.process)
-            self._finish(running.trial, "FAIL", reason=reason)
+            self._finish(running.trial, "FAIL", reason=describe_exit(running.process))
 
-    def _goes_on(self, running: _RunningTrial, step: int, values: Mapping[str, float]) -> bool:
+    def _settle(self, running: _RunningTrial, outcome: Outcome) -> None:
+        """Write down the outcome of a run."""
+        trial = running.trial
+        if outcome.state == "stopped":
+            self._finish(trial, "PRUNED", reason="below the median of the others at step "
+                         f"{max(running.reported)}")
+        elif outcome.state == "failed":
+            self._finish(trial, "FAIL", reason=outcome.reason)
+        elif self.metric not in outcome.best:
+            self._finish(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
+        else:
+            trial.set_user_attr("best", outcome.best)
+            self._finish(trial, "COMPLETE", outcome.best[self.metric])
+
+    def _goes_on(self, running: _RunningTrial, validation: Validation) -> bool:
         """Note a validation; return whether the trial goes on, as the pruner decides."""
-        score = values.get(self.metric, math.nan)
+        step, score = validation.step, validation.values.get(self.metric, math.nan)
         if not math.isfinite(score):
             return True
         if step not in running.reported:  # else done again after a kill
@@ -262,15 +267,8 @@ class _Session:
         may_stop = len(running.reported) > self.settings.warmup_validations and not last
         return not (self.settings.prune and may_stop and running.trial.should_prune())
 
-    def _done(self, trial: Any, best: Mapping[str, float]) -> None:
-        if self.metric not in best:
-            self._finish(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
-            return
-        trial.set_user_attr("best", best)
-        self._finish(trial, "COMPLETE", best[self.metric])
-
     def _finish(
-        self, trial: Any, state: str, score: float | None = None, reason: str = ""
+        self, trial: optuna.Trial, state: str, score: float | None = None, reason: str = ""
     ) -> None:
         """Write down what came of a trial; `state` is a name of Optuna's `TrialState`."""
         from optuna.trial import TrialState
@@ -290,7 +288,7 @@ class _Session:
         """Pass Ctrl-C on to the runs, and wait until they have saved their states."""
         self.stopping = True
         for trial in self.running.values():
-            if hasattr(os, "setpgrp"):
+            if hasattr(os, "setpgrp") and trial.process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(trial.process.pid, signal.SIGINT)
         until = time.monotonic() + STOP_SECONDS
@@ -308,17 +306,8 @@ class _Session:
         return report
 
 
-def _log(trial: Any, text: str) -> None:
+def _log(trial: optuna.Trial, text: str) -> None:
     logger.info("trial %d: %s", trial.number, text)
-
-
-# ---- The folder --------------------------------------------------------------------------------
-def _require_optuna() -> None:
-    try:
-        import optuna
-    except ImportError:
-        raise TuningError("tune needs optuna", "pip install 'gan-denoise[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _check(config: Config, kind: str) -> None:
@@ -330,66 +319,7 @@ def _check(config: Config, kind: str) -> None:
         require_pesq(config, "tune.metric=pesq_wb", "tune.metric=si_sdr")
 
 
-def _check_folder(folder: Path, config: Config) -> None:
-    """Raise where the folder holds something else, or a study of other settings."""
-    if (folder / SETTINGS).is_file():
-        before, now = (_fixed(settings) for settings in (settings_of(folder), config))
-        refuse_changes("study", {key: before.get(key) for key in before | now}, now)
-    elif folder.exists() and (not folder.is_dir() or any(
-        not path.name.startswith(".") for path in folder.iterdir()
-    )):
-        raise TuningError(f"{folder}: is not empty and holds no study", "give another --study")
-
-
-def _fixed(config: Config) -> dict[str, Any]:
-    """Return what may not change where a study goes on, each key of the space by itself."""
-    flat = {key: value for key, value in flatten(config).items() if key not in FREE}
-    space = flat.pop("tune.space")
-    return flat | {f"tune.space.{key}": spec for key, spec in space.items()}
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other processes from the study, until this one ends, however it does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not lock_file(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
-            raise TuningError(f"{folder}: another process is at this study",
-                              "tune.workers=N has several trials done at a time")
-        yield
-    finally:
-        os.close(handle)
-
-
-def _open(folder: Path, config: Config, facts: Mapping[str, str | None]) -> Any:
-    """Return the study in a folder, begun where there is none."""
-    import optuna
-
-    write_atomically(folder / SETTINGS, lambda file: file.write(dump_config(config).encode()))
-    settings = config.tune
-    metric = settings.metric or config.training.select_by
-    study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}"), study_name=NAME,
-        direction="minimize" if metric == "mse_mel" else "maximize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(settings.startup_trials),
-    )
-    known = study.user_attrs
-    if known.get("material", facts["material"]) != facts["material"]:
-        raise TuningError(
-            f"{folder}: the training material is not the one that this study was started with",
-            "give the same recordings, or another --study folder",
-        )
-    refuse_changes("study", known, facts)
-    for name, fact in facts.items():
-        study.set_user_attr(name, fact)
-    base = Space.read(settings.space).values_in(config)
-    if base is not None and not study.trials:
-        study.enqueue_trial(base)  # the settings as they are: what the others are measured by
-    return study
-
-
-def _sampler(settings: TuneConfig, number: int) -> Any:
+def _sampler(settings: TuneConfig, number: int) -> optuna.samplers.TPESampler:
     """Return the sampler of a trial; a resumed study draws what an uninterrupted one would."""
     from optuna.samplers import TPESampler
 

@@ -10,10 +10,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
@@ -23,10 +23,21 @@ from gan_denoise.data.datasets import Material
 from gan_denoise.training.progress import now_and_then
 
 if TYPE_CHECKING:
-    from gan_denoise.training.loop import Kind
+    from multiprocessing.process import BaseProcess
 
-Train = Callable[..., Any]  # `training.loop.train`, or what a test puts in its place
+    from gan_denoise.training.loop import Kind, OnValidation, TrainingResult
+    from gan_denoise.training.progress import OnProgress
+
 logger = logging.getLogger(__name__)
+
+
+class TrainFunction(Protocol):
+    """What trains a trial: `training.loop.train`, or what a test puts in its place."""
+
+    def __call__(
+        self, config: Config, run_dir: Path, kind: Kind, init: Path | None, *,
+        material: Material | None, on_validation: OnValidation, progress: OnProgress,
+    ) -> TrainingResult: ...
 
 
 class _Stopped(Exception):
@@ -35,7 +46,7 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What the process of a trial needs.
+    """All that a trial is made of; it can be sent to another process.
 
     Attributes:
         config: Settings of the run.
@@ -52,22 +63,52 @@ class Job:
     material: Material | None
 
 
-def run_trial(job: Job, connection: Connection, train: Train | None = None) -> None:
-    """Train, and tell the study what comes of it.
+@dataclass(frozen=True)
+class Validation:
+    """A validation of a trial.
 
-    Sends `("validation", step, values)` after each validation and receives whether the run goes
-    on; at the end sends `("done", values of the best state)`, `("stopped",)` or
-    `("failed", reason)`.
+    Attributes:
+        step: When it was.
+        values: Its named values.
+    """
+
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial has ended.
+
+    Attributes:
+        state: `done`, `stopped` by the pruner, or `failed`.
+        best: Validation values of the best state, and its step; empty unless done.
+        reason: Why it failed.
+    """
+
+    state: Literal["done", "stopped", "failed"]
+    best: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+def run_trial(
+    job: Job, goes_on: Callable[[Validation], bool], train: TrainFunction | None = None
+) -> Outcome:
+    """Train as a job says, in this process; a run that is in its directory is resumed.
+
+    Needs nothing but its arguments, so any process of any machine that sees the files can do it.
 
     Args:
         job: The trial.
-        connection: To the study.
-        train: See `Train`; None: the training itself.
+        goes_on: Called with each validation; returns whether the run goes on.
+        train: What trains; None: `training.loop.train`.
+
+    Returns:
+        How it has ended; an error is the outcome `failed`, with its traceback on stderr.
     """
 
     def on_validation(step: int, values: Mapping[str, float]) -> None:
-        connection.send(("validation", step, dict(values)))
-        if not connection.recv():
+        if not goes_on(Validation(step, dict(values))):
             raise _Stopped
 
     try:
@@ -80,21 +121,39 @@ def run_trial(job: Job, connection: Connection, train: Train | None = None) -> N
             on_validation=on_validation, progress=now_and_then(
                 lambda progress: logger.info("%s · %s", progress.position, progress.figures)),
         )
-        answer: tuple[Any, ...] = ("done", dict(result.best))
+        return Outcome("done", dict(result.best))
     except _Stopped:
-        answer = ("stopped",)
+        return Outcome("stopped")
     except Exception as error:  # the trial's failure, not the study's
         traceback.print_exc()
         known = isinstance(error, (OSError, GanDenoiseError))
-        answer = ("failed", str(error) if known else f"{type(error).__name__}: {error}")
-    connection.send(answer)
+        return Outcome("failed", reason=str(error) if known else f"{type(error).__name__}: {error}")
 
 
-def launch(job: Job, train: Train | None = None) -> tuple[Any, Connection]:
+def run_connected(job: Job, connection: Connection, train: TrainFunction | None = None) -> None:
+    """Do a trial for a process at the other end of a connection.
+
+    Sends a `Validation` after each validation and receives whether the run goes on; at the end
+    sends the `Outcome`.
+
+    Args:
+        job: The trial.
+        connection: To the process of the study.
+        train: See `run_trial`.
+    """
+
+    def goes_on(validation: Validation) -> bool:
+        connection.send(validation)
+        return connection.recv()
+
+    connection.send(run_trial(job, goes_on, train))
+
+
+def launch(job: Job, train: TrainFunction | None = None) -> tuple[BaseProcess, Connection]:
     """Start a process that does a trial; return it with the connection to it.
 
     Call it within `ctrl_c_later`: Ctrl-C at the terminal must not reach the process before it has
-    left this one's group, and takes it from here.
+    left this one's group; from then on the study passes it on.
     """
     ours, theirs = multiprocessing.Pipe()
     # Not forked: a fork of a process with threads may hang, and inherits what TensorFlow has set.
@@ -118,9 +177,9 @@ def ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def describe_exit(process: Any) -> str:
+def describe_exit(process: BaseProcess) -> str:
     """Return in words how a process has ended that sent no result."""
-    return f"the process died ({exit_text(process.exitcode)})"
+    return f"the process died ({exit_text(process.exitcode or 0)})"
 
 
 class _LogFormatter(logging.Formatter):
@@ -130,7 +189,8 @@ class _LogFormatter(logging.Formatter):
         return escape_text(super().format(record))
 
 
-def _process(job: Job, connection: Connection, train: Train | None) -> None:
+def _process(job: Job, connection: Connection, train: TrainFunction | None) -> None:
+    """Do a trial in a process of its own, whose output goes to `RUN.log`."""
     end_with_the_parent()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the parent's, which passes it on
@@ -144,7 +204,7 @@ def _process(job: Job, connection: Connection, train: Train | None) -> None:
     package.addHandler(handler)
     package.setLevel(logging.INFO)
     os.environ.setdefault("WANDB_RUN_GROUP", job.run_dir.parent.parent.name)
-    with contextlib.suppress(KeyboardInterrupt):  # the run has saved its state and said so
+    with contextlib.suppress(KeyboardInterrupt):  # the run has saved its state and logged it
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        run_trial(job, connection, train)
+        run_connected(job, connection, train)

@@ -7,6 +7,7 @@ import io
 import math
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from gan_denoise.tuning import study as studies
 from gan_denoise.tuning.search_space import SpaceError
 from gan_denoise.tuning.study import TuningError
 from gan_denoise.tuning.study_report import BEST, HISTORY, IMPORTANCE, PAGE, TABLE
-from gan_denoise.tuning.trial import run_trial
+from gan_denoise.tuning.trial import Job, Outcome, run_connected, run_trial
 
 pytest.importorskip("optuna")
 OPTIMUM = 3e-3  # learning rate
@@ -73,7 +74,7 @@ class Thread(threading.Thread):
 
 def in_a_thread(job, train=None):
     ours, theirs = multiprocessing.Pipe()
-    thread = Thread(target=run_trial, args=(job, theirs, train))
+    thread = Thread(target=run_connected, args=(job, theirs, train))
     thread.start()
     return thread, ours
 
@@ -326,11 +327,25 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
     assert "No trial is complete yet" in (tmp_path / PAGE).read_text()
 
 
+def test_a_trial_needs_nothing_but_its_job(tmp_path):
+    """Any process can do it: the job goes through pickle, the result is the function's value."""
+    job = pickle.loads(pickle.dumps(Job(config_of(), tmp_path / "run", "pretrain", None, None)))
+    seen = []
+
+    def goes_on(validation):
+        seen.append(validation.step)
+        return validation.step < 10
+
+    whole = run_trial(job, lambda validation: True, toy)
+    assert whole == run_trial(job, lambda validation: True, toy)
+    assert (whole.state, whole.best["step"]) == ("done", 20)
+    assert run_trial(job, goes_on, toy) == Outcome("stopped")
+    assert seen == [5, 10]
+
+
 # ---- How many, how long ------------------------------------------------------------------------
 def test_workers_run_side_by_side_and_share_the_cores(quick, tmp_path, monkeypatch):
-    from gan_denoise.core import processes
-
-    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.setattr(studies, "cores", lambda: 8)
     at_work, most, threads = [], [], set()
 
     def train(config, *rest, **options):
@@ -398,7 +413,7 @@ def test_other_recordings_another_start_and_a_second_process_are_refused(begun_s
         study(begun_study, config_of(), material=tiny_material(digest="other"))
     with pytest.raises(ConfigError, match=r"init: the study has None, now '.*hush'"):
         study(begun_study, config_of(), init=Path("hush"))
-    with studies._held(begun_study), pytest.raises(TuningError, match="another process"):
+    with studies.lock_folder(begun_study), pytest.raises(TuningError, match="another process"):
         study(begun_study, config_of())
 
 
