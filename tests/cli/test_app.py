@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from command_line import gan_denoise, refusal, run_main, write_recordings
+from command_line import gan_denoise, refused, run_main, write_recordings
 from conftest import RATE
 
 HEAVY = ("tensorflow", "keras", "librosa", "torch", "matplotlib", "sklearn", "optuna", "wandb")
@@ -41,10 +41,10 @@ def test_denoise_and_info_import_nothing_heavy(recordings, tmp_path):
     assert len(list((tmp_path / "out").rglob("[!.]*.*"))) == 3
 
 
-def test_a_file_where_a_folder_should_be_made_is_one_line(recordings):
+def test_a_file_where_a_folder_should_be_made_is_one_line(recordings, monkeypatch, capfd):
     for verb in (["mix", "--speech", recordings, "--noise", recordings],
                  ["evaluate", "--noisy", recordings, "--clean", recordings / "sub"]):
-        line = refusal(gan_denoise(*verb, "--out", recordings / "a.wav" / "out"))
+        line = refused(monkeypatch, capfd, *verb, "--out", recordings / "a.wav" / "out")
         assert str(recordings) in line
         assert "Errno" not in line
 

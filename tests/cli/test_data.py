@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 
 import numpy as np
+import pytest
 import soundfile
-from command_line import gan_denoise, refusal
+from command_line import gan_denoise, refused, run_main
 from conftest import RATE
 from rich.console import Console
 
 from gan_denoise.cli.data import print_report
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run the command line in this process; return its exit code, stdout and stderr."""
+    return functools.partial(run_main, monkeypatch, capfd)
+
+
+@pytest.fixture
+def refusal(monkeypatch, capfd):
+    """Run the command line in this process, which refuses; return the one line why."""
+    return functools.partial(refused, monkeypatch, capfd)
 
 
 # ---- check -------------------------------------------------------------------------------------
@@ -26,14 +40,14 @@ def test_a_path_is_printed_as_it_is(tmp_path):
     assert "[b].wav: silent" in done.stdout
 
 
-def test_rates_are_compared_with_that_of_the_config(tmp_path):
+def test_rates_are_compared_with_that_of_the_config(command, tmp_path):
     for number, rate in enumerate((8000, 16000)):
         speech = synthetic_audio.voice(number, 1.0, seed=number)
         soundfile.write(tmp_path / f"{rate}.wav", speech[:: RATE // rate], rate)
 
     def rates(*arguments):
-        done = gan_denoise("check", tmp_path, "--json", tmp_path / "f.json", *arguments)
-        assert done.returncode == 0, done.stderr
+        code, _, errors = command("check", tmp_path, "--json", tmp_path / "f.json", *arguments)
+        assert code == 0, errors
         findings = json.loads((tmp_path / "f.json").read_text())["findings"]
         return [(found["kind"], found["reason"].split(" Hz")[0]) for found in findings
                 if "rate" in found["kind"]]
@@ -64,14 +78,12 @@ def test_nothing_found_is_said():
 
 
 # ---- mix ---------------------------------------------------------------------------------------
-def test_mix_writes_the_snr_that_the_manifest_says(tmp_path):
+def test_mix_writes_the_snr_that_the_manifest_says(command, tmp_path):
     synthetic_audio.write_corpus(tmp_path / "corpus", minutes=0.2)
-    done = gan_denoise(
+    code, _, errors = command(
         "mix", "--speech", tmp_path / "corpus/speech/test", "--noise",
-        tmp_path / "corpus/noise/test", "--out", tmp_path / "pairs", "--snr", "0,10", "--count", 3,
-        GAN_DENOISE_CACHE=str(tmp_path / "cache"),
-    )
-    assert done.returncode == 0, done.stderr
+        tmp_path / "corpus/noise/test", "--out", tmp_path / "pairs", "--snr", "0,10", "--count", 3)
+    assert code == 0, errors
     rows = json.loads((tmp_path / "pairs/manifest.json").read_text())
     assert [row["snr_db"] for row in rows] == [0, 10, 0]
     for row in rows:
@@ -79,32 +91,33 @@ def test_mix_writes_the_snr_that_the_manifest_says(tmp_path):
         clean = soundfile.read(tmp_path / "pairs/clean" / row["file"])[0]
         snr = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
         assert abs(snr - row["snr_db"]) < 0.1
-    checked = gan_denoise("check", tmp_path / "pairs")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    code, said, errors = command("check", tmp_path / "pairs")
+    assert code == 0, said + errors
 
 
-def test_snrs_that_are_no_numbers_are_refused_in_a_line(tmp_path):
-    line = refusal(gan_denoise("mix", "--speech", "s", "--noise", "n", "--out", tmp_path / "out",
-                               "--snr", "0;5"))
+def test_snrs_that_are_no_numbers_are_refused_in_a_line(refusal, tmp_path):
+    line = refusal("mix", "--speech", "s", "--noise", "n", "--out", tmp_path / "out",
+                   "--snr", "0;5")
     assert line == "error: --snr 0;5: expected numbers such as -5,0,5"
     assert not (tmp_path / "out").exists()
 
 
 # ---- features ----------------------------------------------------------------------------------
 def test_features_are_written_and_a_model_of_their_transform_is_scored_on_them(
-    folders, tiny_model, tmp_path
+    folders, tiny_model, command, refusal, tmp_path
 ):
-    done = gan_denoise("features", "--config", tiny_model / "config.yaml", "--out",
-                       tmp_path / "features", f"data.clean={folders / 'clean'}",
-                       "data.valid_fraction=0.25", "training.select_by=snr_mel")
-    assert done.returncode == 0, done.stderr
-    assert "10 validation" in " ".join(done.stdout.split())
-    done = gan_denoise("evaluate", "--features", tmp_path / "features", "-m", tiny_model, "--out",
-                       tmp_path / "scores")
-    assert done.returncode == 0, done.stderr
-    assert "best gain" in done.stdout
+    code, said, errors = command(
+        "features", "--config", tiny_model / "config.yaml", "--out", tmp_path / "features",
+        f"data.clean={folders / 'clean'}", "data.valid_fraction=0.25",
+        "training.select_by=snr_mel")
+    assert code == 0, errors
+    assert "10 validation" in " ".join(said.split())
+    code, said, errors = command("evaluate", "--features", tmp_path / "features", "-m", tiny_model,
+                                 "--out", tmp_path / "scores")
+    assert code == 0, errors
+    assert "best gain" in said
     rows = json.loads((tmp_path / "scores/scores.json").read_text(encoding="utf-8"))["rows"]
     assert {row["speaker"] for row in rows} == {rows[0]["speaker"]} != {None}
-    refused = refusal(gan_denoise("evaluate", "--features", tmp_path / "features"))
-    assert "made with" in refused  # the default model has another transform
-    assert "or --features" in refusal(gan_denoise("evaluate", "--noisy", folders / "noisy"))
+    line = refusal("evaluate", "--features", tmp_path / "features")
+    assert "made with" in line  # the default model has another transform
+    assert "or --features" in refusal("evaluate", "--noisy", folders / "noisy")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import soundfile
-from command_line import gan_denoise, refusal, write_recordings
+from command_line import refused, run_main, write_recordings
 from conftest import RATE
 
 from gan_denoise.data import synthetic_audio
@@ -17,17 +19,29 @@ def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
-def test_orphans_and_other_bad_pairs_are_refused(recordings, tmp_path):
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run the command line in this process; return its exit code, stdout and stderr."""
+    return functools.partial(run_main, monkeypatch, capfd)
+
+
+@pytest.fixture
+def refusal(monkeypatch, capfd):
+    """Run the command line in this process, which refuses; return the one line why."""
+    return functools.partial(refused, monkeypatch, capfd)
+
+
+def test_orphans_and_other_bad_pairs_are_refused(recordings, refusal, tmp_path):
     clean = tmp_path / "clean"
     clean.mkdir()
     soundfile.write(clean / "a.wav", np.zeros(100), RATE)
-    message = refusal(gan_denoise("evaluate", "--noisy", recordings, "--clean", clean))
+    message = refusal("evaluate", "--noisy", recordings, "--clean", clean)
     assert "sub/b" in message
     assert "sub/c d" in message
     assert f"in {recordings} have no clean partner" in message
 
 
-def test_evaluate_leaves_a_page_and_report_compares_folders(tmp_path):
+def test_evaluate_leaves_a_page_and_report_compares_folders(command, refusal, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(2):
         clean = synthetic_audio.voice(number, 1.5, seed=0)
@@ -37,18 +51,19 @@ def test_evaluate_leaves_a_page_and_report_compares_folders(tmp_path):
             soundfile.write(tmp_path / side / f"{number}.wav", samples, RATE)
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder, inversion in zip(folders, ("gain", "gain+phase"), strict=True):
-        done = gan_denoise("evaluate", "--noisy", tmp_path / "noisy", "--clean", tmp_path / "clean",
-                           "--out", folder, "--inversion", inversion, "--jobs", 1)
-        assert done.returncode == 0, done.stderr
-        assert str(folder / "report.html") in done.stderr
+        code, _, errors = command("evaluate", "--noisy", tmp_path / "noisy", "--clean",
+                                  tmp_path / "clean", "--out", folder, "--inversion", inversion,
+                                  "--jobs", 1)
+        assert code == 0, errors
+        assert str(folder / "report.html") in errors
         text = (folder / "report.html").read_text(encoding="utf-8")
         assert f"Evaluation of {DEFAULT_MODEL}" in text
     page = tmp_path / "report.html"
-    done = gan_denoise("report", *folders, "-o", page)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = command("report", *folders, "-o", page)
+    assert code == 0, errors
     text = page.read_text(encoding="utf-8")
     assert f"Evaluation of {DEFAULT_MODEL} and {DEFAULT_MODEL} (two)" in text
     assert "intended use" in text  # of the model card
     for arguments, told in (([tmp_path / "noisy", "-o", page], "scores.json"),
                             ([folders[0], "-o", tmp_path / "page.txt"], "ends in .html")):
-        assert told in refusal(gan_denoise("report", *arguments))
+        assert told in refusal("report", *arguments)
