@@ -79,9 +79,9 @@ class Corpus:
     """
 
     samples: SampleFiles
-    names: Texts
-    groups: Texts
-    parents: Texts
+    names: Texts[str]
+    groups: Texts[str | None]
+    parents: Texts[str]
     folders: np.ndarray
     files: np.ndarray
     offsets: np.ndarray

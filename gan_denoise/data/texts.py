@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 
+T = TypeVar("T", bound=str | None)
 
-class Texts(Sequence[str | None]):
+
+class Texts(Sequence[T]):
     """A read-only sequence of strings, or of None where there is none.
 
     Args:
@@ -20,7 +23,7 @@ class Texts(Sequence[str | None]):
         self.blob, self.ends, self.codes = blob, ends, codes
 
     @classmethod
-    def of(cls, items: Iterable[str | None]) -> Texts:
+    def of(cls, items: Iterable[T]) -> Texts[T]:
         """Return the same items, each different one stored once."""
         known: dict[str, int] = {}
         codes = np.fromiter((-1 if item is None else known.setdefault(item, len(known))
@@ -30,7 +33,7 @@ class Texts(Sequence[str | None]):
         return cls(np.frombuffer(b"".join(encoded), np.uint8), ends, codes)
 
     @classmethod
-    def join(cls, parts: Sequence[Texts]) -> Texts:
+    def join(cls, parts: Sequence[Texts[T]]) -> Texts[T]:
         """Return the items of several, behind each other."""
         bytes_before = np.cumsum([0, *(len(part.blob) for part in parts)])
         texts_before = np.cumsum([0, *(len(part.ends) for part in parts)])
@@ -42,28 +45,28 @@ class Texts(Sequence[str | None]):
                             for part, before in zip(parts, texts_before, strict=False)]),
         )
 
-    def take(self, indices: np.ndarray) -> Texts:
+    def take(self, indices: np.ndarray) -> Texts[T]:
         """Return some of the items; the strings are shared."""
         return Texts(self.blob, self.ends, self.codes[indices])
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, index: int) -> str | None:  # of slices, `take` has the arguments
+    def __getitem__(self, index: int) -> T:  # of slices, `take` has the arguments
         code = int(self.codes[index])
         if code < 0:
-            return None
+            return cast("T", None)
         begin = int(self.ends[code - 1]) if code else 0
-        return _decode(self.blob[begin:int(self.ends[code])].tobytes())
+        return cast("T", _decode(self.blob[begin:int(self.ends[code])].tobytes()))
 
-    def __iter__(self) -> Iterator[str | None]:
+    def __iter__(self) -> Iterator[T]:
         blob, ends = self.blob.tobytes(), self.ends.tolist()
         begins = [0, *ends[:-1]]
         known: dict[int, str | None] = {-1: None}  # so that equal items are one object
         for code in self.codes.tolist():
             if code not in known:
                 known[code] = _decode(blob[begins[code]:ends[code]])
-            yield known[code]
+            yield cast("T", known[code])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)

@@ -319,8 +319,9 @@ class _Loop:
         for tracker in self.trackers:
             tracker.scalars(step, {f"valid/{name}": value for name, value in values.items()})
             tracker.clips(step, mels, audio)
-        shown = {k: v for k, v in self.progress.history[-1].items() if k != "step"}
-        logger.info("step %d validation: %s%s", step, summary(shown), " · best" if better else "")
+        measured = {k: v for k, v in self.progress.history[-1].items() if k != "step"}
+        logger.info("step %d validation: %s%s", step, summary(measured),
+                    " · best" if better else "")
         self._report_findings(
             self.monitor.after_validation(self.progress.history, last=self._finished())
         )
