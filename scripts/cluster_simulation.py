@@ -42,12 +42,14 @@ class Outcome:
         done: How often each task was done to its end, in the order of the tasks.
         lost: How often a worker was lost.
         busy: Fraction of the time for which a resource was in use, by its name.
+        ready: Seconds of `seconds` that went by before the work, where it was simulated apart.
     """
 
     seconds: float
     done: list[int]
     lost: int
     busy: dict[str, float]
+    ready: float = 0.0
 
     @property
     def saturated(self) -> str:

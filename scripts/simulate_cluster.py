@@ -27,6 +27,7 @@ from cluster_simulation import Outcome, Step, Task, dealt, shared, simulate, ste
 from gan_denoise import audio
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.inference.folder import BATCH_FILES, BATCH_SECONDS
+from gan_denoise.inference.folder_plan import PROBES
 
 MOST_TASKS = 60_000  # simulated; of more, a share whose time is multiplied
 REQUESTS = 4  # to the store for a file: open, read, write, rename
@@ -102,7 +103,7 @@ def shard_run(costs: Costs, archive: Archive, site: Site, workers: int, planned:
     """
     per_worker = archive.files / workers
     headers = archive.files if planned == "all" else per_worker
-    plan = (Step("requests", headers / site.requests, headers * (site.latency + costs.plan)),
+    plan = (Step("requests", headers / site.requests, headers * _plan_seconds(costs, site)),
             Step(held=site.ready + costs.start))
     # Each task reads the lines that all append to the one journal.
     lines = JOURNAL_LINES * workers * costs.journal_read
@@ -115,8 +116,8 @@ def driver_run(costs: Costs, archive: Archive, site: Site, workers: int,
     each = costs.decide + costs.dispatch + JOURNAL_LINES * costs.journal_read
     start = (Step(held=site.ready + costs.worker_start),)
     outcome = _work(costs, archive, site, workers, start, (each,), 0.0, lifetimes, deal=False)
-    plan = archive.files * (costs.plan + site.latency) + costs.start
-    return dataclasses.replace(outcome, seconds=outcome.seconds + plan)
+    plan = archive.files * _plan_seconds(costs, site) + costs.start
+    return dataclasses.replace(outcome, seconds=outcome.seconds + plan, ready=outcome.ready + plan)
 
 
 def _work(costs: Costs, archive: Archive, site: Site, workers: int, start: Task,
@@ -137,11 +138,20 @@ def _work(costs: Costs, archive: Archive, site: Site, workers: int, start: Task,
         Step("journal", at_once * JOURNAL_LINES * site.append),
     ]
     places = {"requests": 1, "bandwidth": 1, "journal": 1} | ({"driver": 1} if driver else {})
+    ready = simulate([()] * workers, dealt(workers, workers), places, start).seconds
+    # The work is simulated from when all are ready; one that is lost starts again beside it.
+    again = sum(step.held + step.then for step in start)
     queues = (dealt if deal else shared)(some, workers)
-    outcome = simulate([task] * some, queues, places, start, lifetimes, noticed=30.0)
-    before = simulate([()] * workers, dealt(workers, workers), places, start).seconds
-    working = (outcome.seconds - before) * count / some
-    return dataclasses.replace(outcome, seconds=before + working)
+    outcome = simulate([task] * some, queues, places, [Step(held=again)], lifetimes, noticed=30.0)
+    working = (outcome.seconds - again) * count / some
+    busy = {name: share * outcome.seconds / (outcome.seconds - again)
+            for name, share in outcome.busy.items()}
+    return dataclasses.replace(outcome, seconds=ready + working, ready=ready, busy=busy)
+
+
+def _plan_seconds(costs: Costs, site: Site) -> float:
+    """Return the seconds in which a command reads a header, of several at once."""
+    return max(costs.plan, site.latency / PROBES, 1 / site.requests)
 
 
 def _moved(size: float, site: Site) -> Step:
@@ -171,12 +181,14 @@ def scale(costs: Costs, archive: Archive, site: Site, counts: Sequence[int], los
           f"{3.6e-6 * archive.hours * costs.bytes_in:,.0f} GB in, "
           f"{3.6e-6 * archive.hours * costs.bytes_out:,.0f} GB out")
     for name, run in ways.items():
-        print(f"\n{name}\n{'workers':>9}{'hours':>9}{'x real time':>13}{'of ideal':>10}  saturated")
+        print(f"\n{name}\n{'workers':>9}{'hours':>9}{'x real time':>13}{'of ideal':>10}"
+              f"{'planning':>10}  saturated")
         for count in counts:
             outcome = run(count)
             print(f"{count:>9,}{outcome.seconds / 3600:>9.2f}"
                   f"{3600 * archive.hours / outcome.seconds:>13,.0f}"
-                  f"{work / count / outcome.seconds:>10.0%}  {outcome.saturated}", flush=True)
+                  f"{work / count / outcome.seconds:>10.0%}"
+                  f"{outcome.ready / outcome.seconds:>10.0%}  {outcome.saturated}", flush=True)
 
 
 def train(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:

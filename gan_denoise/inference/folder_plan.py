@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.output_format import OutputFormat
 
 WRITTEN = "written by an earlier run"
+PROBES = 16  # headers that are read at once: from a network drive each takes its time to come
+PLANNED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def plan_folder(
     if not works:
         raise AudioError(f"no audio found under {', '.join(map(str, inputs))} outside {out}")
     _check_merged_names(taken, roots[0])
-    items = [_item(source, outputs, options) for source, outputs in _share(works.values(), shard)]
+    items = _items(_share(works.values(), shard), options)
     sources = [source for source, _ in works.values()]
     return FolderPlan(roots[0], options, list(_check_sources(items, sources)), passed_over)
 
@@ -217,6 +220,16 @@ def _renamed(relative: Path, wanted: str) -> Path:
     if CONTAINERS.get(relative.suffix.lower()) == CONTAINERS[usual]:
         return relative
     return relative.with_suffix(usual)
+
+
+def _items(works: Sequence[tuple[Path, list[Path]]], options: DenoiseOptions) -> list[Item]:
+    """Read the headers of files, of so many at once that a million does not fill the memory."""
+    items: list[Item] = []
+    with ThreadPoolExecutor(PROBES) as threads:
+        for start in range(0, len(works), PLANNED_AT_ONCE):
+            some = works[start : start + PLANNED_AT_ONCE]
+            items += threads.map(lambda work: _item(*work, options), some)
+    return items
 
 
 def _item(source: Path, outputs: Sequence[Path], options: DenoiseOptions) -> Item:
