@@ -29,6 +29,7 @@ from gan_denoise.cli.options import (
     PeakGuard,
     PreserveTimes,
     PresetName,
+    RayAddress,
     Recursive,
     ReportFiles,
     ResidualFolder,
@@ -37,7 +38,9 @@ from gan_denoise.cli.options import (
     Strength,
     Threads,
     UsageError,
+    Workers,
     load_enhancer,
+    require,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ def denoise(
     threads: Threads = 0,
     chunk_seconds: ChunkSeconds = None,
     shard: Shard = None,
+    ray: RayAddress = None,
+    workers: Workers = 0,
     report: ReportFiles = None,
     fail_fast: FailFast = False,
     dry_run: DryRun = False,
@@ -77,6 +82,7 @@ def denoise(
     exit 1. The same command resumes a run that was stopped.
     """
     share = _parse_shard(shard)
+    _check_cluster(ray, workers, jobs or threads)
     reports = report or []
     check_reports(reports, dry_run)
     options = _options(
@@ -86,15 +92,16 @@ def denoise(
     )
     piped = "-" in map(str, (*inputs, out))
     if piped:
-        _check_pipe(inputs, out, options, residual or reports or dry_run or share)
+        _check_pipe(inputs, out, options, residual or reports or dry_run or share or ray)
     enhancer = load_enhancer(model, inversion, threads, chunk_seconds).with_options(options)
     if piped:
         _denoise_pipe(enhancer)
         return
     from gan_denoise.inference.folder import FolderOptions
 
-    how = FolderOptions(recursive, overwrite=not skip_existing, jobs=jobs, residual=residual,
-                        fail_fast=fail_fast, dry_run=dry_run, shard=share)
+    how = FolderOptions(recursive, overwrite=not skip_existing, jobs=workers or jobs,
+                        residual=residual, fail_fast=fail_fast, dry_run=dry_run, shard=share,
+                        ray=ray)
     _denoise_files(enhancer, inputs, out, how, reports)
 
 
@@ -136,6 +143,17 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
+def _check_cluster(ray: str | None, workers: int, local: int) -> None:
+    """Refuse options that need a cluster or have none; `local`: one of this machine's."""
+    if ray is None and workers:
+        raise UsageError("--workers are those of --ray; on this machine --jobs says how many")
+    if ray is not None:
+        if local:
+            raise UsageError("--jobs and --threads are this machine's; with --ray it is --workers, "
+                             "of one thread each")
+        require("denoise --ray", "ray", extra="cluster")
+
+
 def _check_pipe(
     inputs: Sequence[Path], out: Path, options: DenoiseOptions, files_only: Any
 ) -> None:
@@ -145,9 +163,9 @@ def _check_pipe(
                          "output: denoise - -o -")
     if (files_only or options.peak_guard or options.format != "keep" or options.bit_rate
             or options.preserve_times):
-        raise UsageError("a stream takes no --residual, --report, --dry-run, --shard, --format, "
-                         "--bit-rate, --preserve-times and no --peak-guard, which needs a second "
-                         "pass")
+        raise UsageError("a stream takes no --residual, --report, --dry-run, --shard, --ray, "
+                         "--format, --bit-rate, --preserve-times and no --peak-guard, which needs "
+                         "a second pass")
 
 
 # ---- Work --------------------------------------------------------------------------------------

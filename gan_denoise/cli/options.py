@@ -131,6 +131,18 @@ Shard = Annotated[
     typer.Option(metavar="I/N", show_default=False,
                  help="Do the I-th of N shares, counted from 1: machines share the work."),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", show_default=False,
+                 help="Do it on a Ray cluster that sees the same folders: local starts Ray here; "
+                      "auto, HOST:6379, ray://HOST:10001."),
+]
+Workers = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, show_default=False,
+                 help="Workers on the cluster, of one CPU each; 0 (the default): as many as it "
+                      "has CPUs."),
+]
 ReportFiles = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", show_default=False,

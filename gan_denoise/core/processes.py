@@ -17,7 +17,13 @@ from gan_denoise.core.errors import GanDenoiseError
 
 
 class ProcessDied(GanDenoiseError):
-    """A worker process ended before its work was done; says how."""
+    """A worker process ended before its work was done; says how.
+
+    Attributes:
+        tries: How often a piece of work is begun before such an end is its failure.
+    """
+
+    tries = 1
 
 
 class ProcessPool:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_denoise.audio import AudioError
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.inference.folder_journal import Journal, digest_of
+from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
 from gan_denoise.inference.results import FileResult
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class FileTask:
         source: The input.
         target: The output.
         residual: The file for what is removed; None where none is wanted.
-        digest: Digest of the input's content before the work, so that a later change is noticed.
+        digest: Digest of the input's content before the work, so that a later change is noticed;
+            empty: `run_task` reads it.
         reason: Why the file is done.
         header: What is known of the input, by the names of `FileResult`.
     """
@@ -85,10 +87,14 @@ def run_task(
             raise _CallbackFailed from error
 
     try:
+        digest = task.digest or read_digest(task.source)
+    except AudioError as error:
+        return task.result(status="failed", error=str(error))
+    try:
         journal.begin(outputs)
         result = enhancer.enhance_file(task.source, task.target, task.residual, report)
         figures = result.figures()
-        journal.done(outputs, task.digest, digest_of(enhancer.settings()), figures)
+        journal.done(outputs, digest, digest_of(enhancer.settings()), figures)
         return task.result(**figures | {"reason": task.reason})
     except Exception as error:  # a codec's or the network's errors share no base class
         with contextlib.suppress(OSError):
@@ -96,6 +102,18 @@ def run_task(
         if isinstance(error, _CallbackFailed):
             raise error.__cause__ from None
         return task.result(status="failed", error=_reason(error, task.source))
+
+
+def read_digest(source: Path) -> str:
+    """Return the digest of an input's content.
+
+    Raises:
+        AudioError: When it cannot be read.
+    """
+    try:
+        return digest_of_file(source)
+    except OSError as error:
+        raise AudioError(f"{source}: not readable ({error.strerror or error})") from error
 
 
 def _reason(error: Exception, source: Path) -> str:

@@ -1,4 +1,4 @@
-"""Files and folders denoised into one folder, by one process or several.
+"""Files and folders denoised into one folder, by one process, several, or a Ray cluster.
 
 What is done is in the folder's journal, so that a run that was stopped goes on where it was.
 """
@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gan_denoise.core.ray_cluster import connect
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_decision import Decider
 from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.folder_plan import FolderPlan, Item, plan_folder
 from gan_denoise.inference.results import FileResult, FolderProgress
-from gan_denoise.inference.worker_pool import Worker, WorkerPool
+from gan_denoise.inference.worker_pool import AnyWorker, Worker, WorkerPool
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
@@ -44,11 +45,14 @@ class FolderOptions:
     Attributes:
         recursive: Whether sub-folders are searched.
         overwrite: Do everything again, and replace also what was not written here.
-        jobs: Number of processes; 0: one per thread where there is enough to do.
+        jobs: Number of processes; 0: one per thread where there is enough to do, or one per CPU of
+            the cluster.
         residual: Folder for what is removed, or the file for it; None: none.
         fail_fast: Whether the first failure ends the run; files without a result are left out.
         dry_run: Only return what would be done.
         shard: (i, n): only the i-th of n equal shares of the files, counted from 1.
+        ray: Address of a Ray cluster that does it, see `core.ray_cluster.connect`; None: this
+            machine alone does.
     """
 
     recursive: bool = True
@@ -58,6 +62,7 @@ class FolderOptions:
     fail_fast: bool = False
     dry_run: bool = False
     shard: tuple[int, int] | None = None
+    ray: str | None = None
 
 
 def enhance_folder(
@@ -88,9 +93,20 @@ def enhance_folder(
         AudioError: Before any work, when nothing is found, two inputs would write one output, or a
             folder is input and output at once.
         ModelError: When a process cannot load the model.
+        ClusterError: When the Ray cluster cannot be reached, or does not see the output folder.
         Interrupted: On Ctrl-C; has the results so far.
     """
     options = options or FolderOptions()
+    if options.ray is not None and not options.dry_run:  # before the work of planning
+        with connect(options.ray, options.jobs) as ray:
+            return _enhance_folder(enhancer, inputs, out, options, progress, ray)
+    return _enhance_folder(enhancer, inputs, out, options, progress)
+
+
+def _enhance_folder(
+    enhancer: Enhancer, inputs: Sequence[str | Path], out: str | Path, options: FolderOptions,
+    progress: Callable[[FolderProgress], None] | None, ray: Any = None,
+) -> list[FileResult]:
     residual = Path(options.residual) if options.residual is not None else None
     plan = plan_folder([Path(item) for item in inputs], Path(out), enhancer.options,
                        options.recursive, residual, options.shard)
@@ -99,7 +115,7 @@ def enhance_folder(
         if options.dry_run:
             run.preview()
         else:
-            run.perform()
+            run.perform(ray)
     except _FirstFailure:
         pass
     except KeyboardInterrupt:
@@ -133,24 +149,38 @@ class _Run:
                 decision = decision.result(status="planned")
             self._record(item.target, decision)
 
-    def perform(self) -> None:
-        """Do all that is to be done, in this process or in several."""
+    def perform(self, ray: Any = None) -> None:
+        """Do all that is to be done, in this process, in several, or on a Ray cluster."""
         for item in self._items:
             if item.refused is not None:
                 self._record(item.target, self._decide(item))
         items = [item for item in self._items if item.refused is None]
-        jobs = min(self._options.jobs or self._worthwhile_jobs(items), len(items))
         self._remove_parts()
         try:
+            if ray is not None:
+                self._perform_on(ray, items)
+                return
+            jobs = min(self._options.jobs or self._worthwhile_jobs(items), len(items))
             if jobs > 1:
                 threads = max(self._enhancer.threads // jobs, 1)
-                pool = WorkerPool(jobs, self._decide,
-                                  lambda: Worker(self._enhancer, self._journal.out, threads))
-                pool.run(_batches(items, jobs), self._record)
+                self._perform_by(
+                    jobs, lambda: Worker(self._enhancer, self._journal.out, threads), items)
             else:
                 self._perform_here(items)
         finally:  # a process that died may have left temporary files
             self._remove_parts()
+
+    def _perform_on(self, ray: Any, items: Sequence[Item]) -> None:
+        from gan_denoise.inference.ray_workers import RayWorkers
+
+        workers = RayWorkers(ray, self._enhancer, self._journal.out)
+        jobs = min(self._options.jobs or workers.cpus(), len(items))
+        self._perform_by(jobs, workers.start, items)
+
+    def _perform_by(
+        self, jobs: int, start: Callable[[], AnyWorker], items: Sequence[Item]
+    ) -> None:
+        WorkerPool(jobs, self._decide, start).run(_batches(items, jobs), self._record)
 
     def _perform_here(self, items: Sequence[Item]) -> None:
         for item in items:

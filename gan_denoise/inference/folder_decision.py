@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gan_denoise.inference.file_task import FileTask
-from gan_denoise.inference.folder_journal import Entry, Journal, digest_of_file
+from gan_denoise.audio import AudioError
+from gan_denoise.inference.file_task import FileTask, read_digest
+from gan_denoise.inference.folder_journal import Entry, Journal
 from gan_denoise.inference.folder_plan import Item
 from gan_denoise.inference.results import FileResult
 
@@ -37,24 +38,30 @@ class Decider:
             return _failed(item, f"{foreign[0]}: exists and was not written by gan-denoise here; "
                                  "--overwrite replaces it")
         entry = journal.entry(item.target)
-        try:
-            digest = digest_of_file(item.source)
-        except OSError as error:
-            return _failed(item, f"{item.source}: not readable ({error.strerror or error})")
-        reason = self._reason(item, entry, digest)
-        task = FileTask(item.source, item.target, item.residual, digest, reason or "", item.header)
+        task = FileTask(item.source, item.target, item.residual, "", "", item.header)
+        reason = self._reason_without_reading(item, entry)
+        if reason is None:
+            try:
+                task = replace(task, digest=read_digest(item.source))
+            except AudioError as error:
+                return _failed(item, str(error))
+            reason = self._reason(item, entry, task.digest)
         if reason is None:
             return task.result(**{**entry.figures, "status": "skipped", "reason": None})
-        return task
+        return replace(task, reason=reason)
 
-    def _reason(self, item: Item, entry: Entry | None, digest: str) -> str | None:
-        """Return why a file is done; None where an earlier run did it."""
+    def _reason_without_reading(self, item: Item, entry: Entry | None) -> str | None:
+        """Return why a file is done, whatever is in it; None where that decides."""
         if self.overwrite:
             return "overwrite"
         if entry is None:
             return "not finished" if self.journal.knows(item.target) else "new"
         if entry.input is None:
             return "not finished"
+        return None
+
+    def _reason(self, item: Item, entry: Entry, digest: str) -> str | None:
+        """Return why a file is done again; None where an earlier run did it."""
         if entry.input != digest:
             return "the input changed"
         if entry.settings != self.settings:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,6 +116,28 @@ class Journal:
         gone = {self._name(path): 0 for path in outputs if not os.path.lexists(path)}
         self._append("failed", outputs, gone)
 
+    def first_line(self) -> bytes:
+        """Return the first line; empty where there is none.
+
+        It holds a host, a name or a random number, so that machines which read the same one see
+        the same folder.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                return file.readline()
+        except FileNotFoundError:
+            return b""
+
+    def mark(self) -> bytes:
+        """Return the first line, after writing one where there is none.
+
+        Raises:
+            OSError: When the journal cannot be written.
+        """
+        if not self.first_line():
+            self._append_line({"state": "folder", "id": secrets.token_hex(16)})
+        return self.first_line()
+
     def remove_parts(self) -> None:
         """Remove the temporary files that killed runs left beside what they had begun."""
         hosts: dict[Path, set[str]] = {}
@@ -147,8 +170,11 @@ class Journal:
 
     def _append(self, state: str, outputs: Sequence[Path], sizes: Mapping[str, int | None],
                 **more: Any) -> None:
-        line = to_json({"state": state, "target": self._name(outputs[0]), "host": platform.node(),
-                        "outputs": sizes, **more}) + b"\n"
+        self._append_line({"state": state, "target": self._name(outputs[0]),
+                           "host": platform.node(), "outputs": sizes, **more})
+
+    def _append_line(self, values: Mapping[str, Any]) -> None:
+        line = to_json(values) + b"\n"
         self.out.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:

@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_journal import Journal, digest_of, to_json
-from gan_denoise.inference.options import DenoiseOptions
+from gan_denoise.inference.model import ModelError
+from gan_denoise.inference.worker_setup import load_setup
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _serve(lines: Iterable[bytes], answers: BinaryIO) -> None:
     if setup is None:
         return
     try:
-        enhancer = _load(setup)
+        enhancer = load_setup(setup)
     except ModelError as error:
         answer(refused=str(error))
         return
@@ -71,13 +71,6 @@ def _serve(lines: Iterable[bytes], answers: BinaryIO) -> None:
             task = FileTask.from_json(values)
             result = run_task(enhancer, journal, task, lambda seconds: answer(seconds=seconds))
             answer(figures=result.figures())
-
-
-def _load(setup: Mapping[str, Any]) -> Enhancer:
-    """Load the model as the parent has it."""
-    enhancer = Enhancer.load(setup["model"], setup["threads"], setup["chunk_seconds"])
-    return enhancer.with_inversion(**json.loads(setup["inversion"])).with_options(
-        DenoiseOptions(**setup["options"]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The processes of a folder run, from the side of the process that starts them.
+"""The workers of a folder run, from the side of the process that starts them.
 
 A file that ends its process, by a fault in a codec or for want of memory, is one failed file; the
-next files go to a new process.
+next files go to a new process. `Worker` is a process of this machine; `ray_workers` has those of a
+cluster.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gan_denoise.core.processes import ProcessDied, exit_text
 from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder_journal import digest_of, to_json
 from gan_denoise.inference.model import ModelError
 from gan_denoise.inference.results import FileResult
+from gan_denoise.inference.worker_setup import setup_of
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
+PLACE_SECONDS = 10.0  # that files wait for a worker which has no place yet, before others may go
 STOP_SECONDS = 10.0  # for a process to remove what it has half-written, before it is killed
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -53,12 +56,11 @@ class Worker:
         )
         self._settings = digest_of(enhancer.settings())
         self._ready = False
-        self._send({
-            "model": enhancer.model.folder.resolve(),
-            "inversion": enhancer.inversion.model_dump_json(),
-            "options": enhancer.options.model_dump(), "threads": threads,
-            "chunk_seconds": enhancer.chunk_seconds, "out": out,
-        })
+        self._send(setup_of(enhancer, threads) | {"out": out})
+
+    def ready(self, seconds: float) -> bool:
+        """Return True: the process is there, and files wait in its pipe until it has the model."""
+        return True
 
     def run(self, tasks: Sequence[FileTask]) -> Iterator[float | FileResult]:
         """Denoise files in turn: give the seconds done, again and again, then the result of each.
@@ -113,28 +115,45 @@ class Worker:
         return json.loads(line)
 
 
+class AnyWorker(Protocol):
+    """What a pool needs of a worker, see `Worker`."""
+
+    def ready(self, seconds: float) -> bool:
+        """Wait that long at most; return whether files may be sent."""
+
+    def run(self, tasks: Sequence[FileTask]) -> Iterator[float | FileResult]:
+        """Denoise files in turn; raise `ProcessDied` when the worker is lost on the way."""
+
+    def terminate(self) -> None:
+        """Ask for the end."""
+
+    def join(self) -> None:
+        """Wait for the end."""
+
+
 class WorkerPool:
-    """Processes that share the files of a run; each starts when there is work for it."""
+    """Workers that share the files of a run; each starts when there is work for it."""
 
     def __init__(
         self,
         jobs: int,
         decide: Callable[[Any], FileResult | FileTask],
-        start: Callable[[], Worker],
+        start: Callable[[], AnyWorker],
     ):
         """Prepare the pool; `run` starts it.
 
         Args:
-            jobs: Number of processes.
+            jobs: Number of workers.
             decide: Returns what is to be done with a file, or its result where nothing is; it is
                 called on several threads.
-            start: Starts a process.
+            start: Starts a worker.
         """
         self._jobs, self._decide, self._start = jobs, decide, start
         self._batches: deque[Sequence[Any]] = deque()
         # (target, seconds or result); (None, the error that ends the run, or None for the end).
         self._events: SimpleQueue[tuple[Path | None, Any]] = SimpleQueue()
-        self._workers: list[Worker] = []
+        self._workers: list[AnyWorker] = []
+        self._deaths: Counter[Path] = Counter()  # of workers, by the target in work
         self._stopped, self._guard = False, threading.Lock()
 
     def run(
@@ -142,15 +161,15 @@ class WorkerPool:
         batches: Iterable[Sequence[Any]],
         record: Callable[[Path, float | FileResult], None],
     ) -> None:
-        """Do all files, each process one batch after the other.
+        """Do all files, each worker one batch after the other.
 
         Args:
-            batches: Files that one process takes at once.
+            batches: Files that one worker takes at once.
             record: Called on this thread with a target and, again and again, the seconds of it
                 that were done, then its result. What it raises ends the run.
 
         Raises:
-            ModelError: When a process cannot load the model.
+            ModelError: When a worker cannot load the model.
         """
         self._batches.extend(batches)
         threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self._jobs)]
@@ -177,7 +196,7 @@ class WorkerPool:
                 thread.join()
 
     def _serve(self) -> None:
-        """Do batches in one process until there are none; runs on a thread of its own."""
+        """Do batches in one worker until there are none; runs on a thread of its own."""
         if hasattr(signal, "pthread_sigmask"):  # the process inherits it: Ctrl-C is the parent's
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker = None
@@ -187,8 +206,15 @@ class WorkerPool:
                 while tasks:
                     if worker is None and (worker := self._new_worker()) is None:
                         return
+                    if not worker.ready(PLACE_SECONDS):
+                        self._give_back(tasks)
+                        self._await_place(worker)
+                        break
                     if not self._finish(worker, tasks):
                         worker = None
+            if worker is not None:  # one that still waits for a place may have this one's
+                worker.terminate()
+                worker.join()
         except BaseException as error:
             self._events.put((None, error))
         finally:
@@ -202,15 +228,25 @@ class WorkerPool:
         """Return what there is to do in a batch; results of the other files are recorded."""
         tasks: deque[FileTask] = deque()
         for item in batch:
-            decision = self._decide(item)
+            decision = item if isinstance(item, FileTask) else self._decide(item)
             if isinstance(decision, FileTask):
                 tasks.append(decision)
             else:
                 self._events.put((decision.target, decision))
         return tasks
 
-    def _new_worker(self) -> Worker | None:
-        """Start a process; None where the run is to end."""
+    def _give_back(self, tasks: Iterable[FileTask]) -> None:
+        """Leave tasks to whichever worker is free first."""
+        with self._guard:
+            self._batches.appendleft(tuple(tasks))
+
+    def _await_place(self, worker: AnyWorker) -> None:
+        """Wait until a worker is ready, or nothing is left for it."""
+        while self._batches and not self._stopped and not worker.ready(1.0):
+            pass
+
+    def _new_worker(self) -> AnyWorker | None:
+        """Start a worker; None where the run is to end."""
         with self._guard:
             if self._stopped:
                 return None
@@ -218,16 +254,22 @@ class WorkerPool:
             self._workers.append(worker)
             return worker
 
-    def _finish(self, worker: Worker, tasks: deque[FileTask]) -> bool:
-        """Do tasks in a process and take off those with a result; False when it died."""
+    def _finish(self, worker: AnyWorker, tasks: deque[FileTask]) -> bool:
+        """Do tasks in a worker and take off those with a result; False when it died."""
         try:
             for event in worker.run(list(tasks)):
                 self._events.put((tasks[0].target, event))
                 if isinstance(event, FileResult):
                     tasks.popleft()
         except ProcessDied as error:
-            task = tasks.popleft()
-            text = f"{task.source}: {error} while on this file"
-            self._events.put((task.target, task.result(status="failed", error=text)))
+            task = tasks[0]
+            with self._guard:
+                self._deaths[task.target] += 1
+                deaths = self._deaths[task.target]
+            if deaths >= error.tries:
+                tasks.popleft()
+                often = f", {deaths} times" if deaths > 1 else ""
+                text = f"{task.source}: {error} while on this file{often}"
+                self._events.put((task.target, task.result(status="failed", error=text)))
             return False
         return True

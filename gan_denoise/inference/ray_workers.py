@@ -1,0 +1,250 @@
+"""Workers of a folder run on a Ray cluster: actors that hold one model each.
+
+They take the place of the processes of `worker_pool`; the files lie on a path that all machines
+share, and the model travels to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_denoise.config.artifacts import INFERENCE_PARTS
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.processes import ProcessDied
+from gan_denoise.core.ray_cluster import ClusterError
+from gan_denoise.inference.file_task import FileTask, run_task
+from gan_denoise.inference.folder_journal import Journal, digest_of
+from gan_denoise.inference.model import ModelError
+from gan_denoise.inference.results import FileResult
+from gan_denoise.inference.worker_pool import STOP_SECONDS
+from gan_denoise.inference.worker_setup import load_setup, setup_of
+
+if TYPE_CHECKING:
+    from gan_denoise.inference.enhancer import Enhancer
+
+IN_FLIGHT = 2  # files that a worker has been sent and has not answered
+PROGRESS_SECONDS = 1.0  # between questions how far a file is
+_CONTROL = "control"  # calls that are answered while a file is in work
+
+
+class WorkerDied(ProcessDied):
+    """The process of a worker ended; a second time on the same file it is the file's fault."""
+
+    tries = 2
+
+
+class MachineLost(ProcessDied):
+    """The machine of a worker was lost; a file is begun on three before it is given up."""
+
+    tries = 3
+
+
+class Stopped(Exception):
+    """The run is to end, amid a file."""
+
+
+# ---- On the machines of the cluster ------------------------------------------------------------
+class Denoiser:
+    """The actor: a model on one machine of the cluster, which denoises files in turn."""
+
+    def __init__(self) -> None:
+        self._stop, self._busy = threading.Event(), threading.Lock()
+        self._seconds = 0.0
+
+    def load(self, parts: Mapping[str, bytes], setup: Mapping[str, Any], out: Path,
+             mark: bytes) -> dict[str, Any]:
+        """Load the model; return how it went.
+
+        Args:
+            parts: The files of the model's folder, by name.
+            setup: What `setup_of` returned.
+            out: Folder of the journal.
+            mark: First line of the journal, which must be seen from here.
+
+        Returns:
+            `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
+            folder that is another one here; or with `refused`, why the model cannot be loaded.
+        """
+        import ray
+
+        answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
+        self._journal = Journal(out)
+        if self._journal.first_line() != mark:
+            return answer | {"missing": out}
+        with tempfile.TemporaryDirectory(prefix="gan-denoise-model-") as folder:
+            for name, content in parts.items():
+                (Path(folder) / name).write_bytes(content)
+            try:
+                self._enhancer = load_setup(setup, Path(folder))
+            except GanDenoiseError as error:
+                return answer | {"refused": str(error)}
+        return answer | {"ready": digest_of(self._enhancer.settings())}
+
+    def denoise(self, task: FileTask) -> dict[str, Any] | None:
+        """Denoise a file and return the figures of its result; None when the run is to end."""
+        with self._busy:
+            self._seconds = 0.0
+            try:
+                self._count(0.0)
+                return run_task(self._enhancer, self._journal, task, self._count).figures()
+            except Stopped:
+                return None
+
+    def seconds(self) -> float:
+        """Return the seconds of audio that are done of the present file."""
+        return self._seconds
+
+    def stop(self) -> None:
+        """End the work on the present file, remove what is half-written, and begin no other."""
+        self._stop.set()
+        with self._busy:
+            pass
+
+    def _count(self, seconds: float) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self._seconds += seconds
+
+
+# ---- On this machine ---------------------------------------------------------------------------
+class RayWorkers:
+    """Starts the workers of one run.
+
+    Args:
+        ray: The module, connected.
+        enhancer: The model and options that the workers load.
+        out: Folder of the journal.
+    """
+
+    def __init__(self, ray: Any, enhancer: Enhancer, out: Path):
+        self._ray, self._enhancer, self._out = ray, enhancer, out.absolute()
+        self._parts: Any = None
+        self._mark = b""
+
+    def cpus(self) -> int:
+        """Return the number of CPUs of the cluster."""
+        return max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
+
+    def start(self) -> RayWorker:
+        """Start a worker; it has a CPU and a thread, and waits until one is free."""
+        if self._parts is None:
+            # Workers that do not see it would write into folders of their own machines.
+            self._mark = Journal(self._out).mark()
+            self._parts = self._ray.put({name: (self._enhancer.model.folder / name).read_bytes()
+                                         for name in INFERENCE_PARTS})
+        return RayWorker(self._ray, self._enhancer, self._parts, self._out, self._mark)
+
+
+class RayWorker:
+    """An actor that denoises files in turn. One thread uses it; any thread may stop it."""
+
+    def __init__(self, ray: Any, enhancer: Enhancer, parts: Any, out: Path, mark: bytes):
+        """Ask for the actor; the cluster starts it when it has a CPU for it.
+
+        Args:
+            ray: The module, connected.
+            enhancer: The model and options that the actor loads.
+            parts: Reference to the files of the model's folder, by name.
+            out: Folder of the journal.
+            mark: First line of the journal.
+        """
+        self._ray, self._settings = ray, digest_of(enhancer.settings())
+        actor = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1})(Denoiser)
+        self._actor = actor.remote()
+        self._loading = self._actor.load.remote(parts, setup_of(enhancer, 1), out, mark)
+        self._host, self._node, self._ready = "", "", False
+        self._stopping: Any = None
+
+    def ready(self, seconds: float) -> bool:
+        """Wait until the model is loaded or refused; return whether it came to that.
+
+        Args:
+            seconds: The longest time to wait.
+        """
+        return self._ready or bool(self._ray.wait([self._loading], timeout=seconds)[0])
+
+    def run(self, tasks: Sequence[FileTask]) -> Iterator[float | FileResult]:
+        """Denoise files in turn: give the seconds done, again and again, then the result of each.
+
+        Raises:
+            ProcessDied: When the worker or its machine is lost before the last result.
+            ModelError: When it cannot load the model, or finds another one.
+            ClusterError: When it does not see the output folder, or lacks this package.
+        """
+        if not self._ready:
+            self._await_model()
+        left = iter(tasks)
+        sent = deque(map(self._send, itertools.islice(left, IN_FLIGHT)))
+        for task in tasks:
+            yield from self._answer(task, sent.popleft())
+            sent.extend(map(self._send, itertools.islice(left, 1)))
+
+    def terminate(self) -> None:
+        """Ask the worker to end now; it removes what it has half-written."""
+        if self._stopping is None and self._ready:
+            self._stopping = self._actor.stop.options(concurrency_group=_CONTROL).remote()
+
+    def join(self) -> None:
+        """Wait until the worker has ended, and kill it when that takes too long."""
+        if self._stopping is not None:
+            self._ray.wait([self._stopping], timeout=STOP_SECONDS)
+        self._ray.kill(self._actor)
+
+    def _await_model(self) -> None:
+        try:
+            answer = self._ray.get(self._loading)
+        except self._ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"a Ray worker could not start: {_last_line(error)}",
+                "every machine of the cluster needs this version of gan-denoise") from None
+        self._host, self._node = answer["host"], answer["node"]
+        if "missing" in answer:
+            raise ClusterError(
+                f"{answer['missing']}: not the same folder on {self._host}",
+                "inputs and outputs must lie on a path that all machines of the cluster share")
+        if "refused" in answer:
+            raise ModelError(f"{self._host}: {answer['refused']}")
+        if answer["ready"] != self._settings:
+            raise ModelError("the model's folder changed since it was loaded; start again")
+        self._ready = True
+
+    def _send(self, task: FileTask) -> Any:
+        """Send a task by its absolute paths: the worker is in another folder."""
+        residual = task.residual and task.residual.absolute()
+        return self._actor.denoise.remote(replace(
+            task, source=task.source.absolute(), target=task.target.absolute(), residual=residual))
+
+    def _answer(self, task: FileTask, sent: Any) -> Iterator[float | FileResult]:
+        control = self._actor.seconds.options(concurrency_group=_CONTROL)
+        try:
+            before = 0.0
+            while not self._ray.wait([sent], timeout=PROGRESS_SECONDS)[0]:
+                seconds = self._ray.get(control.remote())
+                yield max(seconds - before, 0.0)
+                before = max(seconds, before)
+            figures = self._ray.get(sent)
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.NodeDiedError) as error:
+            raise self._death(error) from None
+        if figures is None:
+            raise WorkerDied(f"the worker on {self._host} was stopped")
+        yield task.result(**figures)
+
+    def _death(self, error: Exception) -> ProcessDied:
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        if self._node not in alive or isinstance(
+                error, self._ray.exceptions.ActorUnavailableError):
+            return MachineLost(f"the machine {self._host} was lost")
+        cause = "out of memory" if "low on memory" in str(error) else "killed, or out of memory?"
+        return WorkerDied(f"the worker on {self._host} died ({cause})")
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2].strip()
