@@ -32,6 +32,7 @@ from gan_denoise.training.trainer import Trainer
 ELSEWHERE = {
     "format_version": "of the file", "plugins": "which modules are imported: test_extend",
     "data.cache": "where decoded audio is kept: test_corpus",
+    "data.skip_missing": "what is done where a corpus has lost files: test_corpus_index",
     "discriminator.pesq_workers": "how many processes: test_metric_teachers",
     "training.steps": "when a run ends: test_loop", "training.minutes": "the same",
     "training.batch_size": "the batches: test_datasets", "training.crop_seconds": "the same",

@@ -1,4 +1,4 @@
-"""Verbs that examine recordings or write them: check, explore, rooms, mix, features."""
+"""Verbs that examine recordings or write them: check, explore, corpus, rooms, mix, features."""
 
 from __future__ import annotations
 
@@ -181,6 +181,40 @@ def rooms(
     print_line(f"{count} rooms in {out}")
 
 
+def corpus(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of recordings, or addresses.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the corpus, or its address.")
+    ],
+    sample_rate: Annotated[
+        int, typer.Option(min=1000, help="Hz, that of the models to train.")
+    ] = 16000,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", metavar="N", min=0, show_default=False,
+                     help="Processes; 0 (the default): one per core where there is enough to do."),
+    ] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, with a note.")
+    ] = False,
+) -> None:
+    """Decode recordings once, for data.speech and others of many runs.
+
+    A corpus of a million recordings opens in a second and, at an address, gives each machine only
+    what it reads. After an interruption the same command goes on. docs/scale.md has more.
+    """
+    from gan_denoise.core.locations import location
+    from gan_denoise.data.corpus import write_corpus
+
+    with CountBar("recordings") as bar:
+        written = write_corpus(folders, out, sample_rate, bar, jobs, skip_bad)
+    for note in written.notes:
+        print_line(note, stderr=True)
+    silent = f", {len(written.silent)} silent ones left out" if written.silent else ""
+    print_line(f"{len(written)} recordings, {written.seconds / 3600:.2f} h{silent}: "
+               f"data.speech={location(out)}")
+
+
 def mix(
     speech: Annotated[list[Path], typer.Option(help="Folder of clean speech.")],
     noise: Annotated[list[Path], typer.Option(help="Folder of noise.")],
@@ -251,4 +285,4 @@ def features(
     print_line(f"{counts} clips in {out}; train with --config {out / SETTINGS}")
 
 
-VERBS = (check, explore, rooms, mix, features)
+VERBS = (check, explore, corpus, rooms, mix, features)

@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Data": {
         "check": "gan-denoise check my/speech my/noise",
         "explore": "gan-denoise explore my/speech my/noise -o recordings.html",
+        "corpus": "gan-denoise corpus my/speech -o my/speech.corpus",
         "mix": "gan-denoise mix --speech my/speech --noise my/noise -o my/test",
         "rooms": "gan-denoise rooms -o my/rooms --count 100",
         "features": "gan-denoise features -o my/features data.pairs=my/pairs",

@@ -102,6 +102,7 @@ class DataConfig(RecordedSource):
     # Validation material; left out, speakers are held out of the training material.
     valid_speech: Folders = ()
     valid_noise: Folders = ()
+    skip_missing: bool = False  # go on without the sample files that a corpus lacks
     valid_sets: dict[str, ValidationSet] = FrozenDict()  # or several, each scored apart, by name
     easy_clips: Count = 8  # also scored at 15 dB, and so many without noise
     # How a mixture is made. SNR is of whole-clip energies, normal and clipped to its range.
@@ -161,6 +162,7 @@ class CleanData(RecordedSource):
     clean: FilePath = None
     valid_clean: FilePath = None
     valid_speech: Folders = ()
+    skip_missing: bool = False
     # Of the noise that is added to features of this speech, as they are read.
     snr_mean: float = 5.0  # dB
     snr_std: NonNegative = 7.0  # dB

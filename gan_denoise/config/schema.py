@@ -242,7 +242,7 @@ FREE_ON_RESUME = frozenset(
     f"training.{key}"
     for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
                 "data_workers", "max_bad_steps", "tracker", "watch")
-) | {"data.cache", "discriminator.pesq_workers", "plugins"} | {
+) | {"data.cache", "data.skip_missing", "discriminator.pesq_workers", "plugins"} | {
     f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).
 PATHS = (PATH_SETTINGS | {"data.valid_sets"}) - {"data.cache"}

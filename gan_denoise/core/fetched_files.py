@@ -117,7 +117,7 @@ class RemoteBlocks:
             begin, end = int(run[0]) * BLOCK, min((int(run[-1]) + 1) * BLOCK, self.size)
             _make_room(end - begin)
             with reaching(self.path):
-                content = self.path.fs.cat_file(self.path.path, begin, end)
+                content = self.path.fs.cat_file(self.path.path, start=begin, end=end)
             if len(content) != end - begin:
                 raise LocationError(f"{self.path}: {len(content)} of {end - begin} bytes came",
                                     "run it again")

@@ -22,6 +22,7 @@ from gan_denoise.core.errors import GanDenoiseError
 
 # Two letters or more: `C:` is a drive.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_LOCAL = re.compile(r"^(file|local):/+")
 # What object stores call the version of an object, the safest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified",
              "updated", "created")
@@ -39,16 +40,21 @@ def location(path: str | os.PathLike[str] | Any) -> Path:
     """Return a path or an address as an object with the methods of a `Path`.
 
     Args:
-        path: A path, an address (`s3://bucket/folder`), or what this function returned.
+        path: A path, an address (`s3://bucket/folder`), what this function returned, or an address
+            that was taken for a path (`Path("s3://bucket/folder")`, as Typer makes of arguments).
 
     Raises:
         LocationError: When the packages that its protocol needs are not installed.
     """
-    if isinstance(path, Path) or is_remote(path):
+    if is_remote(path):
         return path
-    text = os.fspath(path)
-    if not _ADDRESS.match(text):
-        return Path(text)
+    text = path if isinstance(path, str) else os.fspath(path)
+    if isinstance(path, Path):
+        if not (path.parts and len(path.parts[0]) > 2 and path.parts[0].endswith(":")):
+            return path
+        text = path.as_posix().replace(":/", "://", 1)  # pathlib folds the two slashes
+    if not _ADDRESS.match(text) or text.startswith(("file://", "local://")):
+        return Path(_LOCAL.sub("/", text))
     try:
         from upath import UPath
 
@@ -127,12 +133,20 @@ def walk_address(root: Path, recursive: bool = True) -> Iterator[Path]:
         LocationError: When it cannot be reached.
     """
     with reaching(root):
-        root.fs.invalidate_cache(root.path)
+        forget_listing(root)
         found = root.fs.find(root.path, maxdepth=None if recursive else 1)
     begin = len(root.path.rstrip("/")) + 1
     for parts in sorted(name[begin:].split("/") for name in found):
         if parts[-1] and not any(part[:1] == "." or part == "__MACOSX" for part in parts[:-1]):
             yield root.joinpath(*parts)
+
+
+def forget_listing(root: Path) -> None:
+    """Let the client of a store ask again what is at an address and below it."""
+    below = root.path.rstrip("/") + "/"
+    for folder in [name for name in root.fs.dircache if f"{name}/".startswith(below)]:
+        root.fs.invalidate_cache(folder)
+    root.fs.invalidate_cache(root.path)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ import numpy as np
 from gan_denoise.audio import AudioError, find_audio, is_audio_suffix
 from gan_denoise.core.atomic_files import new_folder
 from gan_denoise.core.errors import OutputError
-from gan_denoise.core.locations import location, stamp
+from gan_denoise.core.locations import is_remote, location, stamp
 from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.user_folders import cache_folder
 from gan_denoise.data.corpus_index import (
@@ -48,7 +48,7 @@ from gan_denoise.data.recordings import FULL_SCALE, Corpus, join_corpora
 
 __all__ = ["FULL_SCALE", "Corpus", "build_corpus", "write_corpus"]
 NAMED = 5  # of the files that cannot be used
-_OURS = re.compile(r"\d{5}-[0-9a-f]{16}\.(i16|json)")
+_OURS = re.compile(r"(\d{5}-[0-9a-f]{16})\.(i16|json)|(index-[0-9a-f]{16})")
 STALE_SECONDS = 24 * 3600  # a build this old was killed
 Progress = Callable[[int, int], None] | None
 
@@ -131,8 +131,8 @@ def write_corpus(
     if len(roots) > 1:
         files = [replace(file, name=f"{names[file.folder]}/{file.name}") for file in files]
     tasks = plan_shards(files, sample_rate)
-    _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True)
-    _remove_others(out, tasks)
+    index = _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True)
+    _remove_others(out, {index, *(task.name for task in tasks)})
     return read_index(out)
 
 
@@ -221,8 +221,12 @@ def _remove_stale(target: Path) -> None:
 
 # ---- Shards ------------------------------------------------------------------------------------
 def _write(tasks: Sequence[ShardTask], roots: dict[int, Path], out: Path, progress: Progress,
-           jobs: int, skip_bad: bool = False, as_one: bool = False) -> None:
-    """Build all shards, then the index, in which all folders are one where `as_one`."""
+           jobs: int, skip_bad: bool = False, as_one: bool = False) -> str:
+    """Build all shards, then the index, in which all folders are one where `as_one`.
+
+    Returns:
+        The name of the index's folder of arrays.
+    """
     total = sum(len(task.files) for task in tasks)
     rows = list(_built(tasks, out, progress, jobs, skip_bad))
     failures = [failure for row in rows for failure in row.failures.values()]
@@ -237,7 +241,7 @@ def _write(tasks: Sequence[ShardTask], roots: dict[int, Path], out: Path, progre
     corpus = make_index(tasks, rows, groups, out)
     if as_one:
         corpus = replace(corpus, folders=np.zeros_like(corpus.folders))
-    write_index(corpus, tasks, rows, out)
+    return write_index(corpus, tasks, rows, out)
 
 
 def _built(tasks: Sequence[ShardTask], out: Path, progress: Progress, jobs: int, skip_bad: bool
@@ -267,9 +271,12 @@ def _built(tasks: Sequence[ShardTask], out: Path, progress: Progress, jobs: int,
             yield rows
 
 
-def _remove_others(out: Path, tasks: Sequence[ShardTask]) -> None:
-    """Remove the shards of earlier calls that the index does not name any more."""
-    names = {task.name for task in tasks}
-    for file in out.iterdir():
-        if _OURS.fullmatch(file.name) and file.stem not in names:
-            file.unlink()
+def _remove_others(out: Path, used: set[str]) -> None:
+    """Remove what earlier calls wrote and the index does not name any more."""
+    for entry in list(out.iterdir()):
+        ours = _OURS.fullmatch(entry.name)
+        if ours and entry.name.partition(".")[0] not in used:
+            for file in list(entry.iterdir()) if entry.is_dir() else [entry]:
+                file.unlink()
+            if not is_remote(entry) and entry.is_dir():
+                entry.rmdir()

@@ -12,6 +12,7 @@ A corpus is a folder, or an address, with
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from gan_denoise.audio import AudioError
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
     NotThere,
+    forget_listing,
     is_remote,
     publish,
     reaching,
@@ -88,8 +90,8 @@ def make_index(
 
 def write_index(
     corpus: Corpus, tasks: Sequence[ShardTask], rows: Sequence[ShardRows], out: Path
-) -> None:
-    """Write the index of sample files that are there.
+) -> str:
+    """Write the index of sample files that are there; return the name of its folder of arrays.
 
     Args:
         corpus: From `make_index`.
@@ -102,7 +104,8 @@ def write_index(
         LocationError: When the address cannot be reached.
     """
     digest = corpus.digest
-    folder = f"index-{digest[:16]}"
+    key = hashlib.sha256("\n".join([digest, *(task.name for task in tasks)]).encode())
+    folder = f"index-{key.hexdigest()[:16]}"
     arrays = {name: getattr(corpus, name) for name in _COLUMNS}
     for name in _TEXTS:
         arrays |= {f"{name}_{part}": getattr(getattr(corpus, name), part) for part in _PARTS}
@@ -122,6 +125,7 @@ def write_index(
             publish(scratch / f"{name}.npy", out / folder / f"{name}.npy")
         (scratch / INDEX).write_text(json.dumps(summary, indent=0), encoding="utf-8")
         publish(scratch / INDEX, out / INDEX)
+    return folder
 
 
 def read_index(
@@ -216,7 +220,7 @@ def _sizes(root: Path) -> dict[str, int]:
     """Return the bytes of all files in a folder or at an address, by name."""
     if is_remote(root):
         with reaching(root):
-            root.fs.invalidate_cache(root.path)
+            forget_listing(root)
             return {entry["name"].rpartition("/")[2]: int(entry["size"] or 0)
                     for entry in root.fs.ls(root.path, detail=True)}
     with os.scandir(root) as entries:

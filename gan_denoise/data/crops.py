@@ -62,7 +62,7 @@ class SpeechCrops:
         """
         for _ in range(TRIES):
             members, ends = self._folders[self._folder(rng)]
-            index = int(members[np.searchsorted(ends, rng.integers(ends[-1]), side="right")])
+            index = int(members[ends.searchsorted(rng.integers(ends[-1]), side="right")])
             if self.voices[index] == other_than:
                 continue
             crop = self.crop(index, rng, samples)

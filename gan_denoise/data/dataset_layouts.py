@@ -29,7 +29,7 @@ class LayoutError(PairError):
     """A folder shows no known layout of pairs: it may be a plain folder of audio."""
 
 
-def read_layout(root: Path) -> list[Pair]:
+def read_layout(root: str | Path) -> list[Pair]:
     """Read the pairs of a dataset as unpacked, or of a manifest file.
 
     Known layouts: VoiceBank+DEMAND (`clean_trainset_28spk_wav/` and so on), `train|valid|test` with

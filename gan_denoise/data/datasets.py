@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -207,12 +206,12 @@ def _reconstruction(data: CleanData) -> DataConfig:
 def _paired(config: Config, progress: Progress) -> Material:
     data, rate = config.data, config.audio.sample_rate
     if data.pairs is not None:
-        pairs = read_layout(Path(data.pairs))
+        pairs = read_layout(data.pairs)
     else:
-        pairs = match_folders(Path(data.noisy), Path(data.clean))
+        pairs = match_folders(data.noisy, data.clean)
     usable = [pair for pair in pairs if pair.split != "test"]
     if data.valid_noisy is not None and data.valid_clean is not None:
-        train, valid = usable, match_folders(Path(data.valid_noisy), Path(data.valid_clean))
+        train, valid = usable, match_folders(data.valid_noisy, data.valid_clean)
     elif is_lone([p.speaker for p in usable]) and all(p.split != "valid" for p in usable):
         train, valid = usable, []
     else:

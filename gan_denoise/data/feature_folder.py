@@ -21,6 +21,14 @@ import numpy as np
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.fetched_files import local_copy
+from gan_denoise.core.locations import (
+    NotThere,
+    is_remote,
+    location,
+    reaching,
+    walk_address,
+)
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.feature_noise import add_noise, draw_snr
 from gan_denoise.dsp.mel import Mel
@@ -71,7 +79,7 @@ class FeatureFolder:
     """
 
     def __init__(self, root: str | Path, config: Config):
-        self.root = Path(root)
+        self.root = location(root)
         made_with, clips, self.digest = _read_index(self.root)
         for section, theirs in made_with.items():
             ours = getattr(config, section).model_dump(mode="json")
@@ -94,10 +102,10 @@ class FeatureFolder:
         """
         path = self.root / clip.file
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(local_copy(path), allow_pickle=False) as arrays:
                 scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
             return scaled.get("noisy"), scaled["clean"]
-        except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        except (OSError, NotThere, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
             raise FeatureError(f"{path}: is not a whole clip ({error})",
                                "write the features anew") from error
 
@@ -146,20 +154,22 @@ class FeatureSource:
 def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]:
     """Return what a folder was made with (`audio`, `mel`), its clips, and the index's hash."""
     try:
-        text = (root / INDEX).read_text(encoding="utf-8")
+        with reaching(root):
+            text = (root / INDEX).read_text(encoding="utf-8")
         index = json.loads(text)
         newer = index["format"] > FORMAT
         made_with = {section: dict(index[section]) for section in ("audio", "mel")}
         clips = [] if newer else [Clip(**row) for row in index["clips"]]
-    except OSError as error:
-        raise FeatureError(f"{root}: no folder of features ({INDEX}: {error.strerror})",
+    except (OSError, NotThere) as error:
+        reason = getattr(error, "strerror", "") or "no such file"
+        raise FeatureError(f"{root}: no folder of features ({INDEX}: {reason})",
                            "gan-denoise features writes one") from error
     except (ValueError, LookupError, TypeError) as error:
         raise FeatureError(f"{root / INDEX}: is no index of features ({error!r})",
                            "write them anew") from error
     if newer:
         raise FeatureError(f"{root}: written by a newer gan_denoise", "upgrade, or write it anew")
-    lost = [clip.file for clip in clips if not (root / clip.file).is_file()]
+    lost = _lost(root, clips)
     if lost:
         raise FeatureError(
             f"{root}: {len(lost)} of {len(clips)} clips are missing, the first is {lost[0]}",
@@ -168,3 +178,9 @@ def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]
     return made_with, clips, hashlib.sha256(text.encode()).hexdigest()
 
 
+def _lost(root: Path, clips: Sequence[Clip]) -> list[str]:
+    """Return the clips that are not there; an address is asked once, not for each of them."""
+    if not is_remote(root):
+        return [clip.file for clip in clips if not (root / clip.file).is_file()]
+    there = {file.relative_to(root).as_posix() for file in walk_address(root)}
+    return [clip.file for clip in clips if clip.file not in there]

@@ -17,6 +17,7 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.data_sources import CleanData, DataSource, PairData
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import check_new_folder, new_folder
+from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.dataset_layouts import read_layout
 from gan_denoise.data.feature_folder import FORMAT, INDEX, SPLITS, Clip, FeatureError
 from gan_denoise.data.file_labels import speakers_of
@@ -104,13 +105,15 @@ class _Ranges:
 
 def _recordings(data: DataSource) -> list[Pair]:
     if isinstance(data, PairData) and data.pairs is not None:
-        return read_layout(Path(data.pairs))
+        return read_layout(data.pairs)
     if isinstance(data, PairData) and data.noisy is not None and data.clean is not None:
-        return match_folders(Path(data.noisy), Path(data.clean))
+        return match_folders(data.noisy, data.clean)
     if not isinstance(data, CleanData):
         raise FeatureError("give data.noisy and data.clean, or data.pairs, or data.clean alone")
-    root = Path(data.clean)
-    if root.is_file():
+    root = location(data.clean)
+    with reaching(root):
+        is_file = root.is_file()
+    if is_file:
         raise FeatureError(f"{root}: is a file", "give data.clean the folder that it is in")
     files = audio.find_audio(root)
     notes = notes_beside(root)  # `mix` says whose a repeated utterance is, where no name does

@@ -61,7 +61,7 @@ class Pair:
     noise: str | None = None
 
 
-def match_folders(noisy: Path, clean: Path) -> list[Pair]:
+def match_folders(noisy: str | Path, clean: str | Path) -> list[Pair]:
     """Match the files of two folders by name.
 
     The key is the path below the folder without suffix; where these differ, the number in names

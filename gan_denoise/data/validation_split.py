@@ -36,7 +36,8 @@ class Corpora:
 
     def open(self, folders: Sequence[str], counted: bool = True) -> Corpus:
         """Return the corpus of some folders; its content counts as the run's unless it did."""
-        built = build_corpus(folders, self._rate, self._data.cache, self._progress)
+        built = build_corpus(folders, self._rate, self._data.cache, self._progress,
+                             skip_missing=self._data.skip_missing)
         self.notices.update(dict.fromkeys(built.notes))
         if counted:
             self.digests.append(built.digest)

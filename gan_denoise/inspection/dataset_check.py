@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from gan_denoise.audio import AudioError, find_audio
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.dataset_layouts import LayoutError, read_layout
 from gan_denoise.data.file_labels import is_noise, speakers_of, split_of
 from gan_denoise.data.pairs import MANIFEST_SUFFIXES, Pair, PairError
@@ -77,7 +78,7 @@ def check_datasets(
 
     Args:
         paths: One path for each dataset: a folder of audio, a folder of pairs in a known layout, or
-            a manifest of pairs.
+            a manifest of pairs; or the address of one.
         deep: Whether to decode long files to the end, and to measure the lag of every pair and not
             of a sample of them.
         jobs: Number of threads.
@@ -92,7 +93,7 @@ def check_datasets(
         PairError: When a manifest is not readable.
     """
     findings: list[Finding] = []
-    datasets = [_open(number, Path(path), findings) for number, path in enumerate(paths)]
+    datasets = [_open(number, location(path), findings) for number, path in enumerate(paths)]
     tasks = [task for dataset in datasets for task in _tasks(dataset, deep)]
     measures: dict[Path, FileMeasures] = {}
     snrs: dict[int, list[float]] = {}  # by dataset
@@ -121,7 +122,9 @@ def _open(number: int, root: Path, findings: list[Finding]) -> _Dataset:
     """Find the files of a dataset; append to the findings where its pairs are not complete."""
     pairs: list[Pair] = []
     try:
-        if root.suffix.lower() in MANIFEST_SUFFIXES or not root.is_file():
+        with reaching(root):
+            is_file = root.is_file()
+        if root.suffix.lower() in MANIFEST_SUFFIXES or not is_file:
             pairs = read_layout(root)
     except LayoutError:
         pass  # a plain folder of audio

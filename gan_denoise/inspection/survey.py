@@ -27,6 +27,7 @@ from gan_denoise.audio.containers import by_libsndfile
 from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.decibels import amplitude_to_db
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.locations import is_remote, location
 from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.tables import write_csv
 from gan_denoise.data.file_labels import is_noise, speakers_of
@@ -128,7 +129,7 @@ def survey(
     With several processes, a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        roots: Folders, searched recursively, or files.
+        roots: Folders, searched recursively, or files; paths or addresses.
         jobs: Number of processes; 1 measures in this process, 0 chooses by cores and files.
         progress: Called with (files done, files in all) after each file.
 
@@ -140,7 +141,7 @@ def survey(
         SurveyError: When a folder is given twice.
         ProcessDied: When a process ends on the way.
     """
-    paths = [Path(root) for root in roots]
+    paths = [location(root) for root in roots]
     labels = label_folders(paths)
     files = [file for root, label in zip(paths, labels, strict=True) for file in _find(root, label)]
     recordings, failures = [], []
@@ -154,13 +155,19 @@ def survey(
 def label_folders(roots: Sequence[Path]) -> list[str]:
     """Return a label for each folder: its path below the folder that holds them all.
 
+    Where there are addresses, it is the name alone, and all of the address or path where names are
+    alike.
+
     Raises:
         SurveyError: When two are the same folder.
     """
-    real = [Path(os.path.realpath(root)) for root in roots]
+    real = [root if is_remote(root) else Path(os.path.realpath(root)) for root in roots]
     for number, root in enumerate(real):
         if root in real[:number]:
             raise SurveyError(f"{roots[number]}: given twice", "give each folder once")
+    if any(map(is_remote, roots)):
+        names = [root.name for root in real]
+        return names if len(set(names)) == len(names) else list(map(str, real))
     common = Path(os.path.commonpath([root.parent for root in real]))
     return [root.relative_to(common).as_posix() for root in real]
 

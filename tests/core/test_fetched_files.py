@@ -32,7 +32,7 @@ class _Counted:
         monkeypatch.setattr(files, "get_file", lambda path, *rest: (
             self.fetched.append(path), get(path, *rest))[1])
         monkeypatch.setattr(files, "cat_file", lambda path, start, end: (
-            self.fetched.append((start, end)), cat(path, start, end))[1])
+            self.fetched.append((start, end)), cat(path, start=start, end=end))[1])
 
 
 def test_a_path_is_its_own_copy(tmp_path):
