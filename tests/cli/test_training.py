@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import gan_denoise, refused, run_main, write_recordings
+from command_line import refused, run_main, write_recordings
 
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inference.model import DEFAULT_MODEL
+
+pytestmark = pytest.mark.usefixtures("eager")
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Made-up voices and noises, to train and to test on."""
+    folder = tmp_path_factory.mktemp("corpus")
+    synthetic_audio.write_corpus(folder, minutes=0.4)
+    return folder
+
+
+def training_data(corpus):
+    return (f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
+            f"data.cache={corpus}/cache")
 
 
 def test_training_refuses_bad_settings_and_material(recordings, tmp_path, monkeypatch, capfd):
@@ -35,30 +51,31 @@ def test_training_refuses_bad_settings_and_material(recordings, tmp_path, monkey
     assert "no such model" in missing
 
 
-def test_the_main_job_through_the_scripts(tmp_path):
+def test_the_main_job_through_the_scripts(corpus, tmp_path, monkeypatch, capfd):
     """Pretrain, fine-tune, export, evaluate: each by its own command, on made-up recordings."""
-    corpus = tmp_path / "corpus"
-    synthetic_audio.write_corpus(corpus, minutes=0.4)
-    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
-            f"data.cache={tmp_path}/cache"]
 
     def script(name, *arguments):
-        done = subprocess.run(
-            [sys.executable, Path("scripts") / f"{name}.py", *map(str, arguments)],
-            capture_output=True, text=True, cwd=Path(__file__).parents[2],
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        path = str(SCRIPTS / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(path, run_name="__main__")
+        said, errors = capfd.readouterr()
+        assert ended.value.code == 0, errors
+        return said
 
-    assert "6 steps" in script("pretrain", "--config", "debug", "--run", tmp_path / "pre", *data)
+    def command(*arguments):
+        code, _, errors = run_main(monkeypatch, capfd, *arguments)
+        assert code == 0, errors
+
+    assert "6 steps" in script("pretrain", "--config", "debug", "--run", tmp_path / "pre",
+                               *training_data(corpus))
     assert "6 steps" in script("finetune", "--config", "debug", "--run", tmp_path / "fine",
                                "--init", tmp_path / "pre")
-    assert gan_denoise("export", tmp_path / "fine", "-o", tmp_path / "model").returncode == 0
+    command("export", tmp_path / "fine", "-o", tmp_path / "model")
     assert (tmp_path / "model" / "discriminator.weights.h5").is_file()
     pairs = tmp_path / "pairs"
-    assert gan_denoise("mix", "--speech", corpus / "speech/test", "--noise", corpus / "noise/test",
-                       "--out", pairs, "--count", 2, "--seconds", 3,
-                       GAN_DENOISE_CACHE=str(tmp_path / "cache")).returncode == 0
+    command("mix", "--speech", corpus / "speech/test", "--noise", corpus / "noise/test",
+            "--out", pairs, "--count", 2, "--seconds", 3)
     table = script("evaluate", "--model", tmp_path / "model", "--noisy", pairs / "noisy", "--clean",
                    pairs / "clean", "--out", tmp_path / "scores", "-j", "1")
     assert "oracle" in table
@@ -69,16 +86,12 @@ def test_the_main_job_through_the_scripts(tmp_path):
     assert len(list((tmp_path / "out").rglob("*.wav"))) == 2
 
 
-def test_finetuning_starts_from_the_shipped_model_or_a_run(tmp_path, monkeypatch, capfd):
+def test_finetuning_starts_from_the_shipped_model_or_a_run(corpus, tmp_path, monkeypatch, capfd):
     """With its discriminator where there is one and the settings agree, else with a new one."""
-    corpus = tmp_path / "corpus"
-    synthetic_audio.write_corpus(corpus, minutes=0.3)
-    data = [f"data.speech={corpus}/speech/train", f"data.noise={corpus}/noise/train",
-            f"data.cache={tmp_path}/cache"]
     for name, init, said in (("own", DEFAULT_MODEL, "starts anew"),
                              ("again", tmp_path / "own", "both networks")):
         code, _, errors = run_main(
             monkeypatch, capfd, "finetune", "--config", "debug", "--run", tmp_path / name,
-            "--init", init, *data, "training.steps=2")
+            "--init", init, *training_data(corpus), "training.steps=2")
         assert code == 0, errors
         assert said in " ".join(errors.split())
