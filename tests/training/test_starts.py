@@ -16,7 +16,8 @@ from gan_denoise.models.generators import GENERATORS, build_generator
 from gan_denoise.training.trainer import Trainer
 
 SEEDS = (0, 1, 2)
-STEPS = 120
+STEPS = 120  # within which it has learned
+LOOK = 40  # steps between validations
 MARGIN = 0.5  # dB of SI-SDR over the noisy clips, which is also that of any constant gain
 # What leads a network into the floor: a shallow one, the complex term, a rate that is too high.
 HARD = {
@@ -40,7 +41,10 @@ class Learner:
         self.first = [np.asarray(v).copy() for v in self.trainer.variables().values()]
 
     def train(self, seed, prepare=lambda generator: None, steps=STEPS):
-        """Return the improvement of SI-SDR in dB, on other clips, after a few steps from a seed."""
+        """Return the improvement of SI-SDR in dB, on other clips, within a few steps from a seed.
+
+        A network that has left the noisy input behind it by the margin need not go on.
+        """
         for variable, value in zip(self.trainer.variables().values(), self.first, strict=True):
             variable.assign(value)
         keras.utils.set_random_seed(seed)
@@ -50,7 +54,9 @@ class Learner:
             network.set_weights(fresh.get_weights())
         for step in range(steps):
             self.trainer.train_step(step, *TinySource().batch(1000 * seed + step, 2))
-        return self.improvement()
+            if (step + 1) % LOOK == 0 and (gained := self.improvement()) > MARGIN:
+                break
+        return gained
 
     def improvement(self):
         values, _ = self.trainer.validate()
