@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -37,17 +38,24 @@ def address() -> Iterator[str]:
         yield where
 
 
-@pytest.fixture
-def page(address, microphone):
-    """Return the open page; whatever went wrong on it, or left the machine, fails the test."""
+@pytest.fixture(scope="module")
+def browser(microphone):
     flags = ["--no-sandbox", "--use-fake-ui-for-media-stream",
              "--use-fake-device-for-media-stream",
              f"--use-file-for-fake-audio-capture={microphone}",
              "--autoplay-policy=no-user-gesture-required"]
-    faults, hosts = [], set()
     with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        launched = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(address, browser):
+    """Return the page of a new visitor; what went wrong on it, or left the machine, is a fault."""
+    faults, hosts = [], set()
+    with contextlib.closing(browser.new_context(viewport={"width": 1280, "height": 900})) as visit:
+        opened = visit.new_page()
         opened.set_default_timeout(MILLISECONDS)
         opened.on("pageerror", lambda error: faults.append(str(error)))
         # Chromium prints each answer of an error, which the page shows.
@@ -56,7 +64,6 @@ def page(address, microphone):
         opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         opened.goto(address)
         yield opened
-        browser.close()
     assert faults == []
     assert hosts - {""} == {urlsplit(address).netloc}
 
@@ -104,6 +111,24 @@ def test_the_microphone_is_recorded_and_denoised(page):
     assert page.get_by_role("link", name="Download recording-denoised.webm").is_visible()
 
 
+@pytest.mark.parametrize(("fault", "way_out"), [
+    ("NotAllowedError", "Allow it"), ("NotFoundError", "Connect one"),
+    ("NotReadableError", "another program")])
+def test_a_microphone_that_cannot_be_used_says_what_to_do(page, fault, way_out):
+    page.evaluate("name => navigator.mediaDevices.getUserMedia = "
+                  "() => Promise.reject(new DOMException('', name))", fault)
+    page.click("#record")
+    page.locator("#source-error", has_text=way_out).wait_for()
+
+
+def test_a_server_that_is_gone_for_a_while_is_waited_for(page):
+    page.route("**/api/jobs/*", lambda route: route.abort())
+    page.click("#example")
+    page.locator(".result", has_text="The server does not answer").wait_for()
+    page.unroute("**/api/jobs/*")
+    page.wait_for_selector(".player")
+
+
 def test_faults_are_said_on_the_page(page, tmp_path):
     words = tmp_path / "notes.wav"
     words.write_text("no sound, only words\n" * 100)
@@ -121,6 +146,8 @@ def test_a_page_loaded_again_shows_its_results_until_they_are_deleted(page):
     page.wait_for_selector(".player")
     page.reload()
     page.wait_for_selector(".player")
+    page.click("#denoise")  # the recording need not be uploaded again
+    page.locator(".result .player").nth(1).wait_for()
     page.click("#forget")
     page.get_by_text("Your files are deleted.").wait_for()
     assert page.locator(".result").count() == 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from page_server import client, finish, noise_and_tone, running, server, upload
 
 from gan_denoise import audio
@@ -159,6 +161,18 @@ def test_names_with_paths_are_only_names(tmp_path, client):
     job = finish(client, answer.json()["id"])
     head = client.get(f"/api/jobs/{job['id']}/result").headers["content-disposition"]
     assert head == 'attachment; filename="evil-denoised.wav"'
+
+
+def test_any_name_comes_back_with_the_result(tmp_path, client):
+    source = noise_and_tone(tmp_path / "talk.wav", rate=8000, subtype="PCM_U8")
+    name = "it's \"so\" 🎤 שלום 100%.wav"
+    job = finish(client, upload(client, source, name)["id"])
+    assert job["names"]["result"] == name.replace(".wav", "-denoised.wav")
+    answer = client.get(f"/api/jobs/{job['id']}/result")
+    sent = answer.headers["content-disposition"].partition("filename*=utf-8''")[2]
+    assert unquote(sent) == job["names"]["result"]
+    (tmp_path / "down.wav").write_bytes(answer.content)
+    assert soundfile.info(tmp_path / "down.wav").subtype == "PCM_U8"
 
 
 def test_one_visitor_does_not_fill_the_queue(tmp_path):

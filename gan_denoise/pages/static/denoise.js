@@ -4,7 +4,7 @@
 const data = JSON.parse(document.getElementById("page-data").textContent);
 const byId = (identifier) => document.getElementById(identifier);
 const form = byId("options");
-const POLL_MILLISECONDS = 500;
+const POLL_MILLISECONDS = 500, RETRY_MILLISECONDS = 2000;
 const shown = new Map();  // job id -> its card
 let upload = null;  // the recording that the options are for
 let recorder = null;
@@ -38,7 +38,8 @@ function send(file, name) {
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.onprogress = ({loaded, total}) =>
       tell(`Uploading ${name} ...`, "", total ? loaded / total : 0);
-    request.onerror = () => reject(new Error("The upload was cut off; try again."));
+    request.onerror = () => reject(new Error("The upload was cut off. Is the server " +
+      "still running, and this device connected? Then choose the file again."));
     request.onload = () => {
       let values = null;
       try { values = JSON.parse(request.responseText); } catch { /* the text is the message */ }
@@ -49,15 +50,20 @@ function send(file, name) {
   });
 }
 
+// Makes an upload the one that the options are for.
+function choose(chosen) {
+  upload = chosen;
+  const {name, seconds, sample_rate: rate, channels} = upload;
+  const count = channels === 1 ? "mono" : channels === 2 ? "stereo" : `${channels} channels`;
+  byId("chosen").textContent =
+    `${name}: ${seconds ? clock(seconds) : "length unknown"}, ${rate / 1000} kHz, ${count}`;
+  byId("denoise").disabled = false;
+}
+
 async function take(action) {
   tell("One moment ...");
   try {
-    upload = await action();
-    const {name, seconds, sample_rate: rate, channels} = upload;
-    const count = channels === 1 ? "mono" : channels === 2 ? "stereo" : `${channels} channels`;
-    byId("chosen").textContent =
-      `${name}: ${seconds ? clock(seconds) : "length unknown"}, ${rate / 1000} kHz, ${count}`;
-    byId("denoise").disabled = false;
+    choose(await action());
     tell();
     await denoise();
   } catch (error) {
@@ -98,6 +104,12 @@ drop.addEventListener("drop", ({dataTransfer}) => {
 const TYPES = {"audio/webm;codecs=opus": "webm", "audio/ogg;codecs=opus": "ogg",
                "audio/mp4": "mp4"};
 
+const REFUSALS = {
+  NotAllowedError: "it is not allowed to this page. Allow it beside the page's address, then press Record again.",
+  NotFoundError: "there is none. Connect one and press Record again, or choose a file.",
+  NotReadableError: "another program has it. End that, then press Record again.",
+};
+
 async function record() {
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) {
     throw new Error("This browser gives no microphone here: it asks for https, or for an " +
@@ -132,7 +144,8 @@ async function record() {
 
 byId("record").addEventListener("click", () => {
   if (recorder) recorder.stop();
-  else record().catch((error) => tell("", `The microphone cannot be used: ${error.message}`));
+  else record().catch((error) => tell("",
+    `The microphone cannot be used: ${REFUSALS[error.name] ?? error.message}`));
 });
 
 // ---- Options ----------------------------------------------------------------------------------
@@ -248,7 +261,14 @@ async function poll(identifier) {
     show(await ask("GET", `/api/jobs/${identifier}`));
   } catch (error) {
     const card = shown.get(identifier);
-    if (card) card.state.textContent = error.message;
+    if (!card) return;
+    card.state.textContent = error.message;
+    if (error.status === undefined) {  // it may be there again in a moment
+      setTimeout(() => poll(identifier), RETRY_MILLISECONDS);
+    } else {
+      card.state.classList.add("bad");
+      card.bar.hidden = card.button.parentElement.hidden = true;
+    }
   }
 }
 
@@ -322,5 +342,8 @@ byId("forget").addEventListener("click", async () => {
   }
 });
 
-ask("GET", "/api/jobs").then((jobs) => jobs.forEach(show))
-  .catch((error) => tell("", error.message));
+// A page that is loaded again goes on with the recording that was denoised last.
+ask("GET", "/api/jobs").then((jobs) => {
+  jobs.forEach(show);
+  if (jobs.length && !upload) choose(jobs.at(-1).upload);
+}).catch((error) => tell("", error.message));

@@ -1,7 +1,8 @@
 "use strict";
 // Requests to this server, and signs that the page is still there.
 
-// Sends a request and returns its JSON; the server's own words are the error.
+// Sends a request and returns its JSON; the server's own words are the error, its `status` that of
+// the answer, and undefined where there was none.
 async function ask(method, address, body) {
   const options = {method, headers: {}};
   if (body !== undefined) {
@@ -12,12 +13,15 @@ async function ask(method, address, body) {
   try {
     answer = await fetch(address, options);
   } catch {
-    throw new Error("The server does not answer; is it still running?");
+    throw new Error("The server does not answer. Is it still running, and this device connected?");
   }
   const text = answer.status === 204 ? "" : await answer.text();
   let values = null;
   try { values = text ? JSON.parse(text) : null; } catch { /* no JSON: the text is the message */ }
-  if (!answer.ok) throw new Error(values?.error ?? (text || `Error ${answer.status}`));
+  if (!answer.ok) {
+    const words = values?.error ?? (text || `Error ${answer.status}`);
+    throw Object.assign(new Error(words), {status: answer.status});
+  }
   return values;
 }
 

@@ -95,7 +95,11 @@ class Player {
 }
 
 async function bytesOf(address) {
-  if (!address.startsWith("data:")) return (await fetch(address)).arrayBuffer();
+  if (!address.startsWith("data:")) {
+    const answer = await fetch(address);
+    if (!answer.ok) throw new Error("the server does not have it any more");
+    return answer.arrayBuffer();
+  }
   const text = atob(address.slice(address.indexOf(",") + 1));
   return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
 }
