@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import multiprocessing
 import os
+import shlex
 import signal
 import threading
 from collections import deque
@@ -17,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.config.artifacts import BEST, LATEST, NETWORK
+from gan_denoise.config.artifacts import BEST, LATEST, NETWORK, SETTINGS
 from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config
 from gan_denoise.core.processes import exit_text
 from gan_denoise.pages.models import Models
 from gan_denoise.pages.settings import ServeError, ServeSettings
-from gan_denoise.pages.training_choice import EXPORTED, Choice, parse_choice
+from gan_denoise.pages.training_choice import EXPORTED, Choice, more_steps, parse_choice
 from gan_denoise.pages.training_process import (
     DONE,
     FAILED,
@@ -155,9 +157,37 @@ class Training:
             progress, config = read_progress(run / LATEST), settings_of(run)
             if self._row(run, progress)["finished"]:
                 raise ServeError(f"{name} has trained all of its {progress.step} steps",
-                                 "fine-tune it, or start another run")
-            self._launch(TRAINING, run, f"resumes {name} at step {progress.step}", train_run, run,
-                         progress.kind, config, None)
+                                 "give it more minutes, or fine-tune it")
+            self._go_on(run, progress.kind, config)
+
+    def extend(self, name: str, minutes: Any) -> None:
+        """Go on with a run beyond its end.
+
+        The minutes become steps at the speed that the run has had so far, validations included;
+        its learning rate follows the new length.
+
+        Args:
+            name: Name of the run.
+            minutes: How much longer, as the visitor gives it.
+
+        Raises:
+            ServeError: When a run is running, there is none of that name, or the minutes are none.
+        """
+        with self._lock:
+            self._check_free()
+            run = self.run_folder(name)
+            progress, config = read_progress(run / LATEST), settings_of(run)
+            end = max(progress.step, progress.total_steps or 0)
+            steps = end + more_steps(minutes, progress.step, progress.seconds)
+            length = {"minutes": None, "steps": steps}
+            training = config.training.model_copy(update=length)
+            self._go_on(run, progress.kind, config.model_copy(update={"training": training}),
+                        "training.minutes=null", f"training.steps={steps}")
+
+    def _go_on(self, run: Path, kind: str, config: Config, *settings: str) -> None:
+        command = shlex.join(["gan-denoise", kind, "--config", str(run / SETTINGS), "--run",
+                              str(run), *settings])
+        self._launch(TRAINING, run, command, train_run, run, kind, config, None)
 
     def export(self, name: str) -> None:
         """Export the best state of a run and offer it as a model.

@@ -26,6 +26,7 @@ Kind = Literal["pretrain", "finetune"]
 LISTED_FOLDERS, LISTED_DEPTH = 500, 6
 LONGEST_MINUTES = 7 * 24 * 60
 MOST_STEPS = 10**7
+_MINUTES = f"minutes: a number above 0, at most {LONGEST_MINUTES}"
 EXPORTED = "models"  # folder of exported models, beside the runs
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 # The keys that a choice fills with folders, and whether they take several.
@@ -149,10 +150,28 @@ def parse_choice(
     return Choice(runs / name, kind, config, (*settings, *_length(values)), init)
 
 
+def more_steps(minutes: Any, step: int, seconds: float) -> int:
+    """Return how many steps a run does in some more minutes, at the speed that it has had.
+
+    Args:
+        minutes: As the visitor gives it.
+        step: Steps that the run has done.
+        seconds: Time that they took.
+
+    Raises:
+        ServeError: When the minutes are out of range, or the run has no speed yet.
+    """
+    if not _within(minutes, LONGEST_MINUTES):
+        raise ServeError(_MINUTES)
+    if not step or not seconds:
+        raise ServeError("the run has not trained yet", "resume it")
+    return min(max(1, round(60 * minutes * step / seconds)), MOST_STEPS)
+
+
 def _length(values: Mapping[str, Any]) -> list[str]:
     minutes, steps = values.get("minutes"), values.get("steps")
     if minutes is not None and not _within(minutes, LONGEST_MINUTES):
-        raise ServeError(f"minutes: a number above 0, at most {LONGEST_MINUTES}")
+        raise ServeError(_MINUTES)
     if steps is not None and not (isinstance(steps, int) and _within(steps, MOST_STEPS)):
         raise ServeError(f"steps: a whole number above 0, at most {MOST_STEPS:,}")
     if minutes is None and steps is None:

@@ -57,6 +57,14 @@ async def resume(request: Request) -> Response:
     return _changed(request)
 
 
+async def extend(request: Request) -> Response:
+    """Go on with a run beyond its end: JSON with the minutes that it gets."""
+    values = await read_json(request)
+    await asyncio.to_thread(_training(request).extend, request.path_params["run"],
+                            values.get("minutes"))
+    return _changed(request)
+
+
 async def export(request: Request) -> Response:
     """Export a run as a model, which the first tab then offers."""
     await asyncio.to_thread(_training(request).export, request.path_params["run"])
@@ -117,6 +125,7 @@ ROUTES = (
     Route("/api/training/folders", folders),
     Route("/api/training/stop", stop, methods=["POST"]),
     Route(f"{_RUN}/resume", resume, methods=["POST"]),
+    Route(f"{_RUN}/extend", extend, methods=["POST"]),
     Route(f"{_RUN}/export", export, methods=["POST"]),
     Route(f"{_RUN}/curves", curves),
     Route(f"{_RUN}/clips/{{number:int}}", clip),

@@ -8,6 +8,7 @@ const TRAINING = "/api/training";
 let shownRun = null;  // whose curves are on the page
 let clipStep = -1;  // of the clips on the page
 let lastState = null;
+let refusal = "";  // why the last button did nothing
 
 const runAddress = (name) => `${TRAINING}/runs/${encodeURIComponent(name)}`;
 
@@ -104,7 +105,7 @@ function showStatus(status) {
   const active = state !== "idle";
   byId("state").textContent = stateWords(status);
   byId("figures").textContent = active ? figureWords(progress) : "";
-  byId("run-error").textContent = !active && outcome === "failed" ? words : "";
+  byId("run-error").textContent = refusal || (!active && outcome === "failed" ? words : "");
   const bar = byId("progress");
   bar.hidden = !active;
   if (progress.total_steps) bar.value = progress.step / progress.total_steps;
@@ -127,13 +128,14 @@ function showStatus(status) {
 
 byId("stop").addEventListener("click", () => act(`${TRAINING}/stop`));
 
-async function act(address) {
-  byId("run-error").textContent = "";
+async function act(address, values) {
+  refusal = "";
   try {
-    await ask("POST", address);
+    await ask("POST", address, values);
     await refresh();
   } catch (error) {
-    byId("run-error").textContent = error.message;
+    byId("run-error").textContent = refusal = error.message;
+    byId("run-title").scrollIntoView();  // the buttons are far below
   }
 }
 
@@ -207,11 +209,31 @@ function runRow(run, active) {
     cells[2].append(made);
   };
   button("Show", () => { showRun(run.name); byId("curves-title").scrollIntoView(); showCurves(); });
-  if (!run.finished) button("Resume", () => act(`${runAddress(run.name)}/resume`), active);
+  if (run.finished) cells[2].append(moreMinutes(run, active));
+  else button("Resume", () => act(`${runAddress(run.name)}/resume`), active);
   if (run.has_best) button(run.exported ? "Export again" : "Export",
                            () => act(`${runAddress(run.name)}/export`), active);
   row.append(name, ...cells);
   return row;
+}
+
+// A finished run goes on for as many minutes as are given.
+function moreMinutes(run, active) {
+  const more = document.createElement("form"), label = document.createElement("label");
+  const field = Object.assign(document.createElement("input"),
+    {type: "number", min: 0.1, max: 10080, step: "any", value: 10, required: true, disabled: active});
+  const button = Object.assign(document.createElement("button"),
+    {type: "submit", textContent: "Train on", disabled: active});
+  field.setAttribute("aria-label", `Minutes more for ${run.name}`);
+  button.setAttribute("aria-label", `Train on ${run.name}`);
+  more.className = "more";
+  label.append(field, " min");
+  more.append(label, button);
+  more.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(`${runAddress(run.name)}/extend`, {minutes: Number(field.value)});
+  });
+  return more;
 }
 
 function showRuns(status) {
