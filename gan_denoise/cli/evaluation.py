@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_denoise.cli.console import CountBar, console, print_line
-from gan_denoise.cli.options import FAILED, InversionName, UsageError, load_enhancer
+from gan_denoise.cli.options import FAILED, InversionName, UsageError, load_enhancer, require
 
 if TYPE_CHECKING:
     from gan_denoise.evaluation.results import Evaluation
@@ -51,6 +51,8 @@ def evaluate(
         raise UsageError("give --noisy and --clean, or --features")
     if features is not None and inversion is not None:
         raise UsageError("--inversion makes waveforms, of which --features has none; leave it out")
+    if out is not None:
+        require("evaluate --out", "librosa", "matplotlib", "PIL")  # the mels of the page's pictures
     pairs = match_folders(noisy, clean) if features is None else []
     models = _load_models(model or [None], inversion)
     if features is not None:
@@ -114,6 +116,7 @@ def report(
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: the page's name ends in .html")
+    require("report", "librosa", "matplotlib", "PIL")
     check_writable(out)
     print_line(f"page: {write_report(evaluations, out, title)}", stderr=True)
 
@@ -160,6 +163,7 @@ def analyze(
 ) -> None:
     """Compare improvement between speakers, by gender, accent, age."""
     from gan_denoise.evaluation.results import read_scores
+    require("analyze", "matplotlib")
     from gan_denoise.evaluation.speakers.attributes import describe, name_speakers
     from gan_denoise.evaluation.speakers.comparison import analyze as compare
     from gan_denoise.evaluation.speakers.report import improvement_table, write_analysis

@@ -80,3 +80,17 @@ def test_training_without_its_packages_says_what_to_install(verb, monkeypatch, c
     assert code == 2
     assert errors == (f"error: {verb[0]} needs tensorflow: pip install 'gan-denoise[train]', or "
                       "'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU\n")
+
+
+@pytest.mark.parametrize("verb", [
+    ("report", "scores"), ("analyze", "scores", "-o", "study"),
+    ("evaluate", "--noisy", "a", "--clean", "b", "--out", "scores"),
+])
+def test_pages_without_their_packages_say_so_before_the_work(verb, monkeypatch, capfd):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name: None if name == "matplotlib" else find_spec(name))
+    code, _, errors = run_main(monkeypatch, capfd, *verb)
+    assert code == 2
+    assert "needs matplotlib: pip install" in errors
+    assert verb[0] in errors
