@@ -128,7 +128,8 @@ def _work(costs: Costs, archive: Archive, site: Site, workers: int, start: Task,
     at_once = max(min(int(BATCH_SECONDS / seconds), BATCH_FILES), 1)
     count = -(-archive.files // at_once)
     # A number that each worker has the same share of: what is left over would be multiplied too.
-    some = min(count, max(MOST_TASKS // workers, 5) * workers)
+    # Losses are too few in a part: with them all is simulated.
+    some = count if lifetimes else min(count, max(MOST_TASKS // workers, 5) * workers)
     task = [
         *(Step("driver", at_once * each) for each in driver),
         Step("requests", at_once * REQUESTS / site.requests, at_once * REQUESTS * site.latency),
