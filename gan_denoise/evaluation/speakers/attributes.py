@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.evaluation.results import Evaluation
@@ -200,7 +199,7 @@ def _text_of(path: Path) -> str:
                            ) from error
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value).strip()
@@ -251,6 +250,9 @@ def _read_names(names: Iterable[str], pattern: str) -> dict[str, dict[str, str]]
             f"'{pattern}': has no named group",
             "for instance ^(?P<gender>[fm]) for a first letter",
         )
+    if not names:
+        raise SpeakerError("no speaker of these scores is known",
+                           "tell them from the names of the files by --speaker-pattern")
     found = {name: {key: value for key, value in match.groupdict().items() if value}
              for name in names if (match := compiled.search(name))}
     if not found:

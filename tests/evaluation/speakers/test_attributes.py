@@ -163,6 +163,11 @@ def test_bad_attribute_patterns(pattern, reason):
         describe(["fcaw"], patterns=[pattern])
 
 
+def test_scores_without_speakers_say_how_to_name_them():
+    with pytest.raises(SpeakerError, match="--speaker-pattern"):
+        describe([], patterns=["^(?P<gender>[fm])"])
+
+
 def test_speakers_in_file_names():
     rows = (FileScores("000_fcaw_rain", "noisy", None, 1.0, 8000),
             FileScores("x", "noisy", None, 1.0, 8000, speaker="kept"))
