@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import pytest
 
 from gan_denoise.cli import recipes
 from gan_denoise.config import ConfigError
+from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.recipes import source_systems
 from gan_denoise.recipes.source_systems import RecipeError, Recordings, reproduce
 
+pytestmark = pytest.mark.usefixtures("eager")
 SMALL = ("training.steps=2", "training.batch_size=2", "training.validate_every=2",
          "generator.channels=[2, 3]", "discriminator.channels=[3, 4]", "data.valid_clips=2",
          "losses.discriminator_warmup=1")
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """Few clips, and 8 kHz throughout."""
-    monkeypatch.setattr(source_systems, "TEST_CLIPS", 2)
-    monkeypatch.setattr(source_systems, "TRAIN_CLIPS", 8)
-    monkeypatch.setattr(source_systems, "TEST_SECONDS", 1.0)
-    monkeypatch.setattr(source_systems, "SPEECH_SNRS", (5.0,))
-    monkeypatch.setattr(source_systems, "STFT_CLIPS", 6)
-    monkeypatch.setattr(source_systems, "ROOMS", 2)
+@pytest.fixture(scope="module")
+def few(eager):
+    """Few clips, scored in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"TEST_CLIPS": 2, "TRAIN_CLIPS": 8, "TEST_SECONDS": 1.0,
+                            "SPEECH_SNRS": (5.0,), "STFT_CLIPS": 6, "ROOMS": 2}.items():
+            patch.setattr(source_systems, name, value)
+        patch.setattr(source_systems, "evaluate", functools.partial(evaluate, jobs=1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def spectrograms(few, tmp_path_factory):
+    """(folder, evaluations) of the system that needs no recordings."""
+    folder, seen = tmp_path_factory.mktemp("spectrograms"), {}
+    evaluations = reproduce("spectrograms", folder, Recordings(), SMALL,
+                            on_scores=seen.__setitem__)
+    assert evaluations == seen
+    return folder, evaluations
 
 
 @pytest.fixture
@@ -38,21 +51,18 @@ def scored(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
-def test_spectrograms_are_trained_and_scored_by_snr(few, tmp_path):
-    seen = {}
-    evaluations = reproduce("spectrograms", tmp_path, Recordings(), SMALL,
-                            on_scores=seen.__setitem__)
-    assert evaluations == seen
+def test_spectrograms_are_trained_and_scored_by_snr(spectrograms):
+    folder, evaluations = spectrograms
     assert set(evaluations) == {"scores", "scores-by-snr"}
-    assert evaluations["scores"].systems == tuple(scored(tmp_path / "scores")["systems"])
-    assert scored(tmp_path / "scores")["systems"] == ["noisy", "model", "silence",
+    assert evaluations["scores"].systems == tuple(scored(folder / "scores")["systems"])
+    assert scored(folder / "scores")["systems"] == ["noisy", "model", "silence",
                                                       "best gain"]
-    by_snr = scored(tmp_path / "scores-by-snr")["by_snr"]
+    by_snr = scored(folder / "scores-by-snr")["by_snr"]
     assert list(by_snr) == [f"{snr:g} dB" for snr in source_systems.TEST_SNRS]
     for group in by_snr.values():
         assert group["files"] == 2
         assert group["margin"]["model"]["snr_mel"] > 0
-    assert (tmp_path / "scores" / "mels.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "scores" / "mels.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("system", "systems", "settings"), [
@@ -88,13 +98,13 @@ def test_systems_on_recordings_go_the_whole_way(few, tmp_path, recordings, syste
             assert mel["summary"]["model"]["psnr_mel"]["mean"] > 0
 
 
-def test_what_is_done_is_not_done_again(few, tmp_path, monkeypatch):
-    reproduce("spectrograms", tmp_path, Recordings(), SMALL)
-    first = scored(tmp_path / "scores")
+def test_what_is_done_is_not_done_again(spectrograms, monkeypatch):
+    folder, _ = spectrograms
+    first = scored(folder / "scores")
     for stage in ("train", "export"):
         monkeypatch.setattr(source_systems, stage, lambda *_, **__: pytest.fail("done before"))
-    reproduce("spectrograms", tmp_path, Recordings(), SMALL)
-    assert scored(tmp_path / "scores") == first
+    reproduce("spectrograms", folder, Recordings(), SMALL)
+    assert scored(folder / "scores") == first
 
 
 def test_a_folder_of_another_study_is_refused(few, tmp_path, monkeypatch):
