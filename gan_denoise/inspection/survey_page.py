@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -101,7 +100,7 @@ def choose_samples(
     return [(recording, ", ".join(words)) for recording, words in reasons.values()]
 
 
-def _folder_rows(survey: Survey) -> list[list[Any]]:
+def _folder_rows(survey: Survey) -> list[list[object]]:
     """Return what each folder holds, and with several of them all together."""
     folders = [(folder, survey.in_folder(folder)) for folder in survey.folders]
     total = [("all", list(survey.recordings))] if len(folders) > 1 else []
@@ -167,11 +166,11 @@ def _range(recordings: Sequence[Recording], measure: Measure) -> str:
     if not values:
         return "-"
     low, middle, high = np.percentile(values, (survey_plots.SPREAD[0], 50, survey_plots.SPREAD[1]))
-    middle, low, high = (f"{value:.{measure.digits}f}" for value in (middle, low, high))
+    middle, low, high = (f"{value:z.{measure.digits}f}" for value in (middle, low, high))
     return f"{middle} ({low}\u00a0to\u00a0{high})"  # a bracket stays on one line
 
 
-def _counts(values: Iterable[Any]) -> str:
+def _counts(values: Iterable[object]) -> str:
     counts = Counter(values).most_common()
     return ", ".join(f"{value}: {count}" if len(counts) > 1 else str(value)
                      for value, count in counts)

@@ -201,6 +201,9 @@ function runRow(run, active) {
   const cells = [run.kind, `${run.step}${run.total_steps ? ` of ${run.total_steps}` : ""}`, ""]
     .map((text) => Object.assign(document.createElement("td"), {textContent: text}));
   cells[1].className = "number";
+  row.setAttribute("role", "row");  // on a phone its style makes it no row of a table
+  name.setAttribute("role", "rowheader");
+  cells.forEach((cell) => cell.setAttribute("role", "cell"));
   const button = (text, action, off = false) => {
     const made = Object.assign(document.createElement("button"), {type: "button", textContent: text,
                                                                   disabled: off});
