@@ -57,6 +57,7 @@ class Journal:
         self.path = out / NAME
         self._entries: dict[str, Entry] = {}
         self._known: set[str] = set()
+        self._abandoned: list[Entry] = []  # begun, and begun again: a worker was lost amid them
         self._read = 0  # bytes
         self._guard = threading.Lock()
 
@@ -141,7 +142,7 @@ class Journal:
     def remove_parts(self) -> None:
         """Remove the temporary files that killed runs left beside what they had begun."""
         hosts: dict[Path, set[str]] = {}
-        for entry in self._entries.values():
+        for entry in (*self._entries.values(), *self._abandoned):
             if entry.input is None:
                 for name in entry.outputs:
                     folder = Path(os.path.normpath(self.out / name)).parent
@@ -155,6 +156,9 @@ class Journal:
             values = json.loads(line)
             state, target, host = values["state"], str(values["target"]), str(values["host"])
             outputs = {str(name): int(size) for name, size in values["outputs"].items()}
+            before = self._entries.get(target)
+            if state == "begun" and before is not None and before.input is None:
+                self._abandoned.append(before)
             if state == "failed":
                 self._entries.pop(target, None)
                 self._known.difference_update(outputs)

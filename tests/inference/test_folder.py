@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unicodedata
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
@@ -478,6 +481,21 @@ def test_shards_are_the_whole_and_share_nothing(enhancer, many, tmp_path, refere
     for shard in ((0, 3), (4, 3), (1, 0)):
         with pytest.raises(AudioError, match="shard"):
             denoise(enhancer, [many], tmp_path, shard=shard)
+
+
+@given(st.sets(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=20),
+       st.integers(1, 25), st.randoms())
+@settings(max_examples=15, deadline=None)
+def test_shards_cover_every_file_once_in_whatever_order(names, count, order):
+    with tempfile.TemporaryDirectory() as root:
+        for name in names:
+            (Path(root) / f"{name}.wav").touch()  # refused, which is a result as well
+        numbers = list(range(1, count + 1))
+        order.shuffle(numbers)
+        plans = [folder_plan.plan_folder([Path(root)], Path(root, "out"), DenoiseOptions(),
+                                         shard=(number, count)) for number in numbers]
+        sources = [item.source.stem for plan in plans for item in plan.items]
+    assert sorted(sources) == sorted(names)
 
 
 def test_the_first_failure_can_end_the_run(enhancer, tree, tmp_path):

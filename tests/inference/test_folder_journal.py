@@ -197,3 +197,15 @@ def test_a_writer_gets_another_file_when_its_own_is_removed_before_the_lock(tmp_
     with Writer(tmp_path / "a.wav", 16000, 1) as file:
         file.write(np.zeros(10, np.float32))
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_what_a_lost_worker_left_is_removed_though_its_file_is_done(tmp_path):
+    journal, target = Journal(tmp_path), tmp_path / "sub" / "a.wav"
+    journal.begin([target])
+    left = target.parent / ".0123456789abcdef.part"
+    left.parent.mkdir()
+    left.touch()
+    write_done(journal, target)  # by another worker
+    again = read(tmp_path)
+    again.remove_parts()
+    assert [path.name for path in left.parent.iterdir()] == ["a.wav"]
