@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from gan_denoise.core.errors import GanDenoiseError
+
+if TYPE_CHECKING:
+    import av
 
 # Containers that are read. Playlists and the like are not: they name other files, and addresses.
 _READ = ("3g2,3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dss,dts,dtshd,dv,eac3,"
@@ -55,7 +59,7 @@ def tags(path: Path) -> dict[str, str]:
         return {}
 
 
-def kept_tags(metadata: Any) -> dict[str, str]:
+def kept_tags(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that are true of a file made of this one, too.
 
     Args:
@@ -64,13 +68,13 @@ def kept_tags(metadata: Any) -> dict[str, str]:
     return {name: text for name, text in metadata.items() if name not in _TECHNICAL and text}
 
 
-def is_picture(stream: Any) -> bool:
+def is_picture(stream: av.stream.Stream) -> bool:
     """Return whether a stream is a cover picture and not a video."""
     return stream.type == "video" and bool(
         stream.disposition & load_av().stream.Disposition.attached_pic)
 
 
-def open_input(path: Path, options: dict[str, str]) -> Any:
+def open_input(path: Path, options: dict[str, str]) -> av.container.InputContainer:
     """Open a file for reading.
 
     Args:
@@ -116,7 +120,7 @@ def reason_of(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def load_av() -> Any:
+def load_av() -> ModuleType:
     """Import PyAV, which takes a tenth of a second, when it is first needed.
 
     Raises:

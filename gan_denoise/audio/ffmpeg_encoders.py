@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.audio.ffmpeg import MediaError, load_av, reason_of
+
+if TYPE_CHECKING:
+    import av
 
 # Codecs whose encoder has another name. FFmpeg's own Vorbis encoder is experimental.
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "amr_nb": "libopencore_amrnb", "vorbis": None}
@@ -57,9 +60,9 @@ def check_encoder(format: str, codec: str, sample_rate: int, channels: int) -> N
 
 
 def add_encoder(
-    container: Any, codec: str, sample_rate: int, layout: str, bit_rate: int | None,
-    sample_format: str | None = None,
-) -> Any:  # fmt: skip
+    container: av.container.OutputContainer, codec: str, sample_rate: int, layout: str,
+    bit_rate: int | None, sample_format: str | None = None,
+) -> av.AudioStream:  # fmt: skip
     """Add a stream of audio to a container.
 
     Args:
@@ -101,7 +104,7 @@ def add_encoder(
     return stream
 
 
-def layout_of(stream: Any, channels: int) -> str:
+def layout_of(stream: av.AudioStream | None, channels: int) -> str:
     """Return the speaker layout to write.
 
     Args:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import av
 
 # Name of a container that is read -> of the one that is written.
 _WRITTEN = {"aac": "adts", "matroska,webm": "matroska", "mov,mp4,m4a,3gp,3g2,mj2": "mp4"}
@@ -12,7 +15,7 @@ _BRANDS = {"qt": "mov", "M4A": "ipod", "M4B": "ipod", "M4V": "mp4", "3gp": "3gp"
 _CODECS = {"mp3float": "mp3", "libopus": "opus", "amrnb": "amr_nb", "amrwb": "amr_wb"}
 
 
-def container_name(container: Any, codec: str, path: Path) -> str:
+def container_name(container: av.container.InputContainer, codec: str, path: Path) -> str:
     """Return the name under which FFmpeg writes a container that it reads.
 
     Args:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_denoise.audio.ffmpeg import MediaError, convert_errors, load_av, open_input
 from gan_denoise.audio.ffmpeg_names import codec_name, container_name
+
+if TYPE_CHECKING:
+    import av
 
 # Containers whose header says how long they are.
 _TIMED = ("matroska,webm", "asf", "avi", "flv", "caf", "wv", "tta", "ape")
@@ -67,7 +70,7 @@ class FfmpegReader:
     def __enter__(self) -> FfmpegReader:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -174,7 +177,7 @@ class FfmpegReader:
             self.note = "rate or channels change on the way; converted to those of its beginning"
         self.cut_off = self._missing(done)
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[av.Packet]:
         """Yield the packets of the stream up to the end, or to where the container is damaged."""
         packets = self._container.demux(self._stream)
         while True:
@@ -187,7 +190,7 @@ class FfmpegReader:
     def _promised_frames(self) -> int | None:
         """Return the samples per channel that the container states; None where it does not."""
         stream, container = self._stream, self._container
-        seconds: Any = None
+        seconds: float | Fraction | None = None
         if container.format.name == "caf" and self.codec.startswith("pcm"):
             return stream.frames
         if stream.duration:
@@ -264,7 +267,7 @@ def _trim_end(
     return done + held.shape[1]
 
 
-def _to_float(frame: Any, dtype: np.dtype) -> np.ndarray:
+def _to_float(frame: av.AudioFrame, dtype: np.dtype) -> np.ndarray:
     """Return PyAV's frame as float `[channels, samples]`."""
     raw = frame.to_ndarray()
     if not frame.format.is_planar:

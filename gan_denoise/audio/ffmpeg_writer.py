@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from gan_denoise.audio.ffmpeg import (
 )
 from gan_denoise.audio.ffmpeg_encoders import LOSSLESS, add_encoder, layout_of
 from gan_denoise.audio.stream_copier import StreamCopier
+
+if TYPE_CHECKING:
+    import av
 
 # Bare streams without a container: decoders do not recognise them by fewer frames than these.
 _BARE, _LEAST_BARE_FRAMES = ("adts", "mp2", "ac3", "eac3"), 6
@@ -101,7 +104,9 @@ class FfmpegWriter:
             self.abort()
             raise
 
-    def _add_streams(self, main: Any, copy: bool, pictures_only: bool) -> None:
+    def _add_streams(
+        self, main: av.AudioStream, copy: bool, pictures_only: bool
+    ) -> None:
         """Add the encoder in the place of the main audio, and streams that are copied; copy tags.
 
         Args:
@@ -177,7 +182,7 @@ class FfmpegWriter:
             self._container.close()
         self._close_source()
 
-    def _encode(self, frame: Any) -> None:
+    def _encode(self, frame: av.AudioFrame | None) -> None:
         """Encode a frame, or, given None, what the encoder still holds."""
         for packet in self._stream.encode(frame):
             if self._format == "adts" and not self._delay_is_removed:

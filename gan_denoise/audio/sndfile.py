@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
 
 
 def sndfile_path(path: str | Path) -> str | bytes:
@@ -33,7 +32,7 @@ class FileSlice(io.RawIOBase):
         self._file = open(path, "rb")  # noqa: SIM115 - closed with this
         self._begin, self._size, self._at = begin, end - begin, 0
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read into a buffer; return the number of bytes, 0 at the end."""
         self._file.seek(self._begin + self._at)
         data = self._file.read(min(len(buffer), self._size - self._at))

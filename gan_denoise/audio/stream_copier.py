@@ -8,9 +8,12 @@ import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.audio.ffmpeg import is_picture, kept_tags, load_av, open_input
+
+if TYPE_CHECKING:
+    import av
 
 
 class StreamCopier:
@@ -24,7 +27,7 @@ class StreamCopier:
         lost: Names of the streams that the target does not take.
     """
 
-    def __init__(self, source: Path, target: Any):
+    def __init__(self, source: Path, target: av.container.OutputContainer):
         """Open the source.
 
         Args:
@@ -39,9 +42,9 @@ class StreamCopier:
         self.container, self._target = open_input(source, {}), target
         self.streams = self.container.streams
         self.main = self.streams.best("audio")
-        self._copies: dict[int, Any] = {}  # index of a stream of the source -> its copy
-        self._packets: Iterator[Any] = iter(())
-        self._next: Any = None  # a packet that was read and is due later
+        self._copies: dict[int, av.stream.Stream] = {}  # by the index in the source
+        self._packets: Iterator[av.Packet] = iter(())
+        self._next: av.Packet | None = None  # a packet that was read and is due later
         self.copied: list[str] = []
         self.lost: list[str] = []
 
@@ -50,7 +53,7 @@ class StreamCopier:
         """Whether no stream is copied, pictures included."""
         return not self._copies
 
-    def add(self, stream: Any, pictures_only: bool) -> None:
+    def add(self, stream: av.stream.Stream, pictures_only: bool) -> None:
         """Copy a stream, if the target takes it.
 
         Args:

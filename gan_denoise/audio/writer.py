@@ -13,7 +13,7 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -34,6 +34,9 @@ from gan_denoise.audio.ffmpeg_writer import FfmpegWriter
 from gan_denoise.audio.partial_files import PartialFile
 from gan_denoise.audio.samples import peak, quantise
 from gan_denoise.audio.sndfile_writer import SndfileWriter
+
+if TYPE_CHECKING:
+    import soxr
 
 _SYSTEM_ERROR = 2  # libsndfile's code for a failed system call
 _FULL_BYTES = 2**26  # a disk with less free space is named as the reason
@@ -199,7 +202,9 @@ class Writer:
         self._part.discard()
 
 
-def _resamplers(input_rate: int | None, sample_rate: int, channels: int) -> list[Any]:
+def _resamplers(
+    input_rate: int | None, sample_rate: int, channels: int
+) -> list[soxr.ResampleStream]:
     """Return a resampler for each channel; none where the rates are equal."""
     if input_rate in (None, sample_rate):
         return []

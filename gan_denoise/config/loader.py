@@ -65,12 +65,12 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     return join_settings([*_read_with_parents(find_config(source), seen=()), given], str(source))
 
 
-def make_config(values: Mapping[str, Any], origin: str = "") -> Config:
+def make_config(values: Mapping[str, object], origin: str = "") -> Config:
     """Validate nested values; errors name the key, the expectation and the nearest valid key."""
     return join_settings([values], origin)
 
 
-def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "") -> Config:
+def join_settings(layers: Sequence[Mapping[str, object]], origin: str = "") -> Config:
     """Lay nested values over each other and validate them.
 
     Args:
@@ -80,7 +80,7 @@ def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "") -> Conf
     Raises:
         ConfigError: Naming the key, the expectation and the nearest valid key.
     """
-    joined: dict[str, Any] = {}
+    joined: dict[str, object] = {}
     modules: dict[str, None] = {}
     for layer in layers:
         _check_format(layer, origin)
@@ -97,14 +97,14 @@ def join_settings(layers: Sequence[Mapping[str, Any]], origin: str = "") -> Conf
     return _validated(joined | own, origin)
 
 
-def _check_format(layer: Mapping[str, Any], origin: str) -> None:
+def _check_format(layer: Mapping[str, object], origin: str) -> None:
     version = layer.get("format_version", FORMAT_VERSION)
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise _error(origin, f"settings of format {version}, written by a newer gan_denoise; this "
                      f"one reads up to {FORMAT_VERSION}", "upgrade gan_denoise")
 
 
-def _modules(layer: Mapping[str, Any]) -> Sequence[str]:
+def _modules(layer: Mapping[str, object]) -> Sequence[str]:
     modules = layer.get("plugins") or ()
     modules = (modules,) if isinstance(modules, str) else modules
     if not (isinstance(modules, (list, tuple)) and all(isinstance(one, str) for one in modules)):
@@ -113,7 +113,8 @@ def _modules(layer: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _keep_what_has_effect(
-    section: str, layer: Mapping[str, Any], before: Mapping[str, Any], joined: dict[str, Any]
+    section: str, layer: Mapping[str, object], before: Mapping[str, object],
+    joined: dict[str, object],
 ) -> None:
     """Drop what the parents said of another kind; refuse what the newest layer says in vain."""
     own, earlier, values = (part.get(section) for part in (layer, before, joined))
@@ -134,7 +135,7 @@ def _keep_what_has_effect(
     for key, value in values.items():
         reason = _in_vain(section, key, value, values, settings)
         if key not in known or not reason:
-            kept[key] = value  # an unknown key is told of as it is validated
+            kept[key] = value  # an unknown key is refused as it is validated
         elif key in own and (value or f"{section}.{key}" not in PATH_SETTINGS):
             if not old:
                 raise ConfigError(reason)
@@ -145,7 +146,8 @@ def _keep_what_has_effect(
 
 
 def _in_vain(
-    section: str, key: str, value: Any, values: Mapping[str, Any], settings: type[Section]
+    section: str, key: str, value: object, values: Mapping[str, object],
+    settings: type[Section],
 ) -> str | None:
     """Return why a key has no effect, with the nearest that has; None where it has one."""
     if key not in settings.model_fields:
@@ -160,7 +162,7 @@ def _in_vain(
             f"give {section}.{other}={needed}")
 
 
-def _validated(values: Mapping[str, Any], origin: str) -> Config:
+def _validated(values: Mapping[str, object], origin: str) -> Config:
     """Build the settings, each section that has kinds by the class of its kind."""
     # A section with nothing but comments under it is None.
     built = {key: {} if value is None else value for key, value in values.items()}
@@ -194,7 +196,7 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
 
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
     """Return settings in which some have other values, by `section.key`.
 
     Raises:
@@ -232,7 +234,7 @@ def check_resume(old: Config, new: Config) -> None:
     refuse_changes("run", {key: before[key] for key in fixed}, after)
 
 
-def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_changes(what: str, before: Mapping[str, object], now: Mapping[str, object]) -> None:
     """Raise a ConfigError that names what differs; `what` is the command's option, too."""
     changed = [f"{key}: the {what} has {value!r}, now {now.get(key)!r}"
                for key, value in before.items() if now.get(key) != value]
@@ -243,7 +245,7 @@ def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any])
         )
 
 
-def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, object]]:
     """Return the values of a file behind those of its parents, the farthest first."""
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
@@ -264,17 +266,18 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any
     return [*_read_with_parents(parent_path, (*seen, path.resolve())), values]
 
 
-def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, object], delta: Mapping[str, object]) -> dict[str, object]:
     merged = dict(base)
     for key, value in delta.items():
-        if isinstance(merged.get(key), Mapping) and (value is None or isinstance(value, Mapping)):
-            merged[key] = _merge(merged[key], value or {})
+        below = merged.get(key)
+        if isinstance(below, Mapping) and (value is None or isinstance(value, Mapping)):
+            merged[key] = _merge(below, value or {})
         else:
             merged[key] = value
     return merged
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+def _set(values: dict[str, Any], dotted: str, value: object) -> None:
     if not dotted or dotted not in valid_keys():
         raise ConfigError(f"unknown key '{dotted}'{nearest_key(dotted)}")
     *sections, key = dotted.split(".")
@@ -315,8 +318,8 @@ def _type_of(key: str) -> str:
     section, _, name = key.partition(".")
     if section not in Config.model_fields or not name:
         return ""
-    annotation: Any = Config.model_fields[section].annotation
-    fields = KINDS[section].fields() if section in KINDS else annotation.model_fields
+    own = Config.model_fields[section].annotation
+    fields = KINDS[section].fields() if section in KINDS else getattr(own, "model_fields", {})
     expected = fields[name].annotation if name in fields else None
     name = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
     return f" (expected {name})" if isinstance(expected, (type, types.UnionType)) else ""

@@ -13,10 +13,13 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gan_denoise.config import data_sources, kinds
 from gan_denoise.config.section import ConfigError, Section
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 # The key that does for other kinds what a key does for some, where their names do not show it.
 ALIKE = {"valid_speech": "valid_clean", "valid_clean": "valid_speech", "valid_noise": "valid_noisy",
@@ -59,8 +62,8 @@ class Kinds:
         self.classes[name] = settings
         return name
 
-    def choose(self, values: Mapping[str, Any], own: Mapping[str, Any],
-               before: Mapping[str, Any]) -> type[Section]:
+    def choose(self, values: Mapping[str, object], own: Mapping[str, object],
+               before: Mapping[str, object]) -> type[Section]:
         """Return the class of settings.
 
         Args:
@@ -81,7 +84,7 @@ class Kinds:
         """Return what a kind is called in messages."""
         return f"{self.section}.{self.key}={settings.model_fields[self.key].default}"
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, FieldInfo]:
         """Return the fields of all kinds, by key."""
         return {key: info for settings in self.all() for key, info in settings.model_fields.items()}
 
@@ -107,8 +110,8 @@ class DataKinds(Kinds):
                      data_sources.FeatureData, data_sources.SyntheticData)
         self.sources = frozenset(key for settings in self._all for key in settings.SOURCES)
 
-    def choose(self, values: Mapping[str, Any], own: Mapping[str, Any],
-               before: Mapping[str, Any]) -> type[Section]:
+    def choose(self, values: Mapping[str, object], own: Mapping[str, object],
+               before: Mapping[str, object]) -> type[Section]:
         """See `Kinds`: another source than before replaces it."""
         given = [key for key in own if key in self.sources and own[key]]
         if all(key in self._of(before).model_fields for key in given):
@@ -131,7 +134,7 @@ class DataKinds(Kinds):
         return super().explain(key, settings)
 
     @staticmethod
-    def _of(values: Mapping[str, Any]) -> type[data_sources.DataSource]:
+    def _of(values: Mapping[str, object]) -> type[data_sources.DataSource]:
         if values.get("features"):
             synthetic = values["features"] == data_sources.SYNTHETIC
             return data_sources.SyntheticData if synthetic else data_sources.FeatureData

@@ -48,7 +48,7 @@ def present_name(key: str) -> str:
     return RENAMED.get(key, key)
 
 
-def _renamed_in_groups(spec: Any) -> Any:
+def _renamed_in_groups(spec: object) -> object:
     """Return the choices of a space under the names that their keys have now."""
     if not isinstance(spec, (list, tuple)):
         return spec

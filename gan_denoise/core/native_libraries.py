@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
 
 STDERR = 2  # file descriptor
 M_ARENA_MAX = -8  # in malloc.h of glibc
@@ -34,7 +34,7 @@ def load_tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
-def load_onnxruntime() -> Any:
+def load_onnxruntime() -> ModuleType:
     """Import ONNX Runtime; return it.
 
     It prints warnings past Python, about processors and folders, in lines that name no file;

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 INPUT, OUTPUT, ERRORS = 0, 1, 2  # file descriptors
 
@@ -25,7 +25,7 @@ class TolerantStream:
         error: Why writing failed; None while it has not.
     """
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: TextIO):
         self._stream = stream
         self.error: OSError | None = None
 

@@ -6,12 +6,11 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from gan_denoise.core.atomic_files import write_atomically
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a header and rows as CSV in UTF-8; the file appears whole or not at all.
 
     Lines end in a line feed; None is an empty cell; what UTF-8 cannot hold of a file's name is

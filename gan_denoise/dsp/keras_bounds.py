@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras import ops
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
 
 LEAST_SLOPE_DB = 0.5  # dB per logit, of `gain_decibels`
 LEAST_SLOPE = 0.005  # per logit, of `sigmoid`: the same, as its [0, 1] stands for about 100 dB
 
 
-def sigmoid(logits: Any) -> Any:
+def sigmoid(logits: Tensor) -> Tensor:
     """Return the sigmoid, with a slope of `LEAST_SLOPE` or more towards zero.
 
     Args:
@@ -29,14 +32,14 @@ def sigmoid(logits: Any) -> Any:
         Tensor of the same shape, in (0, 1).
     """
 
-    def value_and_slope(x: Any) -> tuple[Any, Any]:
+    def value_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
         value = ops.sigmoid(x)
         return value, value * (1 - value)
 
     return _with_least_slope(value_and_slope, LEAST_SLOPE)(logits)
 
 
-def gain_decibels(logits: Any, floor_db: float) -> Any:
+def gain_decibels(logits: Tensor, floor_db: float) -> Tensor:
     """Return a gain in dB: its amplitude is the sigmoid of a logit, mapped to [floor, 1].
 
     The slope towards zero is `LEAST_SLOPE_DB` or more.
@@ -51,7 +54,7 @@ def gain_decibels(logits: Any, floor_db: float) -> Any:
     floor = 10 ** (-floor_db / 20)
     to_decibel = 20 / math.log(10)
 
-    def value_and_slope(x: Any) -> tuple[Any, Any]:
+    def value_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
         share = ops.sigmoid(x)
         gain = floor + (1 - floor) * share
         return ops.log(gain) * to_decibel, to_decibel * (1 - floor) * share * (1 - share) / gain
@@ -59,7 +62,7 @@ def gain_decibels(logits: Any, floor_db: float) -> Any:
     return _with_least_slope(value_and_slope, LEAST_SLOPE_DB)(logits)
 
 
-def lower_bound(x: Any, bound: float) -> Any:
+def lower_bound(x: Tensor, bound: float) -> Tensor:
     """Return `max(x, bound)`; below the bound a gradient whose descent raises `x` passes.
 
     Args:
@@ -68,8 +71,8 @@ def lower_bound(x: Any, bound: float) -> Any:
     """
 
     @ops.custom_gradient
-    def bounded(x: Any) -> tuple[Any, Callable[..., Any]]:
-        def gradient(*args: Any, upstream: Any = None) -> Any:
+    def bounded(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+        def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             upstream = args[0] if upstream is None else upstream
             passes = ops.logical_or(x >= bound, upstream < 0)
             return ops.where(passes, upstream, ops.zeros_like(upstream))
@@ -79,7 +82,7 @@ def lower_bound(x: Any, bound: float) -> Any:
     return bounded(x)
 
 
-def upper_bound(x: Any, bound: float) -> Any:
+def upper_bound(x: Tensor, bound: float) -> Tensor:
     """Return `min(x, bound)`; above the bound a gradient whose descent lowers `x` passes.
 
     Args:
@@ -90,8 +93,8 @@ def upper_bound(x: Any, bound: float) -> Any:
 
 
 def _with_least_slope(
-    value_and_slope: Callable[[Any], tuple[Any, Any]], least: float
-) -> Callable[[Any], Any]:
+    value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]], least: float
+) -> Callable[[Tensor], Tensor]:
     """Return a function of logits whose slope towards zero is at least `least`.
 
     Args:
@@ -100,10 +103,10 @@ def _with_least_slope(
     """
 
     @ops.custom_gradient
-    def function(logits: Any) -> tuple[Any, Callable[..., Any]]:
+    def function(logits: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         value, slope = value_and_slope(logits)
 
-        def gradient(*args: Any, upstream: Any = None) -> Any:
+        def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             upstream = args[0] if upstream is None else upstream
             towards_zero = upstream * logits > 0  # descent goes against the gradient
             return upstream * ops.where(towards_zero, ops.maximum(slope, least), slope)

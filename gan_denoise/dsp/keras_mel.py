@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_denoise.config.schema import GainInversion
 from gan_denoise.dsp.mel import Mel, cepstral_matrix
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
 
 
 class KerasMel:
@@ -21,7 +24,7 @@ class KerasMel:
         self.mel, self.config = mel, mel.config
         self.window, self.filterbank, self.spread = mel.window, mel.filterbank, mel.spread
 
-    def stft(self, audio: Any) -> tuple[Any, Any]:
+    def stft(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return the spectrum.
 
         Args:
@@ -39,7 +42,7 @@ class KerasMel:
             window=self.window, center=False,
         )
 
-    def istft(self, spectrum: tuple[Any, Any], length: int) -> Any:
+    def istft(self, spectrum: tuple[Tensor, Tensor], length: int) -> Tensor:
         """Return the least-squares inverse of `stft`.
 
         Args:
@@ -64,13 +67,13 @@ class KerasMel:
         inside = slice(n_fft // 2, n_fft // 2 + length)
         return signal[:, inside] / self.mel.window_energy(count)[inside]
 
-    def linear(self, magnitude: Any) -> Any:
+    def linear(self, magnitude: Tensor) -> Tensor:
         """Return the linear mel: `[batch, frames, bins]` -> `[batch, frames, n_mels]`."""
         from keras import ops
 
         return ops.matmul(magnitude, self.filterbank.T)
 
-    def normalise(self, linear: Any) -> Any:
+    def normalise(self, linear: Tensor) -> Tensor:
         """Map a linear mel to mel01 in [0, 1], `[..., n_mels]` -> `[..., bands]`."""
         from keras import ops
 
@@ -84,7 +87,7 @@ class KerasMel:
         mfcc01 = ops.clip((mfcc - self.mel.mfcc_low) / self.mel.mfcc_width, 0, 1)
         return ops.concatenate([mel01, mfcc01], axis=-1)
 
-    def denormalise(self, mel01: Any) -> Any:
+    def denormalise(self, mel01: Tensor) -> Tensor:
         """Map mel01 back to a linear mel, `[..., bands]` -> `[..., n_mels]`."""
         from keras import ops
 
@@ -92,7 +95,7 @@ class KerasMel:
         decibel = self.mel.mel_part(mel01) * c.range_db - c.offset_db
         return ops.exp(decibel * (np.log(10) / 20))
 
-    def bin_gain(self, noisy01: Any, estimate01: Any, inversion: GainInversion) -> Any:
+    def bin_gain(self, noisy01: Tensor, estimate01: Tensor, inversion: GainInversion) -> Tensor:
         """Return the gain per bin that `gain` inversion applies.
 
         Args:

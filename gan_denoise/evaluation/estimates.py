@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from gan_denoise.metrics.signal_files import Signal, blocks, resampled, store
 
 if TYPE_CHECKING:
     from gan_denoise.config.schema import InversionConfig
+    from gan_denoise.config.section import Section
     from gan_denoise.data.pairs import Pair
     from gan_denoise.dsp.mel import Mel
     from gan_denoise.inference.enhancer import Enhancer
@@ -51,7 +52,7 @@ class FrontEnd:
 
 def shared_front_ends(models: Mapping[str, Enhancer]) -> dict[str, FrontEnd]:
     """Return `{model: front end}`; models of equal settings have the same one."""
-    shared: list[tuple[Any, FrontEnd]] = []
+    shared: list[tuple[tuple[Section, ...], FrontEnd]] = []
     front_ends = {}
     for name, model in models.items():
         settings = (model.config.audio, model.config.mel, model.config.inversion)

@@ -227,7 +227,7 @@ def read_scores(path: str | Path) -> Evaluation:
     return evaluation
 
 
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
+def to_json(evaluation: Evaluation) -> dict[str, object]:
     """Return everything as JSON values; an infinite score is null, with a note beside it.
 
     The keys are those of `scores.json`; "improvement" is `Evaluation.change`, whose sign is not
@@ -259,7 +259,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _metric_to_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
+def _metric_to_json(evaluation: Evaluation, name: str) -> dict[str, object]:
     return {
         "unit": METRICS[name].unit,
         "higher_is_better": METRICS[name].higher_is_better,
@@ -272,14 +272,15 @@ def _metric_to_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
     }
 
 
-def _means_to_json(evaluation: Evaluation, system: str, metric: str) -> dict[str, Any]:
+def _means_to_json(evaluation: Evaluation, system: str, metric: str) -> dict[str, object]:
     mean = evaluation.mean(system, metric)
     return {
         "mean": _number(mean),
         "median": _number(evaluation.median(system, metric)),
         "improvement": _number(evaluation.change(system, metric)),
         "margin": _number(evaluation.margin(system, metric)),
-    } | _note(mean)
+        **_note(mean),
+    }
 
 
 def _table_to_json(
@@ -294,7 +295,7 @@ def _table_to_json(
     }
 
 
-def _row_to_json(row: FileScores) -> dict[str, Any]:
+def _row_to_json(row: FileScores) -> dict[str, object]:
     return {
         "name": row.name,
         "system": row.system,
@@ -314,7 +315,7 @@ def _row_to_json(row: FileScores) -> dict[str, Any]:
     }
 
 
-def _average(values: np.ndarray, average: Callable[[np.ndarray], Any]) -> float | None:
+def _average(values: np.ndarray, average: Callable[[np.ndarray], float]) -> float | None:
     """Return the average; None for no values, or where +inf and -inf are among them."""
     if not len(values) or (np.any(values == np.inf) and np.any(values == -np.inf)):
         return None

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def at_rate(signal: np.ndarray | Signal, rate_in: int, rate_out: int, path: Path
     return store(path, resampled(signal, rate_in, rate_out))
 
 
-def score_or_refusal(metric: Callable[..., float], *arguments: Any) -> float | Refused:
+def score_or_refusal(metric: Callable[..., float], *arguments: object) -> float | Refused:
     """Return a metric's score, or its refusal as a value."""
     try:
         return metric(*arguments)

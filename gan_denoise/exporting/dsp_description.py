@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from gan_denoise.config.artifacts import DSP, FILTERBANK
 from gan_denoise.config.schema import Config, GainInversion, MelConfig
@@ -37,7 +36,7 @@ def write_dsp(folder: Path, config: Config, formats: Iterable[str] = ("onnx",)) 
     (Path(folder) / DSP).write_text(text + "\n", encoding="utf-8")
 
 
-def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str, Any]:
+def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str, object]:
     """Return all that a program in another language must know to run a model.
 
     Args:
@@ -81,7 +80,7 @@ def _bins(mel: MelConfig) -> int:
     return mel.n_fft // 2 + 1
 
 
-def _stft(mel: MelConfig) -> dict[str, Any]:
+def _stft(mel: MelConfig) -> dict[str, object]:
     left = (mel.n_fft - mel.win_length) // 2
     return {
         "n_fft": mel.n_fft, "win_length": mel.win_length, "hop_length": mel.hop_length,
@@ -99,7 +98,7 @@ def _stft(mel: MelConfig) -> dict[str, Any]:
     }
 
 
-def _mel(config: Config) -> dict[str, Any]:
+def _mel(config: Config) -> dict[str, object]:
     mel = config.mel
     return {
         "file": FILTERBANK,
@@ -116,8 +115,8 @@ def _mel(config: Config) -> dict[str, Any]:
     }
 
 
-def _normalisation(mel: MelConfig) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _normalisation(mel: MelConfig) -> dict[str, object]:
+    described: dict[str, object] = {
         "floor": mel.floor, "offset_db": mel.offset_db, "range_db": mel.range_db,
         "low": 0.0, "high": 1.0,
         "formula": "mel01 = clip((20 log10(max(mel, floor)) + offset_db) / range_db, low, "
@@ -135,7 +134,7 @@ def _normalisation(mel: MelConfig) -> dict[str, Any]:
     return described
 
 
-def _network(config: Config, formats: Iterable[str]) -> dict[str, Any]:
+def _network(config: Config, formats: Iterable[str]) -> dict[str, object]:
     from gan_denoise.models.generators import receptive_field, time_stride
 
     frames, stride = config.generator.frames, time_stride(config)
@@ -159,8 +158,8 @@ def _network(config: Config, formats: Iterable[str]) -> dict[str, Any]:
     return described
 
 
-def _gain(inversion: GainInversion) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _gain(inversion: GainInversion) -> dict[str, object]:
+    described: dict[str, object] = {
         "max_gain_db": inversion.max_gain_db,
         "band_formula": "band_gain[t, m] = 10^(min((estimate01 - noisy01) range_db, "
                         "max_gain_db) / 20)",
@@ -184,7 +183,7 @@ def _gain(inversion: GainInversion) -> dict[str, Any]:
     }
 
 
-def _chunks(config: Config) -> dict[str, Any]:
+def _chunks(config: Config) -> dict[str, object]:
     from gan_denoise.models.generators import receptive_field, time_stride
 
     mel = config.mel

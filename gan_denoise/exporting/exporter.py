@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from gan_denoise.exporting.dsp_description import write_dsp
 from gan_denoise.exporting.formats import FORMATS, check_formats
 from gan_denoise.exporting.model_card import describe_model, write_card
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
+
+if TYPE_CHECKING:
+    import keras
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
 PARITY_FRAMES = (1, 7, 250)
@@ -84,7 +87,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _write_networks(
-    generator: Any, build: Path, config: Config, geometry: Mapping[str, int],
+    generator: keras.Model, build: Path, config: Config, geometry: Mapping[str, int],
     formats: Iterable[str],
 ) -> dict[str, float]:
     """Write a generator in all formats; return the differences from Keras by a card's entry."""
@@ -111,7 +114,7 @@ def _write_settings(build: Path, config: Config, formats: Iterable[str]) -> None
     (build / SETTINGS).write_text(dump_config(public), encoding="utf-8")
 
 
-def _write_weights(generator: Any, build: Path, config: Config, run_dir: Path) -> None:
+def _write_weights(generator: keras.Model, build: Path, config: Config, run_dir: Path) -> None:
     """Write the weights of the generator and, where the run has one, of the discriminator."""
     from gan_denoise.models.discriminators import build_discriminator
     from gan_denoise.training.initialization import assign
@@ -124,7 +127,7 @@ def _write_weights(generator: Any, build: Path, config: Config, run_dir: Path) -
         _save_weights(discriminator, build / DISCRIMINATOR_WEIGHTS)
 
 
-def _save_weights(network: Any, path: Path) -> None:
+def _save_weights(network: keras.Model, path: Path) -> None:
     """Save weights as Keras does, each array once: it lists a spectral-norm kernel twice."""
     import h5py
 
@@ -148,7 +151,7 @@ def _save_weights(network: Any, path: Path) -> None:
     whole.unlink()
 
 
-def _parity(generator: Any, path: Path, config: Config, name: str = "onnx") -> float:
+def _parity(generator: keras.Model, path: Path, config: Config, name: str = "onnx") -> float:
     """Return the largest difference between Keras and a format over several lengths."""
     run = FORMATS[name].open(path)
     rng, worst = np.random.default_rng(0), 0.0

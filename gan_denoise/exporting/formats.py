@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_denoise.config import ConfigError
 from gan_denoise.config.artifacts import NETWORK
 from gan_denoise.core.native_libraries import load_onnxruntime
+
+if TYPE_CHECKING:
+    import keras
 
 Run = Callable[[np.ndarray], np.ndarray]  # noisy_mel -> estimate_mel
 
@@ -35,7 +38,7 @@ class Format:
     file: str
     open: Callable[[Path], Run]
     call: str
-    write: Callable[[Any, Path], None] | None = None
+    write: Callable[[keras.Model, Path], None] | None = None
 
 
 def check_formats(names: Iterable[str]) -> tuple[str, ...]:
@@ -51,14 +54,14 @@ def check_formats(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name == "onnx" or name in names)
 
 
-def write_saved_model(network: Any, path: Path) -> None:
+def write_saved_model(network: keras.Model, path: Path) -> None:
     """Write a generator as TensorFlow's SavedModel, with named input and output."""
     import keras
 
     _, frames, bands = network.input_shape
     network(np.zeros((1, frames or 4, bands), np.float32))  # called once, or no export
 
-    def serve(noisy_mel: Any) -> dict[str, Any]:
+    def serve(noisy_mel: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
         return {"estimate_mel": network(noisy_mel, training=False)}
 
     given = keras.InputSpec("float32", (None, frames, bands), name="noisy_mel")
@@ -68,7 +71,7 @@ def write_saved_model(network: Any, path: Path) -> None:
     archive.write_out(path, verbose=False)
 
 
-def write_litert(network: Any, path: Path) -> None:
+def write_litert(network: keras.Model, path: Path) -> None:
     """Write a generator as LiteRT (TFLite), any batch and, where it takes any, number of frames.
 
     Only built-in operations are allowed: LiteRT's interpreter lacks TensorFlow's own kernels

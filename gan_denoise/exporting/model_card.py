@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_denoise import __version__
 from gan_denoise.config.artifacts import CARD, CARD_TEXT
@@ -16,10 +16,13 @@ from gan_denoise.models.complexity import macs_per_frame
 from gan_denoise.training.checkpoints import RunState
 from gan_denoise.training.monitor import beats_trivial
 
+if TYPE_CHECKING:
+    import keras
+
 
 def describe_model(
-    name: str, config: Config, progress: RunState, generator: Any, geometry: Mapping[str, int],
-    parity: Mapping[str, float],
+    name: str, config: Config, progress: RunState, generator: keras.Model,
+    geometry: Mapping[str, int], parity: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the card of a model.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -22,6 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.models.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
+if TYPE_CHECKING:
+    import keras
+
 OPSET = 17  # the first with LayerNormalization; read by ONNX Runtime from 1.12 on
 
 
@@ -29,7 +32,7 @@ class ExportError(GanDenoiseError):
     """A network holds something that has no place in the exported graph."""
 
 
-def write_onnx(generator: Any, path: Path, metadata: Mapping[str, Any]) -> None:
+def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:
     """Write a generator as an ONNX file.
 
     Args:
@@ -87,7 +90,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
         output = output or f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
@@ -100,7 +103,7 @@ class _Graph:
     def number(self, value: float) -> str:
         return self.constant(np.float32(value).reshape(()))
 
-    def activate(self, name: str, layer: Any) -> str:
+    def activate(self, name: str, layer: layers.Layer) -> str:
         function = getattr(layer.activation, "__name__", "linear")
         if function == "linear":
             return name
@@ -111,7 +114,7 @@ class _Graph:
 
 
 # ---- Layers: (graph, layer, inputs) -> output --------------------------------------------------
-def _conv2d(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _conv2d(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     kernel, bias = _kernel_and_bias(layer, channels_axis=3)
     kernel = kernel.transpose(3, 2, 1, 0)  # [out, in, F, T]
     out = graph("Conv", inputs[0], graph.constant(kernel), graph.constant(bias),
@@ -119,7 +122,7 @@ def _conv2d(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph.activate(out, layer)
 
 
-def _conv2d_transpose(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _conv2d_transpose(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     """A kernel and a stride that fit: every output is a sum over few neighbours, a convolution
     to stride x stride channels whose pixels are then spread out. ConvTranspose is far slower."""
     kernel, bias = _kernel_and_bias(layer, channels_axis=2)
@@ -169,7 +172,7 @@ def _neighbours(size: int, stride: int) -> tuple[list[list[int | None]], int, in
     return taps, before, after
 
 
-def _depthwise(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _depthwise(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     kernel = np.asarray(layer.kernel)  # [time, channels, 1]
     kernel = kernel.transpose(1, 2, 0)[:, :, None]  # [channels, 1, 1, time]
     dilation = layer.dilation_rate[0]
@@ -182,14 +185,14 @@ def _depthwise(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph.activate(out, layer)
 
 
-def _dense(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _dense(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     kernel = np.asarray(layer.kernel).T[:, :, None, None]  # [out, in, 1, 1]
     out = graph("Conv", inputs[0], graph.constant(kernel), graph.constant(np.asarray(layer.bias)),
                 kernel_shape=[1, 1])
     return graph.activate(out, layer)
 
 
-def _layer_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _layer_norm(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     mean = graph("ReduceMean", inputs[0], axes=[1])
     centred = graph("Sub", inputs[0], mean)
     variance = graph("ReduceMean", graph("Mul", centred, centred), axes=[1])
@@ -200,7 +203,7 @@ def _layer_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("Add", scaled, graph.constant(np.asarray(layer.beta).reshape(column)))
 
 
-def _kernel_and_bias(layer: Any, channels_axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _kernel_and_bias(layer: layers.Layer, channels_axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Return kernel and bias of a convolution, with a batch norm behind it folded in."""
     kernel = np.asarray(layer.kernel)
     shape = [1] * kernel.ndim
@@ -214,7 +217,7 @@ def _kernel_and_bias(layer: Any, channels_axis: int) -> tuple[np.ndarray, np.nda
     return kernel * scale.reshape(shape), bias
 
 
-def _norm_behind(layer: Any) -> Any:
+def _norm_behind(layer: layers.Layer) -> layers.BatchNormalization | None:
     """Return the batch norm that alone takes a convolution's linear output, else None."""
     convolutions = (layers.Conv2D, layers.Conv2DTranspose)
     followers = [node.operation for node in layer._outbound_nodes]
@@ -226,7 +229,7 @@ def _norm_behind(layer: Any) -> Any:
     return None
 
 
-def _batch_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _batch_norm(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     before = layer._inbound_nodes[0].input_tensors[0]._keras_history.operation
     if _norm_behind(before) is layer:
         return inputs[0]  # folded
@@ -235,7 +238,7 @@ def _batch_norm(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("BatchNormalization", inputs[0], *weights, epsilon=layer.epsilon)
 
 
-def _reshape(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _reshape(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     """[B, T, F * C] <-> [B, T, F, C] <-> [B, 1, T * F * C], in Keras' order of T, F and C."""
     before, after = layer.input.shape[1:], layer.output.shape[1:]
     if len(before) == 3 and after[0] == 1 and before[0] not in (None, 1):
@@ -253,23 +256,23 @@ def _reshape(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("Reshape", graph("Transpose", inputs[0], perm=[0, 2, 1, 3]), shape)
 
 
-def _rescaling(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _rescaling(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     return graph("Add", graph("Mul", inputs[0], graph.number(layer.scale)),
                  graph.number(layer.offset))
 
 
-def _upsampling(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _upsampling(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     scales = graph.constant(np.float32([1, 1, *layer.size[::-1]]))
     return graph("Resize", inputs[0], "", scales, mode="nearest", nearest_mode="floor",
                  coordinate_transformation_mode="asymmetric")
 
 
-def _max_pooling(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _max_pooling(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     return graph("MaxPool", inputs[0], kernel_shape=layer.pool_size[::-1],
                  strides=layer.strides[::-1], auto_pad="SAME_UPPER")
 
 
-def _relative_level(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _relative_level(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     to_log = layer.range_db * math.log(10) / 20
     linear = graph("Exp", graph("Mul", inputs[0], graph.number(to_log)))
     mean = graph("ReduceMean", linear, axes=[1])  # [B, 1, 1, T]
@@ -280,7 +283,7 @@ def _relative_level(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("Add", graph("Sub", inputs[0], level), graph.number(layer.CENTRE))
 
 
-def _gain_head(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
+def _gain_head(graph: _Graph, layer: layers.Layer, inputs: Sequence[str]) -> str:
     floor = 10 ** (-layer.floor_db / 20)
     gain = graph("Mul", graph("Sigmoid", inputs[1]), graph.number(1 - floor))
     gain = graph("Log", graph("Add", gain, graph.number(floor)))
@@ -289,7 +292,9 @@ def _gain_head(graph: _Graph, layer: Any, inputs: Sequence[str]) -> str:
     return graph("Max", raised, graph.number(0.0))
 
 
-def _crop(graph: _Graph, layer: Any, inputs: Sequence[str], lengths: dict[str, tuple]) -> str:
+def _crop(
+    graph: _Graph, layer: layers.Layer, inputs: Sequence[str], lengths: dict[str, tuple]
+) -> str:
     x, like = inputs
     wanted, height = layer.input[1].shape[2], layer.input[0].shape[2]
     if wanted != height:
@@ -305,11 +310,11 @@ def _crop(graph: _Graph, layer: Any, inputs: Sequence[str], lengths: dict[str, t
     return cut
 
 
-def _simple(kind: str) -> Callable[[_Graph, Any, Sequence[str]], str]:
+def _simple(kind: str) -> Callable[[_Graph, layers.Layer, Sequence[str]], str]:
     return lambda graph, layer, inputs: graph(kind, *inputs)
 
 
-def _time_change(layer: Any) -> tuple[int, ...]:
+def _time_change(layer: layers.Layer) -> tuple[int, ...]:
     """Return the stride over time of a layer, negative where it goes up; () for none."""
     if isinstance(layer, layers.UpSampling2D):
         return (-layer.size[0],)

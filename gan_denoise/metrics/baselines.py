@@ -6,11 +6,9 @@ of 0 dB, an improvement of 8 dB.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from gan_denoise.metrics.signal_files import BLOCK
+from gan_denoise.metrics.signal_files import BLOCK, Signal
 
 NOISY, ORACLE = "noisy", "oracle"  # systems that every evaluation has beside its models
 SILENCE, BEST_GAIN = "silence", "best gain"  # the trivial systems
@@ -30,7 +28,7 @@ def trivial_estimates(clean: np.ndarray, noisy: np.ndarray) -> dict[str, np.ndar
     return {SILENCE: np.zeros_like(noisy), BEST_GAIN: gain * noisy}
 
 
-def best_gain(clean: Any, noisy: Any) -> float:
+def best_gain(clean: np.ndarray | Signal, noisy: np.ndarray | Signal) -> float:
     """Return the gain `<clean, noisy> / <noisy, noisy>`, which gives the noisy signal the best SNR.
 
     Args:

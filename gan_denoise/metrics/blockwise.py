@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_denoise.core.decibels import power_to_db
 from gan_denoise.metrics.registry import Refused
 from gan_denoise.metrics.signal_files import BLOCK, Signal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class ErrorSums:
@@ -26,7 +29,7 @@ class ErrorSums:
         self.count, self.energy, self.error = 0, 0.0, 0.0
 
     @classmethod
-    def between(cls, clean: Any, estimate: Any) -> ErrorSums:
+    def between(cls, clean: ArrayLike | Signal, estimate: ArrayLike | Signal) -> ErrorSums:
         """Return the sums over two signals or mels of equal shape."""
         sums = cls()
         for pair in paired_blocks(*as_pair(clean, estimate)):
@@ -62,7 +65,9 @@ class ErrorSums:
         return ratio_db(self.energy, self.error)
 
 
-def as_pair(clean: Any, estimate: Any) -> tuple[Any, Any]:
+def as_pair(
+    clean: ArrayLike | Signal, estimate: ArrayLike | Signal
+) -> tuple[np.ndarray | Signal, np.ndarray | Signal]:
     """Return both as arrays or signals.
 
     Raises:
@@ -77,12 +82,14 @@ def as_pair(clean: Any, estimate: Any) -> tuple[Any, Any]:
     return clean, estimate
 
 
-def float64(signal: Any, place: slice) -> np.ndarray:
+def float64(signal: np.ndarray | Signal, place: slice) -> np.ndarray:
     """Return a slice of an array or a `Signal` as float64."""
     return np.asarray(signal[place], np.float64)
 
 
-def paired_blocks(clean: Any, estimate: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def paired_blocks(
+    clean: np.ndarray | Signal, estimate: np.ndarray | Signal
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield both as float64, block by block.
 
     Raises:
@@ -93,7 +100,7 @@ def paired_blocks(clean: Any, estimate: Any) -> Iterator[tuple[np.ndarray, np.nd
         for block, name in zip(pair, ("clean", "estimate"), strict=True):
             if not np.all(np.isfinite(block)):
                 raise ValueError(f"{name} holds NaN or infinite values")
-        yield tuple(pair)
+        yield pair[0], pair[1]
 
 
 def equal_parts(samples: int, count: int) -> Iterator[slice]:
@@ -104,7 +111,7 @@ def equal_parts(samples: int, count: int) -> Iterator[slice]:
         yield slice(start, start + length + (number < longer))
 
 
-def require_sound(clean: Any, estimate: Any) -> float:
+def require_sound(clean: np.ndarray | Signal, estimate: np.ndarray | Signal) -> float:
     """Return the clean clip's peak.
 
     Raises:
@@ -129,7 +136,7 @@ class UnitSignal:
         ValueError: For samples that are not finite.
     """
 
-    def __init__(self, signal: Any, name: str):
+    def __init__(self, signal: np.ndarray | Signal, name: str):
         self._signal, self._name = signal, name
         self._peak = self._energy = 1.0
         self._mean = 0.0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import fft
 
 from gan_denoise.metrics.blockwise import UnitSignal
-from gan_denoise.metrics.signal_files import BLOCK
+from gan_denoise.metrics.signal_files import BLOCK, Signal
 
 
-def cross_correlation(clean: Any, estimate: Any, reach: int) -> np.ndarray:
+def cross_correlation(
+    clean: np.ndarray | Signal, estimate: np.ndarray | Signal, reach: int
+) -> np.ndarray:
     """Return the normalised cross-correlation of two signals without their means.
 
     Args:

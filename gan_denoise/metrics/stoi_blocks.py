@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gan_denoise.metrics.signal_files import Signal
 
 FILTER_REACH = 40  # of pystoi's resampler, in samples of the lower rate; 36.3 by its design
 
 
 def stoi_in_blocks(
-    clean: Any, estimate: Any, sample_rate: int, extended: bool, gain: float, size: int
+    clean: np.ndarray | Signal, estimate: np.ndarray | Signal, sample_rate: int, extended: bool,
+    gain: float, size: int,
 ) -> float | None:
     """Return STOI (Taal et al. 2011) or ESTOI (Jensen & Taal 2016) by blocks; needs `pystoi`.
 
@@ -50,8 +55,8 @@ def stoi_in_blocks(
     return total / segments if segments else None
 
 
-def _at_its_rate(library: Any, signal: Any, rate: int, gain: float, size: int
-                 ) -> Iterator[np.ndarray]:
+def _at_its_rate(library: ModuleType, signal: np.ndarray | Signal, rate: int, gain: float,
+                 size: int) -> Iterator[np.ndarray]:
     """Yield the signal at 10 kHz: blocks that are resampled with what the filter reaches."""
     common = np.gcd(library.FS, rate)
     up, down = library.FS // common, rate // common
@@ -67,8 +72,8 @@ def _at_its_rate(library: Any, signal: Any, rate: int, gain: float, size: int
         yield block[first : first + step // down * up if stop < len(signal) else None]
 
 
-def _frames(library: Any, signals: list[Any], rate: int, gain: float, size: int
-            ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+def _frames(library: ModuleType, signals: list[np.ndarray | Signal], rate: int, gain: float,
+            size: int) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """Yield windowed frames `[frames, samples]` of each, and the first one's levels in dB."""
     length = library.N_FRAME
     window = np.hanning(length + 2)[1:-1]
@@ -85,8 +90,8 @@ def _frames(library: Any, signals: list[Any], rate: int, gain: float, size: int
             rests = [x[count * (length // 2) :] for x in rests]
 
 
-def _speech(library: Any, signals: list[Any], rate: int, gain: float, size: int, loudest: float
-            ) -> Iterator[list[np.ndarray]]:
+def _speech(library: ModuleType, signals: list[np.ndarray | Signal], rate: int, gain: float,
+            size: int, loudest: float) -> Iterator[list[np.ndarray]]:
     """Yield clean and estimate without the frames in which clean is silent, in blocks that overlap
     by what `_bands` leaves of one."""
     length = library.N_FRAME
@@ -120,13 +125,15 @@ def _overlap_added(frames: np.ndarray, before: np.ndarray) -> np.ndarray:
     return out
 
 
-def _bands(library: Any, signal: np.ndarray) -> np.ndarray:
+def _bands(library: ModuleType, signal: np.ndarray) -> np.ndarray:
     """Return magnitudes in third-octave bands, `[bands, frames]`."""
     spectrum = library.utils.stft(signal, library.N_FRAME, library.NFFT, overlap=2).T
     return np.sqrt(library.OBM @ np.abs(spectrum) ** 2)
 
 
-def _correlations(library: Any, clean: np.ndarray, estimate: np.ndarray, extended: bool) -> float:
+def _correlations(
+    library: ModuleType, clean: np.ndarray, estimate: np.ndarray, extended: bool
+) -> float:
     """Return the sum over segments `[segments, bands, frames]` of the intermediate measure."""
     if extended:
         rows = [library.utils.row_col_normalize(x) for x in (clean, estimate)]

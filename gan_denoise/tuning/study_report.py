@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from gan_denoise.config import dump_config
 from gan_denoise.config.schema import Config
@@ -14,9 +14,10 @@ from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.tables import write_csv
 from gan_denoise.reports.figures import colour, new_figure, picture_svg
 from gan_denoise.reports.pages import render, write_page
-from gan_denoise.tuning.search_space import Space, words
+from gan_denoise.tuning.search_space import Space, Value, words
 
 if TYPE_CHECKING:
+    import optuna
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
@@ -44,7 +45,7 @@ class TrialResult:
     number: int
     state: str
     score: float | None
-    drawn: Mapping[str, Any]
+    drawn: Mapping[str, Value]
     values: Mapping[str, float] = field(default_factory=dict)
     minutes: float | None = None
     reason: str = ""
@@ -135,7 +136,7 @@ class StudyReport:
         ]
         return "".join(f"# {line}\n" for line in lines) + dump_config(config)
 
-    def _best_settings(self) -> dict[str, Any] | None:
+    def _best_settings(self) -> dict[str, object] | None:
         """Return the best trial as the page shows it, beside the settings as given."""
         if self.best is None:
             return None
@@ -180,14 +181,16 @@ class StudyReport:
         return figure
 
 
-def read_study(study: Any, folder: Path, space: Space, base: Config, metric: str) -> StudyReport:
+def read_study(
+    study: optuna.Study, folder: Path, space: Space, base: Config, metric: str
+) -> StudyReport:
     """Return what an Optuna study holds."""
     trials = study.get_trials(deepcopy=False)
     rows = [_row(trial) for trial in trials if trial.state.name != "WAITING"]
     return StudyReport(folder, space, base, metric, study.direction.name == "MAXIMIZE", rows)
 
 
-def importances(study: Any) -> Mapping[str, float]:
+def importances(study: optuna.Study) -> Mapping[str, float]:
     """Return the share of each key in the variance of the score (fANOVA, Hutter et al. 2014).
 
     Empty while there are too few trials to tell.
@@ -201,7 +204,7 @@ def importances(study: Any) -> Mapping[str, float]:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-def _row(trial: Any) -> TrialResult:
+def _row(trial: optuna.trial.FrozenTrial) -> TrialResult:
     facts = trial.user_attrs
     states = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running",
               "PRUNED": "stopped" if trial.intermediate_values else "refused"}
@@ -221,6 +224,6 @@ def _bars(importance: Mapping[str, float]) -> Figure:
     return figure
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
     write = content if callable(content) else lambda file: file.write(content)
     write_atomically(path, write)

@@ -378,7 +378,8 @@ def test_paths_in_a_file_are_the_text_that_is_written_there(tmp_path):
 def test_a_path_that_is_no_text_is_refused_in_words():
     with pytest.raises(ConfigError, match=r"'data\.speech' should be the path of a folder"):
         make_config({"data": {"speech": datetime.date(2024, 1, 5)}})
-    assert {"data.speech", "data.clean", "data.cache"} <= PATH_SETTINGS == PATHS | {"data.cache"}
+    assert {"data.speech", "data.clean", "data.cache"} <= PATH_SETTINGS
+    assert PATHS | {"data.cache"} == PATH_SETTINGS | {"data.valid_sets"}
 
 
 def test_a_file_extends_another_one(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from gan_denoise.evaluation.report.charts import Chart, Value, chart
 from gan_denoise.evaluation.report.examples import PLACES, Example, add_players, choose
@@ -80,7 +79,7 @@ def _lead(merged: Merged) -> list[str]:
     return sentences
 
 
-def _summary(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _summary(evaluation: Evaluation) -> list[dict[str, object]]:
     """Return a row for each system: its name, kind, and for each metric mean and change."""
     best = {metric: _best(evaluation, metric) for metric in evaluation.columns}
     return [{
@@ -90,7 +89,7 @@ def _summary(evaluation: Evaluation) -> list[dict[str, Any]]:
     } for system in evaluation.systems]
 
 
-def _cell(evaluation: Evaluation, system: str, metric: str, best: bool) -> dict[str, Any]:
+def _cell(evaluation: Evaluation, system: str, metric: str, best: bool) -> dict[str, object]:
     mean, change = evaluation.mean(system, metric), evaluation.change(system, metric)
     margin = evaluation.margin(system, metric)
     sign = 1 if METRICS[metric].higher_is_better else -1
@@ -114,7 +113,7 @@ def _best(evaluation: Evaluation, metric: str) -> set[str]:
     return {system for system, mean in known.items() if mean == max(known.values())}
 
 
-def _definitions(evaluation: Evaluation) -> list[list[Any]]:
+def _definitions(evaluation: Evaluation) -> list[list[object]]:
     """Return label, unit, which is better, files in the mean and definition of each metric."""
     return [[METRICS[name].label, METRICS[name].unit,
              "higher" if METRICS[name].higher_is_better else "lower",
@@ -174,7 +173,7 @@ def _missing(merged: Merged, examples: Sequence[Example]) -> str:
     return ""
 
 
-def _blind(merged: Merged, examples: Sequence[Example]) -> dict[str, Any]:
+def _blind(merged: Merged, examples: Sequence[Example]) -> dict[str, object]:
     """Return what the blind test compares: systems, and recordings with the tracks of each."""
     compared = (*merged.models, NOISY) if len(merged.models) == 1 else merged.models
     heard = [example for example in examples if set(compared) <= set(example.systems)]
@@ -197,7 +196,7 @@ def _unit(metric: str) -> str:
     return " dB" if METRICS[metric].unit == "dB" else ""
 
 
-def _flat(card: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+def _flat(card: Mapping[str, object], above: str = "") -> list[tuple[str, str]]:
     """Return a model card as (key, value), nested keys joined by a dot."""
     rows: list[tuple[str, str]] = []
     for key, value in card.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -137,7 +137,7 @@ def _page(analysis: Analysis) -> str:
     )
 
 
-def _groups_table(analysis: Analysis, attribute: str) -> tuple[list[str], list[list[Any]]]:
+def _groups_table(analysis: Analysis, attribute: str) -> _Table:
     columns = ["", "speakers", "files", "input SNR"]
     columns += [METRICS[metric].label for metric in analysis.metrics]
     everyone = {group.metric: group for group in analysis.everyone}
@@ -150,7 +150,7 @@ def _groups_table(analysis: Analysis, attribute: str) -> tuple[list[str], list[l
     return columns, rows
 
 
-def _tests_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
+def _tests_table(comparisons: Sequence[Comparison]) -> _Table:
     columns = ["", "highest", "lowest", "difference", "effect", "p", "adjusted p",
                "smallest p", "verdict"]
     rows = []
@@ -166,7 +166,7 @@ def _tests_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[lis
     return columns, rows
 
 
-def _speakers_table(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
+def _speakers_table(analysis: Analysis) -> _Table:
     """Return the speakers with the smallest improvement in the first metric."""
     speakers = _by_speaker(analysis)
     title = "speaker" if len(speakers) <= _WORST else f"least helped {_WORST}"
@@ -280,7 +280,7 @@ def _panels(
     return figure, panels
 
 
-_Table = tuple[list[str], list[list[Any]]]  # columns, rows
+_Table = tuple[list[str], Sequence[Sequence[object]]]  # columns, rows
 
 
 def _group_csv(analysis: Analysis) -> _Table:
