@@ -96,7 +96,7 @@ def add_players(merged: Merged, examples: Sequence[Example]) -> None:
         files = dict(_files(merged, example.name))
         if NOISY not in files or len(files) < 2:
             continue
-        signals, rate = _heard(files, example)
+        signals, rate = _clip_signals(files, example)
         tracks = make_tracks(signals, rate, _transform(merged, rate))
         left -= sum(len(track.audio) + len(track.picture) for track in tracks)
         if left < 0:
@@ -131,7 +131,7 @@ def _files(merged: Merged, name: str) -> Iterator[tuple[str, Path]]:
             yield system, path
 
 
-def _heard(files: dict[str, Path], example: Example) -> tuple[dict[str, np.ndarray], int]:
+def _clip_signals(files: dict[str, Path], example: Example) -> tuple[dict[str, np.ndarray], int]:
     """Return the first `SECONDS` of each file, `[samples]`, and their rate in Hz."""
     info = probe(next(iter(files.values())))
     rate, length = info.sample_rate, round(SECONDS * info.sample_rate)
