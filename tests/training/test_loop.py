@@ -29,6 +29,7 @@ from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.initialization import load_weights
 from gan_denoise.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("eager")
 FEW = {"channels": [4]}  # and thus few variables: the optimizer's part of a graph is of each
 
 
@@ -153,22 +154,25 @@ from conftest import tiny_material
 from gan_denoise.config import load_config
 from gan_denoise.training.loop import train
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-settings, run_dir, kind, delay = sys.argv[1:]
-train(load_config(settings), Path(run_dir), kind, material=tiny_material(delay=float(delay)))
+settings, kind, delay, *run_dirs = sys.argv[1:]
+for run_dir in run_dirs:
+    train(load_config(settings), Path(run_dir), kind, material=tiny_material(delay=float(delay)))
 """
 
 
 class Process:
-    """A training run in a process of its own, for `with`: it never outlives the test."""
+    """Training runs in a process of its own, for `with`: it never outlives the test."""
 
-    def __init__(self, config: Config, run_dir: Path, kind: str, delay: float = 0.0):
+    def __init__(self, config: Config, kind: str, *run_dirs: Path, delay: float = 0.0):
+        run_dir = run_dirs[0]
         self.run_dir, self.log = run_dir, run_dir.with_suffix(".log")
         settings = run_dir.with_suffix(".yaml")
         settings.write_text(dump_config(config), encoding="utf-8")
         here = str(Path(__file__).parents[1])
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, str(settings), str(run_dir), kind, str(delay)],
+                [sys.executable, "-c", SCRIPT, str(settings), kind, str(delay),
+                 *map(str, run_dirs)],
                 stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": here},
                 start_new_session=True,  # a Ctrl-C at the tests is not one at the run
             )
@@ -217,17 +221,15 @@ def test_a_run_killed_at_a_random_step_resumes_bit_by_bit(tmp_path):
         training={"steps": 16, "deterministic": True, "threads": 1},
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with Process(config, whole, "finetune") as uninterrupted:
-        with Process(config, killed, "finetune", delay=0.15) as victim:
-            victim.wait_for_step(3)
-            time.sleep(random.uniform(0, 1.2))
-            victim.process.send_signal(signal.SIGKILL)
-            assert victim.wait() == -signal.SIGKILL, victim.said()
-        assert 3 <= progress_of(killed).step < 16
-        with Process(config, killed, "finetune") as resumed:
-            assert resumed.wait() == 0, resumed.said()
-        assert f"resumed {killed} at step" in resumed.said().replace("\n", "")
-        assert uninterrupted.wait() == 0, uninterrupted.said()
+    with Process(config, "finetune", killed, delay=0.15) as victim:
+        victim.wait_for_step(3)
+        time.sleep(random.uniform(0, 1.2))
+        victim.process.send_signal(signal.SIGKILL)
+        assert victim.wait() == -signal.SIGKILL, victim.said()
+    assert 3 <= progress_of(killed).step < 16
+    with Process(config, "finetune", killed, whole) as resumed:
+        assert resumed.wait() == 0, resumed.said()
+    assert f"resumed {killed} at step" in resumed.said().replace("\n", "")
     assert progress_of(whole).step == 16
     owners = {name.split(".")[0] for name in read_variables(whole / LATEST)}
     assert owners == {"generator", "ema", "g_optimizer", "discriminator", "d_optimizer"}
@@ -238,15 +240,16 @@ def test_a_run_killed_at_a_random_step_resumes_bit_by_bit(tmp_path):
 
 
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path):
+    def press(progress):
+        if progress.step == 4:
+            signal.raise_signal(signal.SIGINT)
+
     config, run_dir = light(steps=400), tmp_path / "run"
-    with Process(config, run_dir, "pretrain", delay=0.05) as interrupted:
-        interrupted.wait_for_step(3)
-        interrupted.process.send_signal(signal.SIGINT)
-        assert interrupted.wait() != 0
-        said = interrupted.said()
+    with logged() as lines, pytest.raises(KeyboardInterrupt):
+        loop.train(config, run_dir, material=tiny_material(), progress=press)
     step = progress_of(run_dir).step
-    assert f"interrupted at step {step}; the same command resumes" in said
-    assert 3 <= step < 400
+    assert f"interrupted at step {step}; the same command resumes" in lines
+    assert 4 <= step < 400
     result, said = train(light(steps=step + 2), run_dir)
     assert f"at step {step}" in said
     assert "resumed" in said
@@ -610,11 +613,11 @@ def timed_early(monkeypatch):
 
 def test_minutes_become_a_number_of_steps_once(tmp_path, timed_early):
     run_dir = tmp_path / "run"
-    result, said = train(light(minutes=0.1), run_dir)
+    result, said = train(light(minutes=0.02), run_dir)
     progress = progress_of(run_dir)
     assert progress.total_steps == progress.step == result.step
     assert result.step >= 6
-    assert f"0.1 minutes are {result.step} steps" in said
+    assert f"0.02 minutes are {result.step} steps" in said
     assert progress.seconds < 30
     assert progress.history[-1]["step"] == result.step
     # The schedule of what was trained is not stretched afterwards.
