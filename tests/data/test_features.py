@@ -276,6 +276,7 @@ def test_ranges_that_are_not_measured_stop_training(folders):
 
 
 # ---- Training ----------------------------------------------------------------------------------
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
 def test_features_train_and_are_validated(written, tmp_path, kind):
     settings, _ = written
@@ -284,6 +285,7 @@ def test_features_train_and_are_validated(written, tmp_path, kind):
     assert {"mse_mel", "psnr_mel", "snr_mel", "snr_mel_noisy"} <= set(result.best)
 
 
+@pytest.mark.usefixtures("eager")
 def test_synthetic_spectrograms_train(tmp_path):
     config = config_of(data={"features": "synthetic", "snr_mean": 2.5, "snr_std": 0.0})
     result = train(config, tmp_path / "run")

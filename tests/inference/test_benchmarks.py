@@ -104,6 +104,7 @@ def test_a_training_step_on_features_is_timed(monkeypatch, clock):
 
 def test_a_networks_work_is_three_times_its_forward_pass(monkeypatch, clock):
     monkeypatch.setattr(step_benchmark, "time", clock)
+    monkeypatch.setattr(step_benchmark, "SIZE", 64)
     for seconds in (1.0, 2.0):
         config = tiny_config(training={"crop_seconds": seconds, "batch_size": 8},
                              generator={"channels": [32, 64]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
 
@@ -16,6 +17,7 @@ from gan_denoise.cli import main
 from gan_denoise.cli.training_output import render_demo
 from gan_denoise.config.artifacts import LATEST
 from gan_denoise.config.saved import settings_of
+from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.evaluation.results import Evaluation, FileScores
 from gan_denoise.inference.model import DEFAULT_MODEL
 from gan_denoise.metrics import METRICS
@@ -23,6 +25,7 @@ from gan_denoise.metrics.baselines import NOISY
 from gan_denoise.recipes import demo
 from gan_denoise.training.checkpoints import read_progress
 
+pytestmark = pytest.mark.usefixtures("eager")
 NETWORK = ("generator.channels=[4, 8]", "generator.width=16", "generator.blocks=2")
 SHORT = ("discriminator.channels=[4, 8]", "data.valid_clips=2", "data.valid_seconds=1.0",
          "losses.discriminator_warmup=2", "losses.adversarial_ramp=2", "training.steps=6",
@@ -35,6 +38,7 @@ SETTINGS = ("training.seed=3",)
 def miniature(monkeypatch):
     monkeypatch.setattr(demo, "SPEECH_MINUTES", 0.5)
     monkeypatch.setattr(demo, "TEST_CLIPS", 2)
+    monkeypatch.setattr(demo, "evaluate", functools.partial(evaluate, jobs=1))
     monkeypatch.setattr(demo, "FINETUNE", SHORT)
     monkeypatch.setattr(demo, "load_config", lambda source, overrides: config.load_config(
         source, [*overrides, *NETWORK, *SHORT]))

@@ -21,6 +21,7 @@ from gan_denoise.training.trackers import (
     check_tracker,
 )
 
+pytestmark = pytest.mark.usefixtures("eager")
 BLOCK, HEADER = 32768, 7  # bytes of W&B's files, which are LevelDB logs
 
 
