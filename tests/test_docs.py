@@ -1,7 +1,6 @@
-"""What README and docs say works: commands, links, Python, the reference of settings.
+"""What README and docs say is there: commands, links, Python, the reference of settings.
 
-Every `gan-denoise ...` in them is parsed by the command line itself; those that are cheap are run,
-page by page, in a folder of made-up recordings.
+Every command in them is parsed by the command line itself; test_docs_commands.py runs them.
 """
 
 from __future__ import annotations
@@ -9,116 +8,26 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-import shutil
-import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
-import soundfile
-import typer
+from documented import (
+    COMMAND_LINE,
+    PAGES,
+    ROOT,
+    collected,
+    other_commands,
+    parse,
+    python_blocks,
+    without_blocks,
+)
 
-from gan_denoise import examples
-from gan_denoise.cli.app import app, run
-from gan_denoise.config import checkpoint_folder, find_config, load_config
-from gan_denoise.core.standard_streams import tolerant_streams
-from gan_denoise.data import synthetic_audio
+from gan_denoise.config import find_config, load_config
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
-         *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND_LINE = typer.main.get_command(app)
-RATE = 16000
-
-# What is parsed and not run: verbs, pages, and single commands by what they begin with.
-VERBS_PARSED = {
-    "pretrain": "trains", "finetune": "trains", "tune": "trains", "demo": "trains",
-    "seeds": "trains", "bench": "measures this machine for a minute", "serve": "never ends",
-    "export": "needs a run", "plot": "needs a run", "features": "loads TensorFlow",
-    "rooms": "simulates a hundred rooms", "explore": "draws for long; see cli/test_explore.py",
-}
-PAGES_PARSED = {
-    "results.md": "the recordings of the benchmark", "experiments.md": "the same",
-    "seeds.md": "the same", "performance.md": "the same, and tools of one system",
-    "configuration.md": "trains", "finetune.md": "as in README",
-    "extend.md": "run by test_extend.py",
-}
-COMMANDS_PARSED = {
-    "gan-denoise --install-completion": "changes the user's shell",
-    "gan-denoise --show-completion": "asks which shell it runs in; see cli/test_help.py",
-    "gan-denoise denoise - -o -": "stands between two ffmpeg",
-    "gan-denoise denoise talk.mp4": "needs a video; see inference/test_recordings.py",
-    "gan-denoise evaluate -m my-model --features": "needs features",
-    "gan-denoise mix --speech AudioMNIST/data": "needs AudioMNIST",
-    "gan-denoise evaluate --noisy digits/noisy": "needs AudioMNIST",
-    "gan-denoise analyze scores": "needs AudioMNIST, or speakers of known gender",
-    "gan-denoise mix --speech my/test-speech --noise my/test-noise --rir": "needs rooms",
-}
-
-
-# ---- What is said ------------------------------------------------------------------------------
-def fences(text: str, *languages: str) -> list[str]:
-    """Return the code blocks of some languages; one without a language has the name ""."""
-    found = re.findall(r"^( *)```([\w{}-]*)\n(.*?)^\1```$", text, flags=re.M | re.S)
-    return [textwrap.dedent(code) for _, language, code in found if language in languages]
-
-
-def without_code(text: str) -> str:
-    """Return a text without its blocks of code and code within lines."""
-    text = re.sub(r"^( *)(```|~~~).*?^\1\2$", "", text, flags=re.M | re.S)
-    return re.sub(r"`[^`]*`", "", text)
-
-
-def commands_of(block: str) -> list[list[str]]:
-    """Return the words of every `gan-denoise` command in a block of shell commands."""
-    found = []
-    for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-        if "gan-denoise" not in line:
-            continue
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|")
-        lexer.whitespace_split = True
-        words = list(lexer)
-        while words:
-            end = words.index("|") if "|" in words else len(words)
-            part, words = words[:end], words[end + 1:]
-            while part and re.match(r"[A-Z_]+=", part[0]):
-                part.pop(0)
-            if part and part[0] == "gan-denoise":
-                found.append(part)
-    return found
-
-
-def collected() -> list[tuple[str, str, bool]]:
-    """Return (page, command, whether it stands in a block) of all commands that are said."""
-    found = {}
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for block in fences(text, "", "sh"):
-            for words in commands_of(block):
-                found.setdefault((page.name, shlex.join(words)), True)
-        for code in re.findall(r"`(gan-denoise [^`]+)`", re.sub(r"^ *```.*?```", "", text,
-                                                                flags=re.M | re.S)):
-            for words in commands_of(" ".join(code.replace("\\|", "|").split())):
-                found.setdefault((page.name, shlex.join(words)), False)
-    return [(page, command, block) for (page, command), block in found.items()]
-
-
-COMMANDS = collected()
-
-
-def parse(words: list[str]) -> dict:
-    """Return the values that a verb is given; what it lacks is allowed before a final `...`."""
-    verb, *rest = words
-    open_ended = rest[-1:] == ["..."] and not "".join(rest[-2:-1]).startswith("--")
-    rest = rest[:-1] if open_ended else rest
-    command = COMMAND_LINE.commands[verb]
-    if {"-h", "--help"} & set(rest):
-        return {}
-    try:
-        return command.make_context(verb, rest).params
-    except Exception as error:
-        if open_ended and type(error).__name__ == "MissingParameter":
-            return {}
-        raise
+COMMANDS = [(command.page, command.text, command.in_block) for command in collected()]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "optional-dependencies"]
 
 
 # ---- Commands ----------------------------------------------------------------------------------
@@ -144,79 +53,34 @@ def test_a_command_is_one_of_the_command_line(page, command, block):
     load_config(name, settings)
 
 
-def test_what_is_not_run_is_still_said():
-    verbs = {shlex.split(command)[1] for _, command, _ in COMMANDS}
-    assert set(VERBS_PARSED) <= verbs | set(COMMAND_LINE.commands)
-    assert set(PAGES_PARSED) <= {page for page, _, _ in COMMANDS}
-    for start in COMMANDS_PARSED:
-        assert any(command.startswith(start) for _, command, _ in COMMANDS), start
+def test_commands_of_other_programs_name_what_is_there():
+    """Targets of make, extras of pip and scripts; the programs themselves are not run."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    found = other_commands()
+    assert found
+    for _, (program, *rest) in found:
+        if program == "make":
+            assert rest[0] in targets, rest
+        elif program == "pip":
+            named = re.search(r"\[(.*)\]", rest[-1])
+            assert not named or set(named.group(1).split(",")) <= set(EXTRAS), rest
+        elif program == "python":
+            assert (ROOT / rest[0]).is_file(), rest
 
 
-def is_run(page: str, command: str) -> bool:
-    """Return whether a command is cheap enough, and has what it needs here."""
-    return not (page in PAGES_PARSED or shlex.split(command)[1] in VERBS_PARSED
-                or any(command.startswith(start) for start in COMMANDS_PARSED))
-
-
-RUN = [(page, command) for page, command, block in COMMANDS if block and is_run(page, command)]
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    """A folder with recordings and a model under the names that the pages use."""
-    folder = tmp_path_factory.mktemp("docs")
-    for name, speakers in (("my/speech", 3), ("my/test-speech", 2), ("my/voice", 1)):
-        for speaker in range(speakers):
-            _write(folder / name / f"s{speaker}" / "a.wav",
-                   0.5 * synthetic_audio.voice(speaker, 1.5, seed=speaker))
-    for name in ("my/noise", "my/test-noise"):
-        _write(folder / name / "fan.wav", 0.2 * synthetic_audio.noise("fan", 2.0, 1))
-    noisy = 0.5 * synthetic_audio.voice(1, 1.2, 1) + 0.1 * synthetic_audio.noise("fan", 1.2, 2)
-    for name in ("recordings/a.wav", "recordings/b/c.flac", "interview.wav", "podcast.mp3",
-                 "noisy.wav"):
-        _write(folder / name, noisy)
-    shutil.copy(folder / "podcast.mp3", folder / "memo.m4a")  # its content says what it is
-    shutil.copytree(checkpoint_folder() / "hush", folder / "my-model")
-    shutil.copytree(examples.noisy_speech().parent, folder / "gan_denoise" / "examples")
-    return folder
-
-
-def _write(path, samples):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, RATE)
-
-
-@pytest.mark.parametrize("page", sorted({page for page, _ in RUN}))
-def test_the_commands_of_a_page_run_one_after_the_other(page, material, tmp_path, monkeypatch):
-    shutil.copytree(material, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    for command in (command for where, command in RUN if where == page):
-        with tolerant_streams() as output:
-            assert run(shlex.split(command)[1:], output) == 0, command
+def test_extras_that_are_named_exist():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for named in re.findall(r"pip install [^`\n]*?\[([\w,-]+)\]", text):
+            assert set(named.split(",")) <= set(EXTRAS), (page.name, named)
 
 
 # ---- Python ------------------------------------------------------------------------------------
-def python_blocks(*names: str) -> list[str]:
-    return [block for page in PAGES if page.name in names or not names
-            for block in fences(page.read_text(encoding="utf-8"), "python")]
-
-
 def test_python_compiles():
     blocks = python_blocks()
     assert len(blocks) >= len(python_blocks("README.md", "python.md")) > 0
     for block in blocks:
         assert compile(block, "block", "exec").co_names
-
-
-def test_python_that_does_not_train_runs(material, tmp_path, monkeypatch):
-    shutil.copytree(material, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    blocks = [block for block in python_blocks("README.md", "python.md") if "train(" not in block]
-    assert len(blocks) == 4
-    for block in blocks:
-        exec(compile(block, "block", "exec"), {"__name__": "__main__"})
-    assert (tmp_path / "clean.wav").is_file()
-    assert (tmp_path / "gentle" / "noisy.wav").is_file()
 
 
 # ---- Links, and what is generated --------------------------------------------------------------
@@ -229,7 +93,8 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_within_the_repository_resolve(page):
-    text = without_code(re.sub(r"\[`[^`]*`\]", "[code]", page.read_text(encoding="utf-8")))
+    text = re.sub(r"\[`[^`]*`\]", "[code]", page.read_text(encoding="utf-8"))
+    text = re.sub(r"`[^`]*`", "", without_blocks(text))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"\w+:", link):
             continue
