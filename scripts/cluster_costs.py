@@ -189,10 +189,10 @@ def _worker(enhancer: Enhancer, tasks: Sequence[FileTask], out: Path) -> tuple[f
     """Return what a process takes to start, and its parent for each file."""
     starts = []
     for _ in range(3):
-        worker = Worker(enhancer, out, threads=1)
+        worker = Worker(enhancer, Journal(out), threads=1)
         _, seconds = _timed(lambda: _end(worker, []), _children)  # noqa: B023
         starts.append(seconds)
-    worker = Worker(enhancer, out, threads=1)
+    worker = Worker(enhancer, Journal(out), threads=1)
     moved = [dataclasses.replace(task, target=out / task.target.name) for task in tasks]
     _, seconds = _timed(lambda: _end(worker, moved))
     return statistics.median(starts), seconds / len(tasks)

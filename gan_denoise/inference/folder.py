@@ -129,7 +129,9 @@ class _Run:
     def __init__(self, enhancer: Enhancer, plan: FolderPlan, options: FolderOptions,
                  progress: Callable[[FolderProgress], None] | None):
         self._enhancer, self._items, self._options = enhancer, plan.items, options
-        self._journal = Journal(plan.out)
+        share = "-of-".join(map(str, options.shard or ()))
+        self._journal = Journal(plan.out, share)
+        self._journal.refresh()
         self._decide = Decider(self._journal, digest_of(enhancer.settings()), options.overwrite)
         self._results: dict[Path, FileResult] = {}  # by target
         self._seconds = {item.target: item.seconds for item in plan.items}  # not counted yet
@@ -164,7 +166,7 @@ class _Run:
             if jobs > 1:
                 threads = max(self._enhancer.threads // jobs, 1)
                 self._perform_by(
-                    jobs, lambda: Worker(self._enhancer, self._journal.out, threads), items)
+                    jobs, lambda: Worker(self._enhancer, self._journal, threads), items)
             else:
                 self._perform_here(items)
         finally:  # a process that died may have left temporary files
@@ -173,7 +175,7 @@ class _Run:
     def _perform_on(self, ray: Any, items: Sequence[Item]) -> None:
         from gan_denoise.inference.ray_workers import RayWorkers
 
-        workers = RayWorkers(ray, self._enhancer, self._journal.out)
+        workers = RayWorkers(ray, self._enhancer, self._journal)
         jobs = min(self._options.jobs or workers.cpus(), len(items))
         self._perform_by(jobs, workers.start, items)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from gan_denoise.audio import AudioError
 from gan_denoise.inference.file_task import FileTask, read_digest
-from gan_denoise.inference.folder_journal import Entry, Journal
+from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.folder_plan import Item
+from gan_denoise.inference.journal_entries import Entry
 from gan_denoise.inference.results import FileResult
 
 
@@ -17,7 +18,7 @@ class Decider:
     """Compares files with what the journal says of them; threads may share it.
 
     Attributes:
-        journal: Journal of the output folder.
+        journal: Journal of the output folder, refreshed.
         settings: Digest of the model and options in use.
         overwrite: Whether everything is done again, and files of others are replaced.
     """
@@ -32,7 +33,9 @@ class Decider:
             return _failed(item, item.refused)
         journal = self.journal
         existing = [path for path in item.outputs if os.path.lexists(path)]
-        journal.refresh()  # also what other processes and machines have begun meanwhile
+        journal.refresh(own=True)  # what the same command has done meanwhile
+        if not (self.overwrite or all(map(journal.knows, existing))):
+            journal.refresh()  # what any other has
         foreign = [path for path in existing if not journal.knows(path)]
         if foreign and not self.overwrite:
             return _failed(item, f"{foreign[0]}: exists and was not written by gan-denoise here; "

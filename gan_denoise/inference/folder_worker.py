@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from gan_denoise.inference.file_task import FileTask, run_task
@@ -65,7 +64,7 @@ def _serve(lines: Iterable[bytes], answers: BinaryIO) -> None:
     # during the import of a library's core is printed as that library's own failure.
     signal.signal(signal.SIGTERM, _end)
     answer(ready=digest_of(enhancer.settings()))
-    journal = Journal(Path(setup["out"]))
+    journal = Journal(**setup["journal"])
     for line in lines:
         for values in json.loads(line):
             task = FileTask.from_json(values)

@@ -59,15 +59,15 @@ class Denoiser:
         self._stop, self._busy = threading.Event(), threading.Lock()
         self._seconds = 0.0
 
-    def load(self, parts: Mapping[str, bytes], setup: Mapping[str, Any], out: Path,
-             mark: bytes) -> dict[str, Any]:
+    def load(self, parts: Mapping[str, bytes], setup: Mapping[str, Any],
+             journal: Mapping[str, Any], mark: bytes) -> dict[str, Any]:
         """Load the model; return how it went.
 
         Args:
             parts: The files of the model's folder, by name.
             setup: What `setup_of` returned.
-            out: Folder of the journal.
-            mark: First line of the journal, which must be seen from here.
+            journal: Arguments of this worker's journal.
+            mark: First line of the folder's journal, which must be seen from here.
 
         Returns:
             `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
@@ -76,9 +76,9 @@ class Denoiser:
         import ray
 
         answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
-        self._journal = Journal(out)
+        self._journal = Journal(**journal)
         if self._journal.first_line() != mark:
-            return answer | {"missing": out}
+            return answer | {"missing": journal["out"]}
         with tempfile.TemporaryDirectory(prefix="gan-denoise-model-") as folder:
             for name, content in parts.items():
                 (Path(folder) / name).write_bytes(content)
@@ -121,11 +121,12 @@ class RayWorkers:
     Args:
         ray: The module, connected.
         enhancer: The model and options that the workers load.
-        out: Folder of the journal.
+        journal: Journal of the run; each worker has one of its own beside it.
     """
 
-    def __init__(self, ray: Any, enhancer: Enhancer, out: Path):
-        self._ray, self._enhancer, self._out = ray, enhancer, out.absolute()
+    def __init__(self, ray: Any, enhancer: Enhancer, journal: Journal):
+        self._ray, self._enhancer, self._journal = ray, enhancer, journal
+        self._numbers = itertools.count(1)
         self._parts: Any = None
         self._mark = b""
 
@@ -137,29 +138,31 @@ class RayWorkers:
         """Start a worker; it has a CPU and a thread, and waits until one is free."""
         if self._parts is None:
             # Workers that do not see it would write into folders of their own machines.
-            self._mark = Journal(self._out).mark()
+            self._mark = self._journal.mark()
             self._parts = self._ray.put({name: (self._enhancer.model.folder / name).read_bytes()
                                          for name in INFERENCE_PARTS})
-        return RayWorker(self._ray, self._enhancer, self._parts, self._out, self._mark)
+        journal = self._journal.values(next(self._numbers))
+        return RayWorker(self._ray, self._enhancer, self._parts, journal, self._mark)
 
 
 class RayWorker:
     """An actor that denoises files in turn. One thread uses it; any thread may stop it."""
 
-    def __init__(self, ray: Any, enhancer: Enhancer, parts: Any, out: Path, mark: bytes):
+    def __init__(self, ray: Any, enhancer: Enhancer, parts: Any, journal: Mapping[str, Any],
+                 mark: bytes):
         """Ask for the actor; the cluster starts it when it has a CPU for it.
 
         Args:
             ray: The module, connected.
             enhancer: The model and options that the actor loads.
             parts: Reference to the files of the model's folder, by name.
-            out: Folder of the journal.
-            mark: First line of the journal.
+            journal: Arguments of the worker's journal.
+            mark: First line of the folder's journal.
         """
         self._ray, self._settings = ray, digest_of(enhancer.settings())
         actor = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1})(Denoiser)
         self._actor = actor.remote()
-        self._loading = self._actor.load.remote(parts, setup_of(enhancer, 1), out, mark)
+        self._loading = self._actor.load.remote(parts, setup_of(enhancer, 1), journal, mark)
         self._host, self._node, self._ready = "", "", False
         self._stopping: Any = None
 

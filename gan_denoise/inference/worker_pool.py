@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gan_denoise.core.processes import ProcessDied, exit_text
 from gan_denoise.inference.file_task import FileTask
-from gan_denoise.inference.folder_journal import digest_of, to_json
+from gan_denoise.inference.folder_journal import Journal, digest_of, to_json
 from gan_denoise.inference.model import ModelError
 from gan_denoise.inference.results import FileResult
 from gan_denoise.inference.worker_setup import setup_of
@@ -38,12 +38,12 @@ _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 class Worker:
     """A process that denoises files in turn. One thread uses it; any thread may stop it."""
 
-    def __init__(self, enhancer: Enhancer, out: Path, threads: int):
+    def __init__(self, enhancer: Enhancer, journal: Journal, threads: int):
         """Start the process; it loads the model while others start.
 
         Args:
             enhancer: The model and options that the process loads for itself.
-            out: Folder of the journal.
+            journal: The journal that the process writes to as well.
             threads: Number of threads of the process.
         """
         # The parent's path, so that the same package is found; -P, so that no file of the current
@@ -56,7 +56,7 @@ class Worker:
         )
         self._settings = digest_of(enhancer.settings())
         self._ready = False
-        self._send(setup_of(enhancer, threads) | {"out": out})
+        self._send(setup_of(enhancer, threads) | {"journal": journal.values()})
 
     def ready(self, seconds: float) -> bool:
         """Return True: the process is there, and files wait in its pipe until it has the model."""

@@ -30,7 +30,7 @@ from gan_denoise.audio.writer import write
 from gan_denoise.inference import folder, folder_plan, folder_report
 from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.folder import FolderOptions, enhance_folder
-from gan_denoise.inference.folder_journal import NAME, digest_of, digest_of_file
+from gan_denoise.inference.folder_journal import FOLDER, NAME, digest_of, digest_of_file
 from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.worker_pool import Worker
 
@@ -86,9 +86,9 @@ def record(path, seed=0, samples=2000):
 
 
 def files_in(folder):
-    """Names of all that is there but the journal."""
+    """Names of all that is there but the journals."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                  if path.is_file() and path.name != NAME)
+                  if path.is_file() and path.name != NAME and path.parent.name != FOLDER)
 
 
 def contents(folder):
@@ -483,6 +483,35 @@ def test_shards_are_the_whole_and_share_nothing(enhancer, many, tmp_path, refere
             denoise(enhancer, [many], tmp_path, shard=shard)
 
 
+def test_what_any_share_did_is_skipped_by_every_other_run(enhancer, tree, tmp_path):
+    out = tmp_path / "out"
+    count = len(denoise(enhancer, [tree], out, dry_run=True))
+    for number in (2, 1):
+        denoise(enhancer, [tree], out, shard=(number, 2))
+    assert not (out / NAME).exists()  # the journal of a run without shares
+    assert len(list((out / FOLDER).iterdir())) == 2
+    for shard in (None, (1, 1), (3, 3)):
+        results = denoise(enhancer, [tree], out, shard=shard)
+        assert set(statuses(results)) == {"skipped"}
+    assert len(denoise(enhancer, [tree], out, dry_run=True)) == count
+    assert len(list((out / FOLDER).iterdir())) == 2  # a run that does nothing writes nothing
+    # What they wrote is no input, and their left-overs are found.
+    again = denoise(enhancer, [tmp_path], tmp_path / "again", dry_run=True)
+    assert {tmp_path / "again" / result.source.relative_to(tmp_path) for result in again} == {
+        result.target for result in again}
+    assert not [result for result in again if out in result.source.parents]
+
+
+def test_what_another_kind_of_run_does_meanwhile_is_skipped(enhancer, tree, tmp_path):
+    def other(tally):
+        if tally.files_done == 1 and not (tmp_path / FOLDER).exists():
+            denoise(enhancer, [tree], tmp_path, shard=(1, 1))
+
+    results = denoise(enhancer, [tree], tmp_path, progress=other, jobs=1)
+    assert set(statuses(results)) == {"done", "skipped"}
+    assert statuses(results).count("done") == 1
+
+
 @given(st.sets(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=20),
        st.integers(1, 25), st.randoms())
 @settings(max_examples=15, deadline=None)
@@ -583,8 +612,9 @@ def test_ctrl_c_within_one_process(enhancer, many, tmp_path, reference):
     assert contents(tmp_path).items() <= reference.items()
 
 
-def test_two_runs_at_once_share_a_folder(model, many, tmp_path, reference):
-    runs = [start(model, many, tmp_path, jobs=1) for _ in range(2)]
+@pytest.mark.parametrize("shards", [(None, None), ((1, 1), None), ((1, 2), (2, 2))])
+def test_two_runs_at_once_share_a_folder(model, many, tmp_path, reference, shards):
+    runs = [start(model, many, tmp_path, jobs=1, shard=shard) for shard in shards]
     seen = [json.loads(run.communicate(timeout=60)[0]) for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert {status for one in seen for status in one} <= {"done", "skipped"}

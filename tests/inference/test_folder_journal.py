@@ -1,4 +1,4 @@
-"""The journal: lines of many writers, torn lines, left-overs of killed runs."""
+"""The journals: lines of many writers, torn lines, left-overs of killed runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gan_denoise.audio.partial_files import remove_partial_files
 from gan_denoise.audio.writer import Writer
 from gan_denoise.core import file_locks
-from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
+from gan_denoise.inference.folder_journal import NAME, Journal, digest_of, digest_of_file
+from gan_denoise.inference.journal_entries import Entries
 
 FIGURES = {"seconds": 1.5, "peak_in_db": None, "lost": ["iXML"]}
 
@@ -105,6 +108,7 @@ def test_a_torn_line_costs_itself_alone(tmp_path):
     b'{"state": "done", "target": "a", "host": "", "outputs": {"a": null}}',
     b'{"state": "done", "target": "a", "host": "", "outputs": ["a"]}',
     b'{"state": "begun", "target": "a", "host": "", "outputs": {"a": 1e999}}',
+    b'{"state": "begun", "target": "a", "host": "", "outputs": {"a": 1}, "time": 1e999}',
     b'{"state": "of the future", "target": "a", "host": "", "outputs": {"a": 1}}', b"\xff\xfe\xfd",
 ])  # fmt: skip
 def test_lines_that_say_nothing_are_passed_over(tmp_path, line):
@@ -141,6 +145,85 @@ def test_digests_tell_content_and_settings_apart(tmp_path):
         assert digest_of_file(path) in seen
     assert len(seen) == 4
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})
+
+
+# ---- Writers of their own ----------------------------------------------------------------------
+TARGETS = ("a", "b")
+
+
+def known(entries):
+    """All that a plan asks of entries."""
+    unfinished = {(one.host, name) for one in entries.unfinished() for name in one.outputs}
+    return [(entries.entry(name), entries.knows(name)) for name in TARGETS], unfinished
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["begun", "done", "failed"]), st.sampled_from(TARGETS),
+                          st.sampled_from(["1-of-2", "2-of-2", "worker-1"])), max_size=12),
+       st.randoms())
+def test_in_whatever_order_journals_are_read_they_say_the_same(events, order):
+    """And what they say of a file is what its newest line says."""
+    journals: dict[str, list[bytes]] = {}
+    for moment, (state, target, writer) in enumerate(events, 1):
+        line = {"state": state, "target": target, "time": float(moment), "host": writer,
+                "outputs": {target: 0}, "input": "input", "settings": "", "figures": {}}
+        journals.setdefault(writer, []).append(json.dumps(line).encode())
+    chronological, shuffled = Entries(), Entries()
+    turns = [writer for _, _, writer in events]
+    for entries in (chronological, shuffled):
+        left = {writer: iter(lines) for writer, lines in journals.items()}
+        for writer in turns:
+            entries.take(next(left[writer]), writer, number=1)
+        order.shuffle(turns)
+    assert known(shuffled) == known(chronological)
+    newest = {target: state for state, target, _ in events}
+    for target in TARGETS:
+        entry = chronological.entry(target)
+        assert (entry.state if entry else "failed") == newest.get(target, "failed")
+        assert chronological.knows(target) == (newest.get(target) in ("begun", "done"))
+
+
+def test_lines_of_old_count_in_their_order_and_before_all_others(tmp_path):
+    journal = Journal(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        write_done(journal, tmp_path / name)
+    journal.failed([tmp_path / "c.wav"])
+    lines = [json.loads(line) for line in journal.path.read_bytes().splitlines()]
+    for line in lines:
+        del line["time"]  # as version 0.1 wrote them
+    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read(tmp_path).entry(tmp_path / "a.wav").input == "input"
+    Journal(tmp_path, "1-of-2").begin([tmp_path / "a.wav"])
+    again = read(tmp_path)
+    assert again.entry(tmp_path / "a.wav").input is None
+    assert again.entry(tmp_path / "b.wav").input == "input"
+    assert not again.knows(tmp_path / "c.wav")
+
+
+def test_a_run_is_later_than_all_that_it_has_read_whatever_its_clock_says(tmp_path, monkeypatch):
+    target = tmp_path / "a.wav"
+    write_done(Journal(tmp_path, "1-of-2"), target)
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    journal = read(tmp_path)
+    worker = Journal(**json.loads(json.dumps(journal.values(worker=1))))
+    for number, later in enumerate((worker, journal)):
+        later.begin([target])
+        assert read(tmp_path).entry(target).input is None
+        later.done([target], f"input {number}", "settings", FIGURES)
+        journal.refresh()
+        assert journal.entry(target).input == f"input {number}"
+    assert len(set(map(str, (worker.path, journal.path)))) == 2
+
+
+def test_its_own_journal_alone_can_be_read_on(tmp_path):
+    journal, other = Journal(tmp_path), Journal(tmp_path, "1-of-2")
+    write_done(other, tmp_path / "a.wav")
+    write_done(Journal(tmp_path), tmp_path / "b.wav")
+    journal.refresh(own=True)
+    assert not journal.knows(tmp_path / "a.wav")
+    assert journal.knows(tmp_path / "b.wav")
+    journal.refresh()
+    assert journal.knows(tmp_path / "a.wav")
 
 
 # ---- Left-overs --------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from gan_denoise.inference import ray_workers
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_folder
-from gan_denoise.inference.folder_journal import NAME, Journal
+from gan_denoise.inference.folder_journal import FOLDER, NAME, Journal
 from gan_denoise.inference.model import ModelError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
@@ -77,7 +77,8 @@ def record(path, seed=0, samples=2000):
 
 def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob("*") if path.is_file() and path.name != NAME}
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != NAME and path.parent.name != FOLDER}
 
 
 def statuses(results):
@@ -85,11 +86,10 @@ def statuses(results):
 
 
 def journal(out):
-    """Return (state, target) of each line on a file."""
-    if not (out / NAME).exists():
-        return []
-    lines = map(json.loads, (out / NAME).read_bytes().split(b"\n")[:-1])
-    return [(line["state"], line["target"]) for line in lines if "target" in line]
+    """Return (state, target) of each line on a file, the oldest first."""
+    lines = [json.loads(line) for path in (out / FOLDER).glob("*.jsonl")
+             for line in path.read_bytes().split(b"\n")[:-1]]
+    return [(line["state"], line["target"]) for line in sorted(lines, key=lambda one: one["time"])]
 
 
 def wait_for(condition, process, seconds=120.0):
@@ -108,6 +108,9 @@ def test_a_cluster_gives_the_files_and_results_of_a_local_run(ray, enhancer, man
     results = denoise(enhancer, many, tmp_path / "out",
                       lambda tally: seen.append((tally.seconds_done, tally.result)))
     assert contents(tmp_path / "out") == reference[0]
+    # No two workers append to one file.
+    assert (tmp_path / "out" / NAME).read_bytes().count(b"\n") == 1
+    assert len(list((tmp_path / "out" / FOLDER).iterdir())) == 2
     ours, theirs = [
         [result.figures() | {"elapsed": 0, "source": result.source} for result in some]
         for some in (results, reference[1])]
