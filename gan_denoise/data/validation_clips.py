@@ -74,7 +74,7 @@ def mix_validation(
     easy = {}
     if data.easy_clips and all(material.noise is not None for material in materials.values()):
         # As many of each set, so that they are of the same voices and noises.
-        each = -(-data.easy_clips // len(materials))
+        each = min(-(-data.easy_clips // len(materials)), count)
         level = {"snr_mean": EASY_SNR, "snr_std": 0.0, "snr_range": (EASY_SNR, EASY_SNR),
                  "noiseless": 0.0}
         for name, changes in zip(EASY_SETS, (level, {"noiseless": 1.0} | AS_IT_COMES), strict=True):

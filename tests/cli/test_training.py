@@ -92,6 +92,7 @@ def test_finetuning_starts_from_the_shipped_model_or_a_run(corpus, tmp_path, mon
                              ("again", tmp_path / "own", "both networks")):
         code, _, errors = run_main(
             monkeypatch, capfd, "finetune", "--config", "debug", "--run", tmp_path / name,
-            "--init", init, *training_data(corpus), "training.steps=2")
+            "--init", init, *training_data(corpus), "training.steps=2", "training.batch_size=2",
+            "training.crop_seconds=0.5", "data.valid_clips=1", "data.valid_seconds=0.5")
         assert code == 0, errors
         assert said in " ".join(errors.split())
