@@ -24,7 +24,8 @@ EXAMPLES = {re.match(r"# (\w+)", code)[1]: code
 
 TRAIN = """
 from pathlib import Path
-from gan_denoise.config import load_config, settings_of
+import tensorflow
+from gan_denoise.config import ConfigError, load_config, settings_of
 from gan_denoise.exporting.exporter import export
 from gan_denoise.training.loop import train
 
@@ -32,8 +33,24 @@ config = load_config("mine.yaml")
 first = train(config, "run", "finetune")
 assert settings_of(Path("run")) == config
 again = load_config("mine.yaml", ["training.steps=3"])
+tensorflow.config.run_functions_eagerly(True)  # the same graphs need not be traced again
 train(again, "run", "finetune")  # resumed
 export("run", "model")
+for setting in ("plugins=[no_such]", "generator.kernel=3"):
+    try:
+        load_config("mine.yaml", [setting])
+    except ConfigError as error:
+        print(error)
+"""
+
+COMMAND = """
+import sys
+if sys.argv[1] == "pretrain":
+    import tensorflow
+    tensorflow.config.run_functions_eagerly(True)  # TRAIN has traced the graphs
+if __name__ == "__main__":
+    from gan_denoise.cli import main
+    main()
 """
 
 DENOISE = """
@@ -87,16 +104,21 @@ inversion: {{name: zero_phase, mix: 0.5}}
     return folder
 
 
-def run(folder, code):
+def run(folder, code, *arguments):
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment,
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, env=environment,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
 
-def test_the_examples_train_resume_export_and_denoise(folder):
-    run(folder, TRAIN)
+@pytest.fixture(scope="module")
+def told(folder):
+    """Train, resume and export in one process; return what it printed of two mistakes."""
+    return run(folder, TRAIN).stdout
+
+
+def test_the_examples_train_resume_export_and_denoise(folder, told):
     progress = read_progress(folder / "run" / LATEST)
     assert progress.step == 3  # two steps, and one behind the resumption
     assert all(np.isfinite(row["si_sdr"]) for row in progress.history)
@@ -107,18 +129,13 @@ def test_the_examples_train_resume_export_and_denoise(folder):
     run(folder, DENOISE)
 
 
-def test_the_command_line_and_its_processes_import_them(folder):
+def test_the_command_line_and_its_processes_import_them(folder, told):
     for arguments in (["pretrain", "--config", "mine.yaml", "--run", "other"],
                       ["denoise", "corpus", "-o", "cleaned", "--model", "model", "--jobs", "2"]):
-        run(folder, f"import sys; sys.argv[1:] = {arguments!r}\n"
-                    "if __name__ == '__main__':\n    from gan_denoise.cli import main; main()")
+        run(folder, COMMAND, *arguments)
     assert len(list((folder / "cleaned").rglob("*.wav"))) == 6
 
 
-def test_a_module_that_is_not_found_and_a_key_it_does_not_have_are_told(folder):
-    told = run(folder, "from gan_denoise.config import ConfigError, load_config\n"
-               "for setting in ('plugins=[no_such]', 'generator.kernel=3'):\n"
-               "    try: load_config('mine.yaml', [setting])\n"
-               "    except ConfigError as error: print(error)\n").stdout
+def test_a_module_that_is_not_found_and_a_key_it_does_not_have_are_told(told):
     assert "PYTHONPATH" in told
     assert "'generator.kernel' has no effect with generator.name=dilated" in told

@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
 SMALL = """
+import tensorflow
+tensorflow.config.run_functions_eagerly(True)  # so few steps are done before a graph is traced
 SPEECH_MINUTES, TEST_CLIPS = 0.5, 2
 FINETUNING = ["discriminator.channels=[4, 8]", "data.valid_clips=2", "data.valid_seconds=1.0",
               "losses.discriminator_warmup=1", "losses.adversarial_ramp=1", "training.steps=6",
