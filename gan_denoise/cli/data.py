@@ -13,9 +13,12 @@ from gan_denoise.cli.options import (
     FAILED,
     ConfigFile,
     JsonFile,
+    RayAddress,
     Seed,
     Settings,
     UsageError,
+    Workers,
+    cluster_of,
     require,
     require_training,
 )
@@ -197,6 +200,8 @@ def corpus(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, with a note.")
     ] = False,
+    ray: RayAddress = None,
+    workers: Workers = 0,
 ) -> None:
     """Decode recordings once, for data.speech and others of many runs.
 
@@ -206,8 +211,9 @@ def corpus(
     from gan_denoise.core.locations import location
     from gan_denoise.data.corpus import write_corpus
 
+    cluster = cluster_of("corpus", ray, workers, jobs)
     with CountBar("recordings") as bar:
-        written = write_corpus(folders, out, sample_rate, bar, jobs, skip_bad)
+        written = write_corpus(folders, out, sample_rate, bar, jobs, skip_bad, cluster)
     for note in written.notes:
         print_line(note, stderr=True)
     silent = f", {len(written.silent)} silent ones left out" if written.silent else ""
@@ -239,6 +245,8 @@ def mix(
     ] = None,
     sample_rate: Annotated[int, typer.Option(min=1, help="Hz.")] = 16000,
     seed: Seed = 0,
+    ray: RayAddress = None,
+    workers: Workers = 0,
 ) -> None:
     """Write paired folders of speech + noise at given SNRs."""
     from gan_denoise.config import mixing_recipe
@@ -246,9 +254,10 @@ def mix(
 
     data = None if recipe is None else mixing_recipe(recipe)
     spec = MixtureSpec(sample_rate, _parse_snrs(snr), count, seconds, data, seed)
+    cluster = cluster_of("mix", ray, workers)
     with CountBar("mixtures") as bar:
         rows = write_pairs(speech, noise, out, spec, rir_folders=rir or (), progress=bar,
-                           notice=bar.print_line)
+                           notice=bar.print_line, cluster=cluster)
     hours = sum(row["seconds"] for row in rows) / 3600
     print_line(f"{len(rows)} pairs, {hours:.2f} h, in {out}")
 

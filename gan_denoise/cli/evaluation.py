@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_denoise.cli.console import CountBar, console, print_line
-from gan_denoise.cli.options import FAILED, InversionName, UsageError, load_enhancer, require
+from gan_denoise.cli.options import (
+    FAILED,
+    InversionName,
+    RayAddress,
+    UsageError,
+    Workers,
+    cluster_of,
+    load_enhancer,
+    require,
+)
 
 if TYPE_CHECKING:
     from gan_denoise.evaluation.results import Evaluation
@@ -40,17 +49,21 @@ def evaluate(
     trivial: Annotated[
         bool, typer.Option("--trivial", help="Score silence and the best constant gain too.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scoring processes.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", min=1, show_default=False,
+                     help="Scoring processes; 2 if not given."),
+    ] = None,
+    ray: RayAddress = None,
+    workers: Workers = 0,
 ) -> None:
     """Score models on pairs, beside the noisy input and the oracle."""
     from gan_denoise.data.pairs import match_folders
     from gan_denoise.evaluation.evaluate_waveforms import evaluate as evaluate_pairs
     from gan_denoise.evaluation.table import score_tables
 
-    if (features is None) == (noisy is None) or (noisy is None) != (clean is None):
-        raise UsageError("give --noisy and --clean, or --features")
-    if features is not None and inversion is not None:
-        raise UsageError("--inversion makes waveforms, of which --features has none; leave it out")
+    _check_inputs(noisy, clean, features, inversion, ray)
+    cluster = cluster_of("evaluate", ray, workers, jobs)
     if out is not None:
         require("evaluate --out", "librosa", "matplotlib", "PIL")  # the mels of the page's pictures
     pairs = match_folders(noisy, clean) if features is None else []
@@ -59,8 +72,8 @@ def evaluate(
         evaluation = _evaluate_features(features, models, out)
     else:
         with CountBar("files") as bar:
-            evaluation = evaluate_pairs(pairs, models, trivial=trivial, jobs=jobs, out=out,
-                                        progress=bar)
+            evaluation = evaluate_pairs(pairs, models, trivial=trivial, jobs=jobs or 2, out=out,
+                                        progress=bar, cluster=cluster)
     console().print(score_tables(evaluation))
     if out is not None:
         from gan_denoise.evaluation.report.page import PAGE, write_report
@@ -69,6 +82,17 @@ def evaluate(
                    f"{write_report([out], out / PAGE)}", stderr=True)
     if evaluation.refused_pairs:
         raise typer.Exit(FAILED)
+
+
+def _check_inputs(noisy: Path | None, clean: Path | None, features: Path | None,
+                  inversion: str | None, ray: str | None) -> None:
+    """Refuse what is missing, and what clips of features do not have."""
+    if (features is None) == (noisy is None) or (noisy is None) != (clean is None):
+        raise UsageError("give --noisy and --clean, or --features")
+    if features is not None and inversion is not None:
+        raise UsageError("--inversion makes waveforms, of which --features has none; leave it out")
+    if features is not None and ray is not None:
+        raise UsageError("--ray is for recordings; the clips of --features are scored here")
 
 
 def _load_models(names: Sequence[str | None], inversion: str | None) -> dict[str, Enhancer]:

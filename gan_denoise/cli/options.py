@@ -13,6 +13,7 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.inference.options import PRESETS, DenoiseOptions
 
 if TYPE_CHECKING:
+    from gan_denoise.core.ray_jobs import Cluster
     from gan_denoise.inference.enhancer import Enhancer
 
 FAILED, USAGE = 1, 2  # exit codes
@@ -174,6 +175,30 @@ def require(verb: str, *packages: str, extra: str = "train") -> None:
     if extra == "train":
         line += ", or 'gan-denoise[train-gpu]' on Linux with an NVIDIA GPU"
     raise UsageError(line)
+
+
+def cluster_of(verb: str, ray: str | None, workers: int, local: object = None) -> Cluster | None:
+    """Return the cluster that --ray and --workers name; None where the work is done here.
+
+    Args:
+        verb: Who asks.
+        ray: Its address.
+        workers: How many jobs it does at once.
+        local: What --jobs was given; the processes of this machine have no place beside a cluster.
+
+    Raises:
+        UsageError: For options that do not fit, or when Ray is not installed.
+    """
+    if ray is None:
+        if workers:
+            raise UsageError("--workers are those of --ray; leave it out, or name a cluster")
+        return None
+    if local:
+        raise UsageError("--jobs are this machine's; with --ray it is --workers")
+    require(f"{verb} --ray", "ray", extra="cluster")
+    from gan_denoise.core.ray_jobs import Cluster
+
+    return Cluster(ray, workers)
 
 
 def require_utf8(folder: Path) -> None:

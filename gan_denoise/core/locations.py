@@ -26,6 +26,7 @@ _LOCAL = re.compile(r"^(file|local):/+")
 # What object stores call the version of an object, the safest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified",
              "updated", "created")
+SCRATCH = ".building."  # begin of the names of folders from `scratch_beside`
 
 
 class LocationError(GanDenoiseError):
@@ -179,7 +180,7 @@ def scratch_beside(out: Path) -> Iterator[Path]:
     home = None if is_remote(out) else out
     if home is not None:
         home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building.", dir=home) as temporary:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=home) as temporary:
         yield Path(temporary)
 
 

@@ -26,8 +26,9 @@ import numpy as np
 from gan_denoise.audio import AudioError, find_audio, is_audio_suffix
 from gan_denoise.core.atomic_files import new_folder
 from gan_denoise.core.errors import OutputError
-from gan_denoise.core.locations import is_remote, location, stamp
+from gan_denoise.core.locations import SCRATCH, is_remote, location, stamp
 from gan_denoise.core.processes import ProcessPool, cores
+from gan_denoise.core.ray_jobs import MARK, Cluster, RayPool
 from gan_denoise.core.user_folders import cache_folder
 from gan_denoise.data.corpus_index import (
     CorpusError,
@@ -102,6 +103,7 @@ def write_corpus(
     progress: Progress = None,
     jobs: int = 0,
     skip_bad: bool = False,
+    cluster: Cluster | None = None,
 ) -> Corpus:
     """Decode all recordings under some folders into a corpus that can be given in their place.
 
@@ -115,12 +117,14 @@ def write_corpus(
         progress: As in `build_corpus`.
         jobs: As in `build_corpus`.
         skip_bad: Go on without recordings that cannot be read; each has a note.
+        cluster: Where shards are built; None: in processes of this machine.
 
     Raises:
         AudioError: As `build_corpus`, and when two folders have one name.
         OSError: When the disk is full.
         LocationError: When an address cannot be reached.
         ProcessDied: When a process ends on the way.
+        ClusterError: When the cluster does not answer, or does not see the folders.
     """
     roots = dict(enumerate(location(folder) for folder in folders))
     out = location(out)
@@ -131,7 +135,7 @@ def write_corpus(
     if len(roots) > 1:
         files = [replace(file, name=f"{names[file.folder]}/{file.name}") for file in files]
     tasks = plan_shards(files, sample_rate)
-    index = _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True)
+    index = _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True, cluster=cluster)
     _remove_others(out, {index, *(task.name for task in tasks)})
     return read_index(out)
 
@@ -221,14 +225,16 @@ def _remove_stale(target: Path) -> None:
 
 # ---- Shards ------------------------------------------------------------------------------------
 def _write(tasks: Sequence[ShardTask], roots: dict[int, Path], out: Path, progress: Progress,
-           jobs: int, skip_bad: bool = False, as_one: bool = False) -> str:
+           jobs: int, skip_bad: bool = False, as_one: bool = False,
+           cluster: Cluster | None = None) -> str:
     """Build all shards, then the index, in which all folders are one where `as_one`.
 
     Returns:
         The name of the index's folder of arrays.
     """
     total = sum(len(task.files) for task in tasks)
-    rows = list(_built(tasks, out, progress, jobs, skip_bad))
+    with _pool(tasks, roots, out, jobs, cluster) as pool:
+        rows = list(_built(tasks, out, progress, pool, skip_bad))
     failures = [failure for row in rows for failure in row.failures.values()]
     if failures and (not skip_bad or len(failures) == total):
         more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
@@ -244,8 +250,24 @@ def _write(tasks: Sequence[ShardTask], roots: dict[int, Path], out: Path, progre
     return write_index(corpus, tasks, rows, out)
 
 
-def _built(tasks: Sequence[ShardTask], out: Path, progress: Progress, jobs: int, skip_bad: bool
-           ) -> Iterator[ShardRows]:
+@contextlib.contextmanager
+def _pool(tasks: Sequence[ShardTask], roots: dict[int, Path], out: Path, jobs: int,
+          cluster: Cluster | None) -> Iterator[ProcessPool | RayPool | None]:
+    """Give what builds shards: a cluster, processes, or None, this process."""
+    jobs = min(jobs or cores(), len(tasks))
+    if cluster is not None:
+        with cluster.pool(lambda task, *_: f"decoding the {len(task.files)} recordings from "
+                          f"{task.files[0].path} on", out, roots.values()) as pool:
+            yield pool
+    elif jobs > 1:
+        with ProcessPool(jobs, "decoding", "fewer jobs take less memory") as pool:
+            yield pool
+    else:
+        yield None
+
+
+def _built(tasks: Sequence[ShardTask], out: Path, progress: Progress,
+           pool: ProcessPool | RayPool | None, skip_bad: bool) -> Iterator[ShardRows]:
     """Yield the rows of each shard, in order."""
     total = sum(len(task.files) for task in tasks)
     done = 0
@@ -256,24 +278,25 @@ def _built(tasks: Sequence[ShardTask], out: Path, progress: Progress, jobs: int,
         if progress is not None:
             progress(done, total)
 
-    jobs = min(jobs or cores(), len(tasks))
-    if jobs <= 1:
+    if pool is None:
         for task in tasks:
             before = done
             yield build_shard(task, out, skip_bad, count)
             if done == before:  # it was there
                 count(len(task.files))
         return
-    with ProcessPool(jobs, "decoding", "fewer jobs take less memory") as pool:
-        alike = [out] * len(tasks), [skip_bad] * len(tasks)
-        for task, rows in zip(tasks, pool.map(build_shard, tasks, *alike), strict=True):
-            count(len(task.files))
-            yield rows
+    alike = [out] * len(tasks), [skip_bad] * len(tasks)
+    for task, rows in zip(tasks, pool.map(build_shard, tasks, *alike), strict=True):
+        count(len(task.files))
+        yield rows
 
 
 def _remove_others(out: Path, used: set[str]) -> None:
     """Remove what earlier calls wrote and the index does not name any more."""
     for entry in list(out.iterdir()):
+        if entry.name.startswith((SCRATCH, MARK)) and not is_remote(entry):  # of killed ones
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            continue
         ours = _OURS.fullmatch(entry.name)
         if ours and entry.name.partition(".")[0] not in used:
             for file in list(entry.iterdir()) if entry.is_dir() else [entry]:

@@ -6,9 +6,10 @@ gain that this takes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -20,6 +21,7 @@ from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.atomic_files import check_new_folder, new_folder, write_atomically
 from gan_denoise.core.decibels import db_to_amplitude
+from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus, build_corpus
@@ -102,6 +104,8 @@ class MixtureRow(TypedDict):
 
 
 _Mixture = tuple[np.ndarray, np.ndarray, MixtureRow]  # noisy, clean, row of the manifest
+_Drawn = tuple[int, int, str]  # number of a mixture, number of its utterance, name of its file
+BATCH = 32  # mixtures that a worker of a cluster makes together
 
 
 def write_pairs(
@@ -114,6 +118,7 @@ def write_pairs(
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> list[MixtureRow]:
     """Write paired folders `noisy/` and `clean/` (16-bit WAV) and `manifest.json`.
 
@@ -126,6 +131,8 @@ def write_pairs(
         cache: Folder of decoded audio, as in `build_corpus`.
         progress: Called with (mixtures done, mixtures in all).
         notice: Called with a line on each recording that is cut off, or whose header is wrong.
+        cluster: Where mixtures are made, from what this machine has decoded into `cache`: all
+            machines must see it, or the folders be corpora of `write_corpus`. None: here.
 
     Returns:
         The rows of the manifest.
@@ -134,6 +141,8 @@ def write_pairs(
         AudioError: When a folder cannot be used, or the disk is full.
         OutputError: When `out` holds pairs already, or the manifest cannot be written.
         MixError: Where a mixture would be of silence.
+        ProcessDied: When several workers died on the same mixtures.
+        ClusterError: When the cluster does not answer, or does not see the folders.
     """
     out = Path(out)
     check_new_folder(out / "noisy")
@@ -143,9 +152,7 @@ def write_pairs(
     for note in (note for corpus in corpora for note in corpus.notes):
         if notice is not None:
             notice(note)
-    utterances = spec.utterances(len(corpora[0]))
-    mixtures = _material(corpora, spec).mixtures(utterances)
-    return _write(out, spec.sample_rate, mixtures, len(utterances), progress)
+    return _write(out, _material(corpora, spec), cluster, progress)
 
 
 def mix_at_snr(
@@ -196,14 +203,19 @@ class _Material:
     data: DataConfig
     spec: MixtureSpec
 
-    def mixtures(self, utterances: Sequence[int]) -> Iterator[_Mixture]:
-        """Yield (noisy, clean, row of the manifest) of each utterance, the SNRs taken in turn."""
+    def drawn(self) -> list[_Drawn]:
+        """Return number, utterance and file of each mixture."""
         used: set[str] = set()
+        names = self.speech.corpus.names
+        return [(number, index, _unique(names[index], used))
+                for number, index in enumerate(self.spec.utterances(len(names)))]
+
+    def mixture(self, drawn: _Drawn) -> _Mixture:
+        """Return (noisy, clean, row of the manifest); the SNRs are taken in turn."""
+        number, index, file = drawn
         snrs = self.spec.snrs
-        for number, index in enumerate(utterances):
-            rng = random_stream(self.spec.seed, 1, number)
-            file = _unique(self.speech.corpus.names[index], used)
-            yield self._mixture(index, float(snrs[number % len(snrs)]), rng, file)
+        rng = random_stream(self.spec.seed, 1, number)
+        return self._mixture(index, float(snrs[number % len(snrs)]), rng, file)
 
     def _mixture(
         self, index: int, snr_db: float, rng: np.random.Generator, file: str
@@ -242,23 +254,60 @@ class _Material:
         return kinds, files
 
 
+@dataclass(frozen=True)
+class _Writer:
+    """Makes mixtures and writes them, here or on a worker of a cluster."""
+
+    material: _Material
+    noisy: Path
+    clean: Path
+
+    def __call__(self, mixtures: Sequence[_Drawn]) -> list[MixtureRow]:
+        """Write some mixtures; return their rows of the manifest."""
+        rate, rows = self.material.spec.sample_rate, []
+        for drawn in mixtures:
+            noisy, clean, row = self.material.mixture(drawn)
+            write(self.noisy / row["file"], noisy, rate, subtype="PCM_16")
+            write(self.clean / row["file"], clean, rate, subtype="PCM_16")
+            rows.append(row)
+        return rows
+
+
 def _write(
-    out: Path, sample_rate: int, mixtures: Iterable[_Mixture], total: int,
+    out: Path, material: _Material, cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[MixtureRow]:
-    """Write mixtures and, at last, the manifest; return its rows."""
+    """Write all mixtures and, at last, the manifest; return its rows."""
     rows: list[MixtureRow] = []
-    with new_folder(out / "noisy") as noisy_build, new_folder(out / "clean") as clean_build:
-        for noisy, clean, row in mixtures:
-            write(noisy_build / row["file"], noisy, sample_rate, subtype="PCM_16")
-            write(clean_build / row["file"], clean, sample_rate, subtype="PCM_16")
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), total)
+    drawn = material.drawn()
+    with new_folder(out / "noisy") as noisy, new_folder(out / "clean") as clean:
+        writer = _Writer(material, noisy, clean)
+        with _mapped(writer, drawn, cluster) as written:
+            for made in written:
+                rows += made
+                if progress is not None:
+                    progress(len(rows), len(drawn))
         manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
     # The manifest last: it says that all is there.
     write_atomically(out / "manifest.json", lambda file: file.write(manifest))
     return rows
+
+
+@contextlib.contextmanager
+def _mapped(
+    writer: _Writer, drawn: Sequence[_Drawn], cluster: Cluster | None
+) -> Iterator[Iterator[list[MixtureRow]]]:
+    """Give the rows of the mixtures as they are written, here or on a cluster."""
+    if cluster is None:
+        yield (writer([each]) for each in drawn)
+        return
+    material = writer.material
+    corpora = [material.speech.corpus, material.noise.corpus, material.rir]
+    decoded = [file for corpus in corpora if corpus is not None for file in corpus.samples.files
+               if not isinstance(file, np.ndarray)]
+    with cluster.pool(lambda mixtures: f"mixing {mixtures[0][2]} and the {len(mixtures) - 1} after "
+                      "it", writer.noisy, decoded) as pool:
+        yield pool.map(writer, [drawn[at:at + BATCH] for at in range(0, len(drawn), BATCH)])
 
 
 def _material(corpora: Sequence[Corpus], spec: MixtureSpec) -> _Material:

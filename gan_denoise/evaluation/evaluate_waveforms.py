@@ -10,37 +10,28 @@ part by part: memory does not grow with the length of a recording.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise import metrics
-from gan_denoise.audio import AudioError
-from gan_denoise.audio.writer import Writer
 from gan_denoise.config import dump_config
 from gan_denoise.config.artifacts import CARD
 from gan_denoise.core.atomic_files import check_writable
-from gan_denoise.core.processes import ProcessPool
-from gan_denoise.evaluation.estimates import (
-    EvaluationError,
-    PairEstimates,
-    estimate_pair,
-    shared_front_ends,
-)
+from gan_denoise.core.ray_jobs import Cluster
+from gan_denoise.evaluation.estimates import EvaluationError
 from gan_denoise.evaluation.notices import refusal_notices, score_notices, signal_notices
-from gan_denoise.evaluation.pair_reader import PairMismatchError, SignalPair, read_pair
+from gan_denoise.evaluation.pair_jobs import CLEAN, PairJob, PairScores, on_cluster, on_this_machine
+from gan_denoise.evaluation.pair_reader import SignalPair
 from gan_denoise.evaluation.results import Evaluation, FileScores, save
-from gan_denoise.evaluation.scoring import score_system
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, ORACLE, SILENCE
-from gan_denoise.metrics.signal_files import blocks
 
 if TYPE_CHECKING:
     from gan_denoise.data.pairs import Pair
@@ -49,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "EvaluationError", "FileScores", "evaluate", "save"]
 
 _PACKAGES = ("gan-denoise", "numpy", "scipy", "soxr", "soundfile", "onnxruntime", "pesq", "pystoi")
-CLEAN = "clean"  # folder of the references in `out`
-_WAITING = 2**26  # samples of pairs that wait for their scores; about an hour at 16 kHz
 
 
 def evaluate(
@@ -61,6 +50,7 @@ def evaluate(
     jobs: int = 2,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Evaluation:
     """Score models on pairs, beside the noisy input and the oracle.
 
@@ -80,6 +70,8 @@ def evaluate(
         out: Folder for `SYSTEM/NAME.wav` (32-bit float), `clean/NAME.wav`, `scores.csv` and
             `scores.json`.
         progress: Called with (pairs done, pairs in all) after each pair.
+        cluster: Where pairs are denoised and scored, each as a whole, by the models in one thread;
+            None: on this machine.
 
     Returns:
         The scores, with the refused pairs and their reasons.
@@ -90,26 +82,22 @@ def evaluate(
         OutputError: When `out` cannot be written.
         SignalError: When the temporary folder is full.
         ProcessDied: When a scoring process ends on the way.
+        ClusterError: When the cluster does not answer, or does not see the folders.
     """
     named = _named(models)
     out = None if out is None else Path(out)
-    run = _Run(pairs, named, trivial, out, progress)
+    run = _Run(pairs, PairJob(named, trivial, out), progress)
     _check_names(pairs)
     if out is not None:
-        _check_out(out, run.systems, pairs)
+        _check_out(out, run.job.systems, pairs)
     noises = {pair.name: pair.noise for pair in pairs}
-    rows = [replace(row, noise=noises[row.name]) for row in run.scores(jobs)]
+    rows = [replace(row, noise=noises[row.name]) for row in run.scores(jobs, cluster)]
     if not rows:
         raise EvaluationError(
             f"none of {len(pairs)} pairs can be scored: {_first_reasons(run.refused)}")
-    notices = [
-        *refusal_notices(run.refused),
-        *(metrics.install_hint(name) for name, there in run.installed.items() if not there),
-        *signal_notices(run.signals, run.front_ends, run.packages),
-        *score_notices(run.systems, rows),
-    ]
-    evaluation = Evaluation(run.systems, tuple(rows), tuple(notices), _versions(), run.refused,
-                            {name: describe_model(model) for name, model in named.items()})
+    evaluation = Evaluation(run.job.systems, tuple(rows), run.notices(rows), _versions(),
+                            run.refused, {name: describe_model(model)
+                                          for name, model in named.items()})
     if out is not None:
         save(evaluation, out)
     return evaluation
@@ -133,57 +121,41 @@ def describe_model(model: Enhancer) -> dict[str, Any]:
 class _Run:
     """One evaluation in progress: what is scored, and what was read and refused so far."""
 
-    def __init__(
-        self, pairs: Sequence[Pair], models: Mapping[str, Enhancer], trivial: bool,
-        out: Path | None, progress: Callable[[int, int], None] | None,
-    ):
-        self.pairs, self.models, self.trivial = pairs, models, trivial
-        self.out, self.progress = out, progress
-        self.front_ends = shared_front_ends(models)
-        self.systems = (
-            NOISY, *models, *((SILENCE, BEST_GAIN) if trivial else ()),
-            *dict.fromkeys(front_end.oracle for front_end in self.front_ends.values()),
-        )
-        self.installed = metrics.available()
-        self.packages = tuple(name for name, there in self.installed.items() if there)
+    def __init__(self, pairs: Sequence[Pair], job: PairJob,
+                 progress: Callable[[int, int], None] | None):
+        self.pairs, self.job, self.progress = pairs, job, progress
         self.signals: dict[str, SignalPair] = {}  # by the pair's name
         self.refused: dict[str, str] = {}  # reason by the pair's name
-        self._scored = 0
 
-    def scores(self, jobs: int) -> list[FileScores]:
+    def scores(self, jobs: int, cluster: Cluster | None) -> list[FileScores]:
         """Return the scores of every pair and system, in the order of both."""
-        rows: list[FileScores] = []
-        jobs = min(jobs, len(self.pairs) * len(self.systems))
-        with tempfile.TemporaryDirectory(prefix="gan-denoise-") as temporary:
-            for estimates, scored in _scored(self._estimated(Path(temporary)), jobs):
-                shutil.rmtree(estimates.folder)
-                rows += sorted(scored, key=lambda row: self.systems.index(row.system))
-                self._scored += 1
-                self._report()
-        return rows
+        with contextlib.ExitStack() as stack:
+            if cluster is None:
+                temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan-denoise-"))
+                jobs = min(jobs, len(self.pairs) * len(self.job.systems))
+                scored = on_this_machine(self.pairs, self.job, Path(temporary), jobs)
+            else:
+                scored = stack.enter_context(on_cluster(self.pairs, self.job, cluster))
+            return [row for each in scored for row in self._noted(each)]
 
-    def _estimated(self, temporary: Path) -> Iterator[PairEstimates]:
-        """Yield the signals of all systems, pair by pair; note the pairs that are refused."""
-        for number, pair in enumerate(self.pairs):
-            folder = temporary / str(number)
-            folder.mkdir()
-            try:
-                signals = read_pair(pair.noisy, pair.clean, folder)
-            except (AudioError, PairMismatchError) as error:
-                self.refused[pair.name] = str(error)
-                shutil.rmtree(folder)
-                self._report()
-                continue
-            self.signals[pair.name] = signals
-            estimates = estimate_pair(
-                pair, signals, folder, self.models, self.front_ends, self.packages, self.trivial)
-            if self.out is not None:
-                _write_estimates(self.out, estimates)
-            yield estimates
+    def notices(self, rows: Sequence[FileScores]) -> tuple[str, ...]:
+        """Return what a reader must know beside the scores, a line each."""
+        missing = [name for name, there in metrics.available().items() if not there]
+        return (
+            *refusal_notices(self.refused), *map(metrics.install_hint, missing),
+            *signal_notices(self.signals, self.job.front_ends, self.job.packages),
+            *score_notices(self.job.systems, rows),
+        )
 
-    def _report(self) -> None:
+    def _noted(self, scored: PairScores) -> list[FileScores]:
+        """Note how a pair was read or why it was refused; return its scores."""
+        if scored.signals is None:
+            self.refused[scored.name] = scored.refused
+        else:
+            self.signals[scored.name] = scored.signals
         if self.progress is not None:
-            self.progress(self._scored + len(self.refused), len(self.pairs))
+            self.progress(len(self.signals) + len(self.refused), len(self.pairs))
+        return sorted(scored.rows, key=lambda row: self.job.systems.index(row.system))
 
 
 def _named(models: Enhancer | Mapping[str, Enhancer] | None) -> dict[str, Enhancer]:
@@ -220,39 +192,6 @@ def _check_out(out: Path, systems: Iterable[str], pairs: Iterable[Pair]) -> None
 def _first_reasons(refused: Mapping[str, str], most: int = 3) -> str:
     more = f"; and {len(refused) - most} more" if len(refused) > most else ""
     return "; ".join(list(refused.values())[:most]) + more
-
-
-def _write_estimates(out: Path, estimates: PairEstimates) -> None:
-    """Write each system's waveform as `SYSTEM/NAME.wav`, and the clean one as `clean/NAME.wav`."""
-    for system, signal in {CLEAN: estimates.clean, **estimates.signals}.items():
-        path = Path(out, system, f"{estimates.name}.wav")
-        with Writer(path, estimates.sample_rate, 1, "WAV", "FLOAT") as writer:
-            for block in blocks(signal):
-                writer.write(block)
-
-
-def _scored(
-    estimated: Iterable[PairEstimates], jobs: int
-) -> Iterator[tuple[PairEstimates, list[FileScores]]]:
-    """Score pairs in order, in processes where jobs > 1, with only a few waiting on the disk."""
-    if jobs <= 1:
-        for estimates in estimated:
-            yield estimates, [score_system(estimates, system) for system in estimates.signals]
-        return
-    with ProcessPool(jobs, "scoring", "jobs=1 scores without processes") as pool:
-        waiting: deque[tuple[PairEstimates, Iterator[FileScores]]] = deque()
-
-        def oldest() -> tuple[PairEstimates, list[FileScores]]:
-            estimates, scores = waiting.popleft()
-            return estimates, list(scores)
-
-        for estimates in estimated:
-            scores = pool.map(score_system, repeat(estimates), estimates.signals)
-            waiting.append((estimates, scores))
-            while len(waiting) > 2 * jobs or sum(len(e.clean) for e, _ in waiting) > _WAITING:
-                yield oldest()
-        while waiting:
-            yield oldest()
 
 
 def _versions() -> dict[str, str | None]:
