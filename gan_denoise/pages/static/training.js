@@ -6,6 +6,7 @@ const form = byId("new");
 const POLL_MILLISECONDS = 1000;
 const TRAINING = "/api/training";
 let shownRun = null;  // whose curves are on the page
+let listed = new Set();  // names of the runs that have a state
 let clipStep = -1;  // of the clips on the page
 let lastState = null;
 let refusal = "";  // why the last button did nothing
@@ -151,7 +152,7 @@ function showRun(name) {
 }
 
 async function showCurves() {
-  if (shownRun === null) return;
+  if (!listed.has(shownRun)) return;  // it has no state yet, and may never have one
   const name = shownRun;
   const {charts, clips, clip_step: step} = await ask("GET", `${runAddress(name)}/curves`);
   if (name !== shownRun) return;
@@ -254,6 +255,7 @@ function showRuns(status) {
 
 async function refresh() {
   const status = await ask("GET", TRAINING);
+  listed = new Set(status.runs.map((run) => run.name));
   showStatus(status);
   showRuns(status);
   await showCurves();
