@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 from gan_denoise.config.artifacts import INFERENCE_PARTS
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import ProcessDied
@@ -73,8 +75,6 @@ class Denoiser:
             `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
             folder that is another one here; or with `refused`, why the model cannot be loaded.
         """
-        import ray
-
         answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
         self._journal = Journal(**journal)
         if self._journal.first_line() != mark:
@@ -98,10 +98,12 @@ class Denoiser:
             except Stopped:
                 return None
 
+    @ray.method(concurrency_group=_CONTROL)
     def seconds(self) -> float:
         """Return the seconds of audio that are done of the present file."""
         return self._seconds
 
+    @ray.method(concurrency_group=_CONTROL)
     def stop(self) -> None:
         """End the work on the present file, remove what is half-written, and begin no other."""
         self._stop.set()
@@ -193,7 +195,7 @@ class RayWorker:
     def terminate(self) -> None:
         """Ask the worker to end now; it removes what it has half-written."""
         if self._stopping is None and self._ready:
-            self._stopping = self._actor.stop.options(concurrency_group=_CONTROL).remote()
+            self._stopping = self._actor.stop.remote()
 
     def join(self) -> None:
         """Wait until the worker has ended, and kill it when that takes too long."""
@@ -226,11 +228,10 @@ class RayWorker:
             task, source=task.source.absolute(), target=task.target.absolute(), residual=residual))
 
     def _answer(self, task: FileTask, sent: Any) -> Iterator[float | FileResult]:
-        control = self._actor.seconds.options(concurrency_group=_CONTROL)
         try:
             before = 0.0
             while not self._ray.wait([sent], timeout=PROGRESS_SECONDS)[0]:
-                seconds = self._ray.get(control.remote())
+                seconds = self._ray.get(self._actor.seconds.remote())
                 yield max(seconds - before, 0.0)
                 before = max(seconds, before)
             figures = self._ray.get(sent)

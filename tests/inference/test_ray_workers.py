@@ -5,6 +5,7 @@ One Ray of two CPUs runs for the whole file.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -22,7 +23,6 @@ import soundfile
 from conftest import RATE
 
 from gan_denoise.core.ray_cluster import ClusterError, connect
-from gan_denoise.inference import ray_workers
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_folder
@@ -30,6 +30,7 @@ from gan_denoise.inference.folder_journal import FOLDER, NAME, Journal
 from gan_denoise.inference.model import ModelError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
+ray_workers = importlib.import_module("gan_denoise.inference.ray_workers")
 
 COUNT = 30
 
@@ -158,9 +159,6 @@ def test_files_in_flight_are_few(enhancer):
             most.append(len(open_calls))
             return task.source.name
 
-        def options(self, **_):
-            return self
-
     class Ray:
         def wait(self, refs, timeout):
             return refs, []
@@ -177,6 +175,60 @@ def test_files_in_flight_are_few(enhancer):
     tasks = [FileTask(path, path, None, "", "new") for path in paths]
     assert [result.source for result in worker.run(tasks)] == paths
     assert max(most) == ray_workers.IN_FLIGHT
+
+
+# ---- Ray Client ---------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def client(ray):
+    """Address of a Ray Client server of that Ray, which wants its token."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ray.util.client.server", "--host", "127.0.0.1", "--port", str(port),
+         "--address", ray.get_runtime_context().gcs_address, "--mode", "proxy"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def listens():
+        with socket.socket() as taken:
+            return taken.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(listens, server)
+    yield f"ray://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+
+
+def run(model, source, out, address, **environment):
+    command = [sys.executable, "-m", "gan_denoise.cli", "denoise", str(source), "-o", str(out),
+               "-m", str(model), "--ray", address, "--workers", "2"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120,
+                          env=os.environ | environment)
+
+
+def test_ray_client_gives_the_same_files(client, tiny_model, many, tmp_path, reference):
+    done = run(tiny_model, many, tmp_path / "out", client)
+    assert contents(tmp_path / "out") == reference[0]
+    (failure,), (_,) = done.stderr.splitlines(), done.stdout.splitlines()  # none of Ray's
+    assert failure.startswith("failed: ")
+
+
+@pytest.mark.parametrize(("by_client", "environment", "reason"), [
+    (True, {"RAY_AUTH_MODE": "disabled"}, "wants its token; set RAY_AUTH_MODE=token"),
+    (False, {"RAY_AUTH_MODE": "disabled"}, "wants its token; set RAY_AUTH_MODE=token"),
+    (True, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}, "wants its token"),
+    (False, {"RAY_AUTH_MODE": "token", "HOME": "/nowhere"}, "Ray finds none"),
+])
+def test_a_cluster_that_wants_a_token_says_so(ray, client, tiny_model, many, tmp_path, by_client,
+                                              environment, reason):
+    address = client if by_client else ray.get_runtime_context().gcs_address
+    begun = time.monotonic()
+    done = run(tiny_model, many, tmp_path / "out", address, **environment)
+    assert time.monotonic() - begun < 60
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {address}: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 # ---- What is killed -----------------------------------------------------------------------------
