@@ -6,8 +6,11 @@ workers cannot import this file, and take those as they are.
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import tiny_config, tiny_material
+from toy_training import deadly, toy
 
 from gan_denoise.cli.app import run
 from gan_denoise.config.schema import DataConfig
@@ -28,6 +33,8 @@ from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
 from gan_denoise.data.pairs import match_folders
 from gan_denoise.evaluation.evaluate_waveforms import evaluate
 from gan_denoise.inference.enhancer import Enhancer
+from gan_denoise.tuning import ray_trials
+from gan_denoise.tuning.trial import run_connected
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
 
@@ -37,8 +44,11 @@ HERE = Cluster("local", 2)
 
 @pytest.fixture(scope="module", autouse=True)
 def ray():
-    with connect("local", cpus=2) as module:
-        yield module
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # for `toy_training` and tiny material
+        with connect("local", cpus=2) as module:
+            yield module
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -162,6 +172,43 @@ def test_a_folder_that_the_workers_do_not_see_is_refused(ray, tmp_path):
         mark.unlink()  # as on a machine on which the folder is another one
         with pytest.raises(ClusterError, match=rf"^{tmp_path}: not the same folder on"):
             list(pool.map(len, ["a"]))
+
+
+# ---- Studies ------------------------------------------------------------------------------------
+def test_a_study_is_the_same_and_survives_its_workers(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    from gan_denoise.tuning import study
+
+    config = tiny_config(training={"steps": 20}, tune={
+        "trials": 4, "startup_trials": 4,
+        "space": {"training.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}}})
+
+    def tune(name: str, train, cluster=None):
+        trials = functools.partial(ray_trials.RayTrials, train=train)
+        monkeypatch.setattr(study, "RayTrials", trials)
+        found = study.tune(config, tmp_path / name, material=tiny_material(), cluster=cluster)
+        return [(row.number, row.state, row.score, dict(row.drawn)) for row in found.trials], found
+
+    monkeypatch.setattr(study, "launch", in_this_process)
+    ours, _ = tune("one", None)
+    theirs, _ = tune("two", toy, Cluster("local", 1))
+    assert theirs == ours
+    theirs, found = tune("three", deadly, Cluster("local", 1))
+    assert [row[0::3] for row in theirs] == [row[0::3] for row in ours]  # number, settings
+    assert theirs[:2] == ours[:2]  # done, though the worker of the second was killed
+    assert len(list((tmp_path / "three/trials/0001").glob("begun.*"))) == 2
+    assert [row.state for row in found.trials] == ["complete", "complete", "failed", "complete"]
+    assert found.trials[2].reason == "the process died (signal 9: out of memory?)"
+    assert not list((tmp_path / "three").glob(".shared*"))
+
+
+def in_this_process(job):
+    """Do a trial in a thread."""
+    ours, theirs = multiprocessing.Pipe()
+    thread = threading.Thread(target=run_connected, args=(job, theirs, toy))
+    thread.kill = lambda: None
+    thread.start()
+    return thread, ours
 
 
 # ---- Verbs --------------------------------------------------------------------------------------

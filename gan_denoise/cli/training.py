@@ -13,8 +13,11 @@ from gan_denoise.cli.console import console
 from gan_denoise.cli.options import (
     FAILED,
     ConfigFile,
+    RayAddress,
     RunDir,
     Settings,
+    Workers,
+    cluster_of,
     require_training,
     require_utf8,
 )
@@ -92,6 +95,8 @@ def tune(
         Path | None,
         typer.Option(help="Fine-tune from this run or model, not pretrain.", show_default=False),
     ] = None,
+    ray: RayAddress = None,
+    workers: Workers = 0,
 ) -> None:
     """Search for settings by many short runs (Optuna).
 
@@ -104,12 +109,13 @@ def tune(
     from gan_denoise.config.saved import finetune_config
     from gan_denoise.tuning.study import tune as search
 
+    cluster = cluster_of("tune", ray, workers)
     source = None if init is None else _run_or_model(init)
     values = (load_config(config, settings or ()) if source is None
               else finetune_config(config, settings or (), source))
     command = escape_line(shlex.join(["gan-denoise", *sys.argv[1:]]))
     with logged_to(console(stderr=True)):
-        report = search(values, study, source, command=command)
+        report = search(values, study, source, command=command, cluster=cluster)
     render_study(report, console())
     if report.best is None:
         raise typer.Exit(FAILED)

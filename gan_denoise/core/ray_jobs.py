@@ -61,11 +61,14 @@ class RayPool:
         work: Called with the arguments of a job; returns what it does, for the error: "a worker
             died while <work>".
         inputs: Files and folders that every worker must find.
+
+    Attributes:
+        ray: The module.
     """
 
     def __init__(self, ray: Any, in_flight: int, work: Callable[..., str],
                  inputs: Iterable[Path] = ()):
-        self._ray, self._in_flight, self._work = ray, in_flight, work
+        self.ray, self._in_flight, self._work = ray, in_flight, work
         self._paths = [path for path in inputs if not is_remote(path)]
         self._run = ray.remote(num_cpus=1, max_retries=0)(_run)
 
@@ -107,7 +110,7 @@ class RayPool:
             ClusterError: When a worker does not see the folders, or lacks this package.
             GanDenoiseError, OSError: What the function raises.
         """
-        setup = self._ray.put((function, os.getcwd(), [str(path) for path in self._paths]))
+        setup = self.ray.put((function, *self.surroundings()))
         jobs = enumerate(zip(*arguments, strict=False))
         running: dict[Any, _Begun] = {}
         done: dict[int, Any] = {}
@@ -118,7 +121,7 @@ class RayPool:
                     self._begin(running, setup, _Begun(*job))
                 if not running:
                     return
-                (ready,), _ = self._ray.wait(list(running))
+                (ready,), _ = self.ray.wait(list(running))
                 begun = running.pop(ready)
                 try:
                     done[begun.number] = self._result(ready, begun)
@@ -137,13 +140,17 @@ class RayPool:
         finally:
             self._cancel(list(running))
 
+    def surroundings(self) -> tuple[str, list[str]]:
+        """Return the arguments of `enter`: where workers work, and what they must find."""
+        return os.getcwd(), [str(path) for path in self._paths]
+
     def _begin(self, running: dict[Any, _Begun], setup: Any, begun: _Begun) -> None:
         running[self._run.remote([setup], *begun.arguments)] = begun
 
     def _result(self, ready: Any, begun: _Begun) -> Any:
-        exceptions, work = self._ray.exceptions, self._work
+        exceptions, work = self.ray.exceptions, self._work
         try:
-            return self._ray.get(ready)
+            return self.ray.get(ready)
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, ImportError):
                 raise ClusterError(f"a Ray worker could not start: {error.cause}", "every machine "
@@ -165,11 +172,11 @@ class RayPool:
     def _cancel(self, running: list[Any]) -> None:
         """End jobs as Ctrl-C would, so that they remove what they have half-written."""
         for job in running:
-            self._ray.cancel(job)
+            self.ray.cancel(job)
         if running:
-            _, left = self._ray.wait(running, num_returns=len(running), timeout=STOP_SECONDS)
+            _, left = self.ray.wait(running, num_returns=len(running), timeout=STOP_SECONDS)
             for job in left:
-                self._ray.cancel(job, force=True)
+                self.ray.cancel(job, force=True)
 
 
 @dataclass

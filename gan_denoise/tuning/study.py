@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,9 +23,11 @@ import numpy as np
 from gan_denoise.config import ConfigError
 from gan_denoise.config.schema import Config, TuneConfig
 from gan_denoise.core.processes import cores
+from gan_denoise.core.ray_jobs import Cluster, cpus
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.training.preflight import check_readiness, require_pesq
 from gan_denoise.training.progress import log_decoding
+from gan_denoise.tuning.ray_trials import RayTrials
 from gan_denoise.tuning.search_space import Space, SpaceError
 from gan_denoise.tuning.study_folder import (
     TuningError,
@@ -37,17 +37,23 @@ from gan_denoise.tuning.study_folder import (
     require_optuna,
 )
 from gan_denoise.tuning.study_report import StudyReport, importances, read_study
-from gan_denoise.tuning.trial import Job, Outcome, Validation, ctrl_c_later, describe_exit, launch
+from gan_denoise.tuning.trial import (
+    STOP_SECONDS,
+    Job,
+    Outcome,
+    TrialHost,
+    TrialProcess,
+    Validation,
+    ctrl_c_later,
+    launch,
+)
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     import optuna
 
     from gan_denoise.training.loop import Kind
 
 TRIALS = "trials"  # folder of the runs
-STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
 PAGE_SECONDS = 60.0  # between pages while the study runs; tables are always up to date
 # What the training material is made of: trials share it where the space leaves these alone.
 MATERIAL = ("data.", "audio.", "training.crop_seconds", "training.seed")
@@ -64,6 +70,7 @@ def tune(
     *,
     command: str = "",
     material: Material | None = None,
+    cluster: Cluster | None = None,
 ) -> StudyReport:
     """Try settings until `tune.trials` are finished or `tune.timeout_minutes` are over.
 
@@ -76,12 +83,16 @@ def tune(
         init: Run or model folder that trials are fine-tuned from; None: they are pretrained.
         command: The command line, noted in `best.yaml`.
         material: Training material; None: what `config.data` names.
+        cluster: Where trials run, as many at once as it says and each on as many CPUs as
+            `training.threads` says, 1 where that is 0. They and this machine see the same folder,
+            recordings and cache. None: on this machine, `tune.workers` at once.
 
     Returns:
         The trials, those of former calls among them.
 
     Raises:
-        SpaceError, ConfigError, ReadinessError, TrackingError, TuningError: Before the first trial.
+        SpaceError, ConfigError, ReadinessError, TrackingError, TuningError, ClusterError: Before
+            the first trial.
         KeyboardInterrupt: After running trials have saved their states.
     """
     require_optuna()
@@ -102,12 +113,24 @@ def tune(
         material = load_material(base, log_decoding())
     facts = {"init": None if init is None else str(init.resolve()),
              "material": None if material is None else material.digest}
-    with lock_folder(folder):
+    with lock_folder(folder), _host(config.tune, folder, cluster) as host:
         study = open_study(folder, config, facts)
         return _Session(
-            study, space, base, config.tune, folder, command,
+            study, space, base, config.tune, host, folder, command,
             lambda settings, run_dir: Job(settings, run_dir, kind, init, material),
         ).run()
+
+
+@contextlib.contextmanager
+def _host(settings: TuneConfig, folder: Path, cluster: Cluster | None) -> Iterator[TrialHost]:
+    """Give this machine, whose cores the trials share, or a cluster that sees the folder."""
+    if cluster is None:
+        share = 0 if settings.workers == 1 else max(cores() // settings.workers, 1)
+        yield TrialHost(launch, settings.workers, share)
+        return
+    with cluster.pool(lambda *_: "looking for the study", folder) as pool:
+        list(pool.map(len, [""]))  # a worker sees the folder
+        yield TrialHost(RayTrials(pool).launch, cluster.workers or cpus(pool.ray), 1)
 
 
 @dataclass
@@ -115,7 +138,7 @@ class _RunningTrial:
     """A trial whose process runs."""
 
     trial: optuna.Trial
-    process: BaseProcess
+    process: TrialProcess
     reported: set[int]  # steps
     begun: float = field(default_factory=time.monotonic)
 
@@ -128,16 +151,18 @@ class _Session:
         space: What trials draw.
         base: The settings that all trials share.
         settings: The section `tune`.
+        host: Where trials run.
         folder: Folder of the study.
         command: See `tune`.
         job: Returns the job of a trial, from its settings and its run directory.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, base: Config, settings: TuneConfig, folder: Path,
-        command: str, job: Callable[[Config, Path], Job],
+        self, study: optuna.Study, space: Space, base: Config, settings: TuneConfig,
+        host: TrialHost, folder: Path, command: str, job: Callable[[Config, Path], Job],
     ):
         self.study, self.space, self.base, self.settings = study, space, base, settings
+        self.host = host
         self.folder, self.command, self.job = folder, command, job
         self.metric = settings.metric or base.training.select_by
         self.running: dict[Connection, _RunningTrial] = {}
@@ -163,7 +188,7 @@ class _Session:
 
     def _run_trials(self) -> None:
         while True:
-            while len(self.running) < self.settings.workers and (trial := self._next()):
+            while len(self.running) < self.host.workers and (trial := self._next()):
                 self._start(trial)
             if not self.running:
                 return
@@ -205,15 +230,14 @@ class _Session:
             return
         job = self.job(self._threads(config), self.folder / TRIALS / f"{trial.number:04d}")
         with ctrl_c_later():
-            process, connection = launch(job)
+            process, connection = self.host.launch(job)
             self.running[connection] = _RunningTrial(trial, process, set(known))
 
     def _threads(self, config: Config) -> Config:
         """Share the cores among the workers."""
-        if self.settings.workers == 1 or config.training.threads:
+        if not self.host.threads or config.training.threads:
             return config
-        threads = max(cores() // self.settings.workers, 1)
-        training = config.training.model_copy(update={"threads": threads})
+        training = config.training.model_copy(update={"threads": self.host.threads})
         return config.model_copy(update={"training": training})
 
     # ---- What comes of a trial -----------------------------------------------------------------
@@ -238,7 +262,7 @@ class _Session:
         if message is not None:
             self._settle(running, message)
         elif not self.stopping:  # else it goes on the next time
-            self._finish(running.trial, "FAIL", reason=describe_exit(running.process))
+            self._finish(running.trial, "FAIL", reason=running.process.describe_exit())
 
     def _settle(self, running: _RunningTrial, outcome: Outcome) -> None:
         """Write down the outcome of a run."""
@@ -288,9 +312,7 @@ class _Session:
         """Pass Ctrl-C on to the runs, and wait until they have saved their states."""
         self.stopping = True
         for trial in self.running.values():
-            if hasattr(os, "setpgrp") and trial.process.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(trial.process.pid, signal.SIGINT)
+            trial.process.interrupt()
         until = time.monotonic() + STOP_SECONDS
         while self.running and (left := until - time.monotonic()) > 0:
             for connection in self._ready(left):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gan_denoise.training.loop import Kind, OnValidation, TrainingResult
     from gan_denoise.training.progress import OnProgress
 
+STOP_SECONDS = 60.0  # for a run to save its state after Ctrl-C, and for a process to end
+
 logger = logging.getLogger(__name__)
 
 
@@ -149,7 +151,56 @@ def run_connected(job: Job, connection: Connection, train: TrainFunction | None 
     connection.send(run_trial(job, goes_on, train))
 
 
-def launch(job: Job, train: TrainFunction | None = None) -> tuple[BaseProcess, Connection]:
+class TrialProcess(Protocol):
+    """What does a trial, to a study: a process, wherever it runs."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait, for so many seconds at most, until it has ended."""
+
+    def interrupt(self) -> None:
+        """Let the run save its state and end, as Ctrl-C would."""
+
+    def describe_exit(self) -> str:
+        """Return in words how it has ended that sent no outcome."""
+
+
+@dataclass(frozen=True)
+class TrialHost:
+    """Where trials run.
+
+    Attributes:
+        launch: Starts a trial.
+        workers: Trials at once.
+        threads: Threads of each where the settings name no number; 0: all cores.
+    """
+
+    launch: Callable[[Job], tuple[TrialProcess, Connection]]
+    workers: int
+    threads: int
+
+
+class LocalProcess:
+    """A process of this machine; see `TrialProcess`."""
+
+    def __init__(self, process: BaseProcess):
+        self._process = process
+        self.kill, self.join = process.kill, process.join
+
+    def interrupt(self) -> None:
+        """See `TrialProcess`."""
+        if hasattr(os, "setpgrp") and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGINT)
+
+    def describe_exit(self) -> str:
+        """See `TrialProcess`."""
+        return f"the process died ({exit_text(self._process.exitcode or 0)})"
+
+
+def launch(job: Job, train: TrainFunction | None = None) -> tuple[LocalProcess, Connection]:
     """Start a process that does a trial; return it with the connection to it.
 
     Call it within `ctrl_c_later`: Ctrl-C at the terminal must not reach the process before it has
@@ -161,7 +212,7 @@ def launch(job: Job, train: TrainFunction | None = None) -> tuple[BaseProcess, C
                                                          args=(job, theirs, train))
     process.start()
     theirs.close()
-    return process, ours
+    return LocalProcess(process), ours
 
 
 @contextlib.contextmanager
@@ -175,11 +226,6 @@ def ctrl_c_later() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def describe_exit(process: BaseProcess) -> str:
-    """Return in words how a process has ended that sent no result."""
-    return f"the process died ({exit_text(process.exitcode or 0)})"
 
 
 class _LogFormatter(logging.Formatter):
