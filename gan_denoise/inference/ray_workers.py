@@ -162,7 +162,8 @@ class RayWorker:
             mark: First line of the folder's journal.
         """
         self._ray, self._settings = ray, digest_of(enhancer.settings())
-        actor = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1})(Denoiser)
+        actor = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1},
+                           enable_task_events=False)(Denoiser)  # only a dashboard shows them
         self._actor = actor.remote()
         self._loading = self._actor.load.remote(parts, setup_of(enhancer, 1), journal, mark)
         self._host, self._node, self._ready = "", "", False
@@ -230,11 +231,14 @@ class RayWorker:
     def _answer(self, task: FileTask, sent: Any) -> Iterator[float | FileResult]:
         try:
             before = 0.0
-            while not self._ray.wait([sent], timeout=PROGRESS_SECONDS)[0]:
-                seconds = self._ray.get(self._actor.seconds.remote())
-                yield max(seconds - before, 0.0)
-                before = max(seconds, before)
-            figures = self._ray.get(sent)
+            while True:
+                try:
+                    figures = self._ray.get(sent, timeout=PROGRESS_SECONDS)
+                    break
+                except self._ray.exceptions.GetTimeoutError:
+                    seconds = self._ray.get(self._actor.seconds.remote())
+                    yield max(seconds - before, 0.0)
+                    before = max(seconds, before)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.NodeDiedError) as error:
             raise self._death(error) from None
         if figures is None:
