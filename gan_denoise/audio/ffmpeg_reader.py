@@ -195,8 +195,8 @@ class FfmpegReader:
             return stream.frames
         if stream.duration:
             seconds = stream.duration * stream.time_base
-        elif told := stream.metadata.get("DURATION"):
-            hours, minutes, rest = told.split(":")
+        elif duration := stream.metadata.get("DURATION"):
+            hours, minutes, rest = duration.split(":")
             seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
         elif container.duration:
             seconds = container.duration / self._av.time_base
@@ -211,10 +211,10 @@ class FfmpegReader:
             entries = stream.index_entries
             behind = sum(entry.pos + entry.size > size for entry in entries)
             return f"{behind} of {len(entries)} packets are missing" if behind else ""
-        told = stream.duration or "DURATION" in stream.metadata or len(
+        states_length = stream.duration or "DURATION" in stream.metadata or len(
             self._container.streams) == 1
         short = ((self._promised_frames() or 0) - done) / self.sample_rate
-        if name in _TIMED and told and short > _MISSING_SECONDS:
+        if name in _TIMED and states_length and short > _MISSING_SECONDS:
             return f"{done / self.sample_rate:.2f} s of {self.frames / self.sample_rate:.2f} s " \
                    "are there"
         return ""

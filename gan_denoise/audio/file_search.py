@@ -78,10 +78,10 @@ def search(path: str | Path, recursive: bool = True) -> Found:
         paths.sort()
     if not found.files:
         hint = "" if recursive else "; sub-folders were not searched"
-        told = describe_passed_over(found.passed_over)
+        passed_over_text = describe_passed_over(found.passed_over)
         raise AudioError(
             f"no audio found under {root} (looked for {' '.join(AUDIO_SUFFIXES)}){hint}"
-            + (f"; {told}" if told else "")
+            + (f"; {passed_over_text}" if passed_over_text else "")
         )
     found.files.sort()
     return found

@@ -149,9 +149,9 @@ def render_study(report: StudyReport, console: Console) -> None:
         console.print(table)
     counts = {state: sum(trial.state == state for trial in report.trials)
               for state in ("complete", "stopped", "refused", "failed", "running")}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    numbers = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     best = f"\nbest settings: {report.folder / BEST}" if report.best else ""
-    print_line(console, f"trials: {told}{best}\npage: {report.folder / PAGE}")
+    print_line(console, f"trials: {numbers}{best}\npage: {report.folder / PAGE}")
 
 
 def render_demo(result: DemoResult, console: Console) -> None:

@@ -23,7 +23,7 @@ def reverberate(speech: np.ndarray, response: np.ndarray, early: int
         early: Samples after the direct path that belong to the target.
 
     Returns:
-        (heard, target): speech through the whole response and through its early part, float32
+        (reverberant, target): speech through the whole response and through its early part, float32
         [samples] each, both aligned with `speech`.
     """
     samples = len(speech)
@@ -31,9 +31,9 @@ def reverberate(speech: np.ndarray, response: np.ndarray, early: int
     response = response[direct:direct + samples]
     size = fast_length(samples + len(response))
     spectrum = fft.rfft(speech, size)
-    heard = fft.irfft(spectrum * fft.rfft(response, size), size)
+    reverberant = fft.irfft(spectrum * fft.rfft(response, size), size)
     target = fft.irfft(spectrum * fft.rfft(response[:early + 1], size), size)
-    return heard[:samples], target[:samples]
+    return reverberant[:samples], target[:samples]
 
 
 class RandomFilter:

@@ -210,8 +210,8 @@ def bandwidth(hertz: np.ndarray, density: np.ndarray) -> float:
     A low-pass in the history of the recording (8 kHz material resampled to 16 kHz, MP3) shows as a
     bandwidth well below half the sample rate. Rumble below the lowest band is left out.
     """
-    heard = hertz >= min(BAND_EDGES[0], hertz[-1])
-    inside = heard & (density >= density[heard].max() * db_to_power(-CONTENT_DB))
+    counted = hertz >= min(BAND_EDGES[0], hertz[-1])
+    inside = counted & (density >= density[counted].max() * db_to_power(-CONTENT_DB))
     return float(hertz[inside][-1])
 
 

@@ -54,8 +54,8 @@ def make_page(survey: Survey, samples: int = 4, seed: int = 0) -> str:
         mel={"bands": mel.config.n_mels, "khz": mel.sample_rate // 1000,
              "range_db": survey_plots.RANGE_DB, "n_mfcc": survey_plots.N_MFCC},
         samples=_samples(survey, mel, samples, seed) if found else [],
-        unusual=[[f"{r.folder}: {r.name}", told] for r in survey.recordings
-                 if (told := describe_anomalies(r.info))],
+        unusual=[[f"{r.folder}: {r.name}", anomalies] for r in survey.recordings
+                 if (anomalies := describe_anomalies(r.info))],
         failures=[[failure] for failure in survey.failures], methods=_METHODS,
     )
 

@@ -72,7 +72,7 @@ class Disturbance(layers.Layer):
         response = (_mean(audible * candidate) + 1e3) / (_mean(audible * clean) + 1e3)
         clean *= ops.clip(response, 0.01, 100.0)
         # Nor does a gain that moves slowly: the candidate is brought to the clean one's.
-        heard = ops.sum(clean * self.bark, axis=-1)
+        audible = ops.sum(clean * self.bark, axis=-1)
         loud, found = (
             ops.sum(ops.where(power > threshold, power, 0.0) * self.bark, axis=-1, keepdims=True)
             for power in (clean, candidate)
@@ -87,7 +87,7 @@ class Disturbance(layers.Layer):
         added = ops.power((candidate + 50.0) / (clean + 50.0), 1.2)
         added = ops.where(added < 3.0, 0.0, ops.minimum(added, 12.0))
         # In loud frames a disturbance counts a little less.
-        symmetric /= ops.power((heard + 1e5) / 1e7, 0.04)[..., None]
+        symmetric /= ops.power((audible + 1e5) / 1e7, 0.04)[..., None]
         return symmetric, symmetric * added
 
     def _power(self, mel01):

@@ -28,17 +28,17 @@ def charts(events: RunEvents, metric: str) -> list[dict[str, Any]]:
     """
     validations = sorted((name for name in METRICS if f"valid/{name}" in events.tags),
                          key=lambda name: name != metric)
-    asked = [(f"Validation: {METRICS[name]}",
+    wanted = [(f"Validation: {METRICS[name]}",
               {"model": f"valid/{name}", NOISY: f"valid/{name}{NOISY_SUFFIX}",
                BEST_GAIN: f"valid/{name}{GAIN_SUFFIX}"}) for name in validations]
-    asked.insert(0, ("Loss of the generator", {"weighted sum": "loss/total"}))
-    asked.insert(2, ("What the discriminator makes of", {
+    wanted.insert(0, ("Loss of the generator", {"weighted sum": "loss/total"}))
+    wanted.insert(2, ("What the discriminator makes of", {
         "clean speech": "discriminator/real", "true score": "discriminator/score",
         "estimates": "discriminator/fake"}))
-    asked.append(("Seconds of audio trained a second", {
+    wanted.append(("Seconds of audio trained a second", {
         "speed": "speed/audio_seconds_per_second"}))
     drawn = []
-    for title, curves in asked:
+    for title, curves in wanted:
         series = [{"label": label, "points": _points(events, tag)}
                   for label, tag in curves.items() if tag in events.tags]
         if series:

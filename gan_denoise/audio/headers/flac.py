@@ -39,13 +39,13 @@ def check_flac(file: BinaryIO, size: int, start: int) -> HeaderCheck:
         return HeaderCheck(frames=promised or None, reliable=promised > 0)
     if promised == 0:
         return HeaderCheck(reliable=False, frames=there)
-    told = f"{promised / rate:.2f} s"
+    length = f"{promised / rate:.2f} s"
     if there > promised:
         return HeaderCheck(reliable=False, frames=there,
-                           note=f"its header promises {told}, {there / rate:.2f} s are there; "
+                           note=f"its header promises {length}, {there / rate:.2f} s are there; "
                                 "read to its end")
     return HeaderCheck(reliable=False, frames=there,
-                       cut_off=f"{there / rate:.2f} s of {told} are there")
+                       cut_off=f"{there / rate:.2f} s of {length} are there")
 
 
 def _last_frame_end(tail: bytes, largest: int) -> int | None:

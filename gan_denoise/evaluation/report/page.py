@@ -176,13 +176,13 @@ def _missing(merged: Merged, examples: Sequence[Example]) -> str:
 def _blind(merged: Merged, examples: Sequence[Example]) -> dict[str, object]:
     """Return what the blind test compares: systems, and recordings with the tracks of each."""
     compared = (*merged.models, NOISY) if len(merged.models) == 1 else merged.models
-    heard = [example for example in examples if set(compared) <= set(example.systems)]
+    comparable = [example for example in examples if set(compared) <= set(example.systems)]
     return {
         "systems": list(compared), "trials": TRIALS,
         "recordings": [{"id": example.ident, "name": example.name,
                         "tracks": {system: example.systems.index(system) for system in compared}}
-                       for example in heard],
-    } if heard and len(compared) > 1 else {}
+                       for example in comparable],
+    } if comparable and len(compared) > 1 else {}
 
 
 # ---- Words ---------------------------------------------------------------------------------------
