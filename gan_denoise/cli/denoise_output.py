@@ -67,7 +67,8 @@ def summarise(results: Sequence[FileResult], speed: float, out: Path) -> str:
     counts = Counter(result.status for result in results)
     seconds = sum(result.seconds for result in results if result.status in ("done", "planned"))
     verb = "planned" if counts["planned"] else "done"
-    line = (f"{_files(counts[verb])} {verb}, {counts['skipped']} skipped, "
+    before = " (done before)" if counts["skipped"] else ""
+    line = (f"{_files(counts[verb])} {verb}, {counts['skipped']} skipped{before}, "
             f"{counts['failed']} failed: {seconds / 60:.1f} min of audio")
     if counts["done"] and speed:
         line += f" at {speed:.0f} x real time"

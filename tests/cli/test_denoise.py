@@ -115,7 +115,7 @@ def test_ten_broken_files_among_fifty(denoise, tmp_path):
     assert {Path(row["source"]).name for row in rows if row["status"] == "failed"} == set(broken)
     _, again, _ = denoise(folder, "-o", out)
     assert "1 file cut off" in again
-    assert again.splitlines()[-1].startswith("0 files done, 51 skipped, 9 failed")
+    assert again.splitlines()[-1].startswith("0 files done, 51 skipped (done before), 9 failed")
 
 
 def test_a_dry_run_says_what_a_run_does(recordings, denoise, tmp_path):
@@ -130,7 +130,7 @@ def test_a_dry_run_says_what_a_run_does(recordings, denoise, tmp_path):
     assert lines[0].startswith("redo, an output is missing or has another size: ")
     assert lines[1] == f"skip: {recordings / 'sub' / 'c d.wav'} (done before)"
     assert lines[2] == f"new: {recordings / 'a.wav'} -> {out / 'a.wav'}"
-    assert lines[3].startswith("2 files planned, 1 skipped, 0 failed")
+    assert lines[3].startswith("2 files planned, 1 skipped (done before), 0 failed")
     soundfile.write(out / "a.wav", np.zeros(100), RATE)
     code, said, errors = denoise(*arguments)
     assert (code, errors) == (1, "")
