@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -83,7 +83,9 @@ class TinySource:
     def __init__(self, samples: int = CROP, bad: Iterable[int] = (), delay: float = 0.0):
         self.samples, self.bad, self.delay = samples, frozenset(bad), delay
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         time.sleep(self.delay)
         rng = np.random.default_rng(step)
         seconds = np.arange(self.samples) / RATE
@@ -94,7 +96,8 @@ class TinySource:
         noisy = clean + 0.05 * rng.standard_normal(clean.shape)
         if step in self.bad:
             noisy[0, 5] = np.nan
-        return noisy.astype(np.float32), clean.astype(np.float32)
+        chosen = slice(None) if items is None else list(items)
+        return noisy[chosen].astype(np.float32), clean[chosen].astype(np.float32)
 
 
 def tiny_material(

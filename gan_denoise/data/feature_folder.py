@@ -133,12 +133,15 @@ class FeatureSource:
     def __init__(self, folder: FeatureFolder, clips: Sequence[Clip], seed: int):
         self.folder, self.clips, self.seed = folder, clips, seed
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, frames, bands]`."""
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[items, frames, bands]`."""
+        items = range(batch_size) if items is None else items
         frames, bands = self.folder.config.crop_shape
-        out = np.empty((2, batch_size, frames, bands), np.float32)
+        out = np.empty((2, len(items), frames, bands), np.float32)
         out[:] = self.folder.mel.silence
-        for item in range(batch_size):
+        for place, item in enumerate(items):
             rng = random_stream(self.seed, step, item)
             clip = self.clips[int(rng.integers(len(self.clips)))]
             start = int(rng.integers(max(clip.frames - frames, 0) + 1))
@@ -147,7 +150,7 @@ class FeatureSource:
             clean = clean[crop]
             noisy = (noisy[crop] if noisy is not None
                      else add_noise(clean, draw_snr(self.folder.config.data, rng), rng))
-            out[0, item, : len(clean)], out[1, item, : len(clean)] = noisy, clean
+            out[0, place, : len(clean)], out[1, place, : len(clean)] = noisy, clean
         return out[0], out[1]
 
 

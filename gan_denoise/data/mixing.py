@@ -8,6 +8,7 @@ ratio is of the target (speech through the early part of the response) to the ad
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -125,12 +126,21 @@ class Mixer:
             noisy, clean = channel.code(np.stack([noisy, clean]), self.sample_rate, rng)
         return noisy, clean
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mixtures 0..batch_size-1 of a step: (noisy, clean), [batch, samples] each."""
-        noisy = np.empty((batch_size, self.samples), dtype=np.float32)
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mixtures of a step: (noisy, clean), `[items, samples]` each.
+
+        Args:
+            step: Number of the step.
+            batch_size: Number of its mixtures.
+            items: Those that are made; None: all.
+        """
+        items = range(batch_size) if items is None else items
+        noisy = np.empty((len(items), self.samples), dtype=np.float32)
         clean = np.empty_like(noisy)
-        for index in range(batch_size):
-            noisy[index], clean[index] = self.item(step, index)
+        for place, index in enumerate(items):
+            noisy[place], clean[place] = self.item(step, index)
         return noisy, clean
 
 

@@ -7,6 +7,7 @@ as level over time and band. There is no waveform behind them; all of it is dete
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -66,9 +67,12 @@ class SpectrogramSource:
         clean = spectrogram(rng, *self.shape)
         return add_noise(clean, draw_snr(self.data, rng), rng), clean
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, frames, bands]`."""
-        noisy, clean = zip(*(self.item(step, index) for index in range(batch_size)), strict=True)
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[items, frames, bands]`."""
+        items = range(batch_size) if items is None else items
+        noisy, clean = zip(*(self.item(step, index) for index in items), strict=True)
         return np.stack(noisy), np.stack(clean)
 
 
