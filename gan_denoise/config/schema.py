@@ -121,20 +121,25 @@ class TrainingConfig(Section):
     steps: Positive | None = None  # whichever of steps and minutes ends first
     minutes: typing.Annotated[float, Field(gt=0.0)] | None = None
     batch_size: Positive = 16
+    accumulate: Positive = 1  # batches of batch_size that make one update
     crop_seconds: typing.Annotated[float, Field(gt=0.0)] = 2.0
     seed: Count = 0
     learning_rate: NonNegative = 1.5e-3
+    # How both learning rates grow with the number of devices.
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = "none"
     final_rate: Unit = 0.02  # of the cosine, as a share of learning_rate
     warmup_steps: Count = 200
     optimizer: Literal["adam", "muon"] = "adam"  # of the generator; muon: of its matrices
     adam_betas: tuple[Unit, Unit] = (0.9, 0.999)
     clip_norm: NonNegative = 3.0  # of the global gradient norm; 0: no clipping
     ema_decay: Unit = 0.998
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # that networks compute in
     deterministic: bool = False  # bit-equal repetition, slower
     max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
     select_by: Literal["si_sdr", "pesq_wb", "estoi", "snr_mel"] = "si_sdr"
     watch: bool = True  # begin a dead start again, and end a run that stays dead
     # When, where, how wide: free to change on resume.
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"  # the devices that train
     validate_every: Positive = 500  # steps
     checkpoint_every: Positive = 200  # steps
     log_every: Positive = 25  # steps
@@ -220,17 +225,17 @@ class Config(Section):
 
     def _check_features(self) -> None:
         """Features have no phase: nothing that listens to a waveform can be asked of them."""
-        heard = [f"losses.{key}" for key in ("magnitude_weight", "complex_weight", "snr_weight")
+        needing = [f"losses.{key}" for key in ("magnitude_weight", "complex_weight", "snr_weight")
                  if getattr(self.losses, key)]
-        heard += [f"losses.extra_weights.{name}" for name in self.losses.extra_weights
+        needing += [f"losses.extra_weights.{name}" for name in self.losses.extra_weights
                   if LOSSES[name].of == "spectrum"]
         if isinstance(self.discriminator, MetricDiscriminator):
-            heard.append("discriminator.kind=metric")
+            needing.append("discriminator.kind=metric")
         if self.training.select_by != "snr_mel":
-            heard.append(f"training.select_by={self.training.select_by}")
-        if heard:
-            raise ValueError(f"data.features has no waveform, which {', '.join(heard)} "
-                             f"need{'s' if len(heard) == 1 else ''}; take mse_weight, a patch "
+            needing.append(f"training.select_by={self.training.select_by}")
+        if needing:
+            raise ValueError(f"data.features has no waveform, which {', '.join(needing)} "
+                             f"need{'s' if len(needing) == 1 else ''}; take mse_weight, a patch "
                              "discriminator and select_by=snr_mel")
 
 
@@ -240,8 +245,8 @@ PATH_SETTINGS = frozenset(f"data.{key}" for key, field in KINDS["data"].fields()
 # What only says when, where or how wide to run may change between a run and its resumption.
 FREE_ON_RESUME = frozenset(
     f"training.{key}"
-    for key in ("steps", "minutes", "validate_every", "checkpoint_every", "log_every", "threads",
-                "data_workers", "max_bad_steps", "tracker", "watch")
+    for key in ("steps", "minutes", "strategy", "validate_every", "checkpoint_every", "log_every",
+                "threads", "data_workers", "max_bad_steps", "tracker", "watch")
 ) | {"data.cache", "data.skip_missing", "discriminator.pesq_workers", "plugins"} | {
     f"tune.{key}" for key in TuneConfig.model_fields}
 # Folders may move; their content may not change (the corpus hash is compared instead).

@@ -53,8 +53,16 @@ NOTHING_TO_HEAR = "no pair in which both recordings are more than silence"
 class Source(Protocol):
     """Where batches come from; the same arguments give the same batch."""
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, *config.crop_shape]` each."""
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[items, *config.crop_shape]` each.
+
+        Args:
+            step: Number of the batch.
+            batch_size: Its size.
+            items: Those of its items that are made, each from 0 to below `batch_size`; None: all.
+        """
 
 
 @dataclass(frozen=True)
@@ -103,19 +111,29 @@ def load_material(config: Config, progress: Progress = None) -> Material:
     )
 
 
-def batches(source: Source, config: Config, start: int) -> Any:
+def batches(
+    source: Source, config: Config, start: int, items: Sequence[int] | None = None
+) -> Any:
     """Return an endless `tf.data.Dataset` of (step, noisy, clean) from a step on.
 
     Mixing runs in worker threads beside the network; the order does not depend on their number.
+
+    Args:
+        source: What batches are made by.
+        config: Settings; a batch has `training.batch_size` items, `training.accumulate` times.
+        start: Number of the first batch.
+        items: Those of each batch that are made; None: all.
     """
     import tensorflow as tf
 
     training = config.training
-    shape = (training.batch_size, *config.crop_shape)
+    size = training.batch_size * training.accumulate
+    shape = (size if items is None else len(items), *config.crop_shape)
+    chosen = () if items is None else (items,)
 
     def load(step: Any) -> tuple[Any, Any, Any]:
         noisy, clean = tf.numpy_function(
-            lambda n: source.batch(int(n), training.batch_size), [step], (tf.float32, tf.float32)
+            lambda n: source.batch(int(n), size, *chosen), [step], (tf.float32, tf.float32)
         )
         return step, tf.ensure_shape(noisy, shape), tf.ensure_shape(clean, shape)
 
@@ -149,10 +167,13 @@ class PairSource:
         lengths = np.array([int(noisy.lengths[n]) for n, _ in self.indices], np.float64)
         self._edges = np.cumsum(lengths) / lengths.sum()
 
-    def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (noisy, clean), float32 `[batch, samples]`, drawn by duration."""
-        out = np.zeros((2, batch_size, self.samples), np.float32)
-        for item in range(batch_size):
+    def batch(
+        self, step: int, batch_size: int, items: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (noisy, clean), float32 `[items, samples]`, drawn by duration."""
+        items = range(batch_size) if items is None else items
+        out = np.zeros((2, len(items), self.samples), np.float32)
+        for place, item in enumerate(items):
             rng = random_stream(self.seed, step, item)
             pair = self.indices[int(np.searchsorted(self._edges, rng.random()))]
             length = min(int(self.noisy.lengths[pair[0]]), int(self.clean.lengths[pair[1]]))
@@ -162,7 +183,7 @@ class PairSource:
             clean = self.clean.clip(pair[1], start, frames)
             peak = max(float(np.abs(noisy).max()), 1e-6)
             gain = np.float32(10 ** (rng.uniform(*self.data.peak_range) / 20) / peak)
-            out[0, item, :frames], out[1, item, :frames] = noisy * gain, clean * gain
+            out[0, place, :frames], out[1, place, :frames] = noisy * gain, clean * gain
         return out[0], out[1]
 
 
@@ -222,19 +243,19 @@ def _paired(config: Config, progress: Progress) -> Material:
                 for side in ("noisy", "clean")]
 
     held, checked = "", []
-    learnt = sides([*train, *valid] if data.merge_validation else train)
-    digests = [side.digest for side in learnt]
+    trained = sides([*train, *valid] if data.merge_validation else train)
+    digests = [side.digest for side in trained]
     if valid:
         checked = sides(valid)
         digests += [side.digest for side in checked]
     else:
-        rest, checked, held = divide_lone_speaker(_in_both(*learnt), data)
-        learnt = learnt if data.merge_validation else rest
-    training = PairSource(*learnt, data, config.crop_samples, config.training.seed)
+        rest, checked, held = divide_lone_speaker(_in_both(*trained), data)
+        trained = trained if data.merge_validation else rest
+    training = PairSource(*trained, data, config.crop_samples, config.training.seed)
     checking = PairSource(*checked, data, round(data.valid_seconds * rate), VALID_SEED)
     valid = ValidationClips(*checking.batch(0, data.valid_clips))
     summary = f"{training.noisy.seconds / 3600:.2f} h of pairs ({len(train)} files){held}"
-    notices = dict.fromkeys(note for side in (*learnt, *checked) for note in side.notes)
+    notices = dict.fromkeys(note for side in (*trained, *checked) for note in side.notes)
     return Material(training, valid, _digest(digests), summary, tuple(notices))
 
 

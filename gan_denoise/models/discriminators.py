@@ -75,7 +75,9 @@ def build_patch_discriminator(config: Config) -> keras.Model:
 
     def conv(filters: int, strides) -> layers.Layer:
         layer = layers.Conv2D(filters, (4, 4), strides, padding="same")
-        return layers.SpectralNormalization(layer) if settings.spectral_norm else layer
+        # It rewrites the kernel, which half precision would round.
+        return (layers.SpectralNormalization(layer, dtype="float32") if settings.spectral_norm
+                else layer)
 
     noisy = keras.Input((None, bands), name="noisy_mel")
     candidate = keras.Input((None, bands), name="candidate_mel")

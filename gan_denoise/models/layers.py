@@ -26,7 +26,7 @@ class RelativeLevel(layers.Layer):
     CENTRE = 0.75  # of mel01: where a mel at its own mean level is put
 
     def __init__(self, frames: int, range_db: float, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32"} | kwargs)  # linear mels overflow float16
         self.frames, self.range_db = frames, range_db
 
     def call(self, mel):

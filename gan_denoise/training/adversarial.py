@@ -7,7 +7,7 @@ PESQ of an estimate from what the estimate is given by PESQ itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +21,12 @@ from gan_denoise.dsp.mel import Mel
 from gan_denoise.models.discriminators import build_discriminator
 from gan_denoise.training import losses
 from gan_denoise.training.objective import Objective
-from gan_denoise.training.optimizers import make_optimizer, snapshot, update
+from gan_denoise.training.optimizers import gradients_of, make_optimizer, snapshot, update
 from gan_denoise.training.pesq_scorer import PesqScorer
+from gan_denoise.training.precision import computing_in, make_scale
 from gan_denoise.training.replay_buffer import Replay
+from gan_denoise.training.replicas import Replicas
+from gan_denoise.training.update_step import UpdateStep
 
 
 class Mels(NamedTuple):
@@ -42,8 +45,22 @@ class Mels(NamedTuple):
     candidate: Any
 
 
+class Part(NamedTuple):
+    """A part of a batch, as the discriminator sees it.
+
+    Attributes:
+        noisy: Waveforms `[batch, samples]`, or features `[batch, frames, bands]`.
+        clean: The same of the clean recordings.
+        mels: mel01 of both, and of the estimates.
+    """
+
+    noisy: Any
+    clean: Any
+    mels: Mels
+
+
 def make_adversary(
-    config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any = None
+    config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any, replicas: Replicas
 ) -> Adversary:
     """Build the adversary that `discriminator.kind` names.
 
@@ -53,10 +70,11 @@ def make_adversary(
         mel: The transform of the mels.
         frames: Length of a training crop in frames.
         scorer: Scores estimates for a metric discriminator; None: PESQ.
+        replicas: Devices that train.
     """
     if isinstance(config.discriminator, MetricDiscriminator):
-        return MetricAdversary(config, objective, mel, frames, scorer)
-    return PatchAdversary(config)
+        return MetricAdversary(config, objective, mel, frames, scorer, replicas)
+    return PatchAdversary(config, replicas)
 
 
 class Adversary(ABC):
@@ -64,18 +82,24 @@ class Adversary(ABC):
 
     Args:
         config: Settings; `discriminator`, `losses`, `training` and `mel` are used.
+        replicas: Devices that train.
     """
 
     kind: str  # of the loss that the generator is given: see `losses.generator_loss`
 
-    def __init__(self, config: Config):
-        self.config = config
-        self.network = build_discriminator(config)
-        self.optimizer = make_optimizer(self.network, "adam", config.training)
+    def __init__(self, config: Config, replicas: Replicas):
+        self.config, self.replicas = config, replicas
+        with replicas.building():
+            with computing_in(config.training.precision):
+                self.network = build_discriminator(config)
+            replicas.prepare(self.network)
+            self.optimizer = make_optimizer(self.network, "adam", config.training)
+            self.scale = make_scale(config.training.precision)
 
     def holders(self) -> dict[str, Any]:
         """Return what holds the variables of a checkpoint, by name."""
-        return {"discriminator": self.network, "d_optimizer": self.optimizer}
+        scale = {} if self.scale is None else {"d_scale": self.scale}
+        return {"discriminator": self.network, "d_optimizer": self.optimizer} | scale
 
     def close(self) -> None:  # noqa: B027 (most have nothing to end)
         """End the processes that it has started, if any."""
@@ -90,15 +114,13 @@ class Adversary(ABC):
 
     @abstractmethod
     def learn(
-        self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
+        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Train the discriminator; it sees no generator, so it can change none.
 
         Args:
             step: Number of the step.
-            noisy: Waveforms of the batch, `[batch, samples]`.
-            clean: The same of the clean recordings.
-            mels: mel01 of the batch.
+            parts: Of the batch, in order.
             schedule: `d_rate` of this step.
 
         Returns:
@@ -119,31 +141,40 @@ class Adversary(ABC):
         total = schedule["adversarial_weight"] * terms["loss/adversarial"]
         if getattr(self.config.discriminator, "feature_weight", 0.0):
             _, *real = self.network([reference, mels.clean], training=False)
-            value = losses.feature_matching([ops.stop_gradient(r) for r in real], fake)
+            value = losses.feature_matching(
+                *([ops.cast(layer, "float32") for layer in layers]
+                  for layers in (map(ops.stop_gradient, real), fake)), self.replicas.mean)
             terms["loss/features"] = value
             total += schedule["feature_weight"] * value
         return terms, total
 
-    def _update(self, tape: tf.GradientTape, loss: Any, before: list[Any], rate: Any
-                ) -> dict[str, Any]:
-        gradients = tape.gradient(loss, self.network.trainable_variables)
-        norm, finite = update(self.optimizer, self.network, gradients, loss, before, rate,
-                              self.config.training.clip_norm)
-        return {
-            "loss/discriminator": loss,
-            "gradient_norm/discriminator": norm,
-            "rate/discriminator": rate,
-            "finite": finite,
+    def _scaled(self, loss: Any) -> Any:
+        return loss if self.scale is None else self.scale.scaled(loss)
+
+    def _update(
+        self, gradients: list[Any], values: Mapping[str, Any], before: list[Any],
+        schedule: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        gradients, values = self.replicas.means(gradients, values)
+        done = update(
+            self.optimizer, self.network, gradients, values["loss/discriminator"], before,
+            schedule["d_rate"], self.config.training.clip_norm, self.scale,
+        )
+        values |= {
+            "gradient_norm/discriminator": done.norm,
+            "rate/discriminator": schedule["d_rate"],
+            "finite": done.finite,
         }
+        return values if self.scale is None else values | {"scale/discriminator": self.scale.scale}
 
 
 class PatchAdversary(Adversary):
     """Judges (noisy, candidate): clean or estimated, patch by patch."""
 
-    def __init__(self, config: Config):
-        super().__init__(config)
+    def __init__(self, config: Config, replicas: Replicas):
+        super().__init__(config, replicas)
         self.kind = config.discriminator.loss
-        self._step = tf.function(self._learn)
+        self._step = UpdateStep(replicas, self.network, self._gradients, self._update)
 
     def reference(self, mels: Mels) -> Any:
         """Return the noisy mel."""
@@ -154,26 +185,29 @@ class PatchAdversary(Adversary):
         return estimate
 
     def learn(
-        self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
+        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Train on the mels of this batch: clean ones are real, estimates fake."""
-        return self._step(mels, schedule["d_rate"])
+        return self._step([(part.mels,) for part in parts], schedule)[0]
 
-    def _learn(self, mels: Mels, rate: Any) -> dict[str, Any]:
-        before = snapshot(self.network)
+    def _gradients(
+        self, mels: Mels, schedule: Mapping[str, Any], training: bool
+    ) -> tuple[list[Any], dict[str, Any], tuple[()]]:
         count = tf.shape(mels.noisy)[0]
         with tf.GradientTape() as tape:
             # One call for both halves: spectral norm makes one power iteration a step.
             pairs = [
                 tf.concat([mels.noisy, mels.noisy], 0), tf.concat([mels.clean, mels.candidate], 0)
             ]
-            logits = self.network(pairs, training=True)[0]
+            logits = self.network(pairs, training=training)[0]
             real, fake = logits[:count], logits[count:]
             loss = losses.discriminator_loss(real, fake, self.kind)
-        return self._update(tape, loss, before, rate) | {
+            scaled = self._scaled(loss)
+        return gradients_of(tape, scaled, self.network), {
+            "loss/discriminator": loss,
             "discriminator/real": tf.reduce_mean(real),
             "discriminator/fake": tf.reduce_mean(fake),
-        }
+        }, ()
 
 
 class MetricAdversary(Adversary):
@@ -185,19 +219,21 @@ class MetricAdversary(Adversary):
         mel: The transform of the mels.
         frames: Length of a training crop in frames.
         scorer: Scores estimates; None: PESQ.
+        replicas: Devices that train.
     """
 
     kind = "hinge"  # the mean score, negative: every clip's rise is worth the same
 
     def __init__(
-        self, config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any = None
+        self, config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any,
+        replicas: Replicas,
     ):
-        super().__init__(config)
+        super().__init__(config, replicas)
         settings = config.discriminator
         self.objective, self.mel = objective, mel
         self.scorer = scorer or PesqScorer(config.audio.sample_rate, settings.pesq_workers)
         self.replay = Replay(settings.replay_size, frames, config.mel.bands)
-        self._step = tf.function(self._learn)
+        self._step = replicas.function(self._learn)
 
     def holders(self) -> dict[str, Any]:
         """Return what holds the variables of a checkpoint, by name: past estimates too."""
@@ -216,37 +252,67 @@ class MetricAdversary(Adversary):
         return self.objective.heard(noisy, spectra, estimate)
 
     def learn(
-        self, step: int, noisy: Any, clean: Any, mels: Mels, schedule: Mapping[str, Any]
+        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Have estimates scored; train on them and on past ones."""
+        """Have estimates scored; train on them and on past ones.
+
+        The first estimates of the whole batch, whatever replica made them. Each worker scores a
+        share of them and is told the other scores; all keep the same past, and draw the same.
+        """
         settings = self.config.discriminator
-        scored = min(settings.scored_clips, len(noisy))
-        noisy, clean = np.asarray(noisy[:scored]), np.asarray(clean[:scored])
-        new = Mels(*(np.asarray(part[:scored]) for part in mels))
-        gain = band_gain(self.mel, new.noisy, new.estimate, self.config.inversion)
-        spectrum = self.mel.bin_gain(gain) * self.mel.stft(noisy)
-        waveform = self.mel.istft(spectrum, noisy.shape[1])
-        scores = self.scorer.scores(clean, waveform)
+        noisy, clean, new = self._first_clips(parts, settings.scored_clips)
+        scores = self._scores(noisy, clean, new)
         rng = np.random.default_rng([self.config.training.seed, step])
         past = self.replay.draw(settings.replay_clips, rng)
-        values = self._step(
+        values = self.replicas.floats(self._step(
             tf.concat([new.clean, past[0]], 0),
             tf.concat([new.candidate, past[1]], 0),
             tf.concat([scores, past[2]], 0),
-            schedule["d_rate"],
-        )
+            tf.constant(len(scores)), schedule,
+        ))
         self.replay.add(new.clean, new.candidate, scores)
-        predicted = values.pop("predicted")
         known = scores[np.isfinite(scores)]
         return values | {
             "discriminator/score": float(known.mean()) if len(known) else 0.0,
-            "discriminator/fake": tf.reduce_mean(predicted[:scored]),
+            "discriminator/fake": values["discriminator/fake"],
         }
 
-    def _learn(self, clean: Any, candidate: Any, score: Any, rate: Any) -> dict[str, Any]:
-        """Train on mels and their scores; those that are NaN count not."""
+    def _first_clips(self, parts: Sequence[Part], count: int
+                     ) -> tuple[np.ndarray, np.ndarray, Mels]:
+        """Return noisy and clean waveforms of the first clips of a batch, and their mels."""
+        found: list[Any] = []
+        for part in parts:
+            found.append([self.replicas.gathered(side)
+                          for side in (part.noisy, part.clean, *part.mels)])
+            if sum(len(sides[0]) for sides in found) >= count:
+                break
+        noisy, clean, *mels = (np.concatenate(sides)[:count] if len(found) > 1 else sides[0][:count]
+                               for sides in zip(*found, strict=True))
+        return noisy, clean, Mels(*mels)
+
+    def _scores(self, noisy: np.ndarray, clean: np.ndarray, mels: Mels) -> np.ndarray:
+        own = slice(self.replicas.rank, None, self.replicas.workers)  # clips that are scored here
+        scores = np.zeros(len(noisy), np.float32)
+        if len(scores[own]):
+            gain = band_gain(self.mel, mels.noisy[own], mels.estimate[own], self.config.inversion)
+            spectrum = self.mel.bin_gain(gain) * self.mel.stft(noisy[own])
+            waveform = self.mel.istft(spectrum, noisy.shape[1])
+            scores[own] = self.scorer.scores(clean[own], waveform)
+        return self.replicas.sums(scores)
+
+    def _learn(
+        self, clean: Any, candidate: Any, score: Any, new: Any, schedule: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Train on mels and their scores, the same on every replica; those that are NaN count not.
+
+        The first `new` clips are of this batch.
+        """
         before = snapshot(self.network)
         with tf.GradientTape() as tape:
             predicted = self.network([clean, candidate], training=True)[0][:, 0]
             loss = losses.score_loss(score, predicted)
-        return self._update(tape, loss, before, rate) | {"predicted": predicted}
+            scaled = self._scaled(loss)
+        gradients = gradients_of(tape, scaled, self.network)
+        return self._update(gradients, {
+            "loss/discriminator": loss, "discriminator/fake": tf.reduce_mean(predicted[:new])
+        }, before, schedule)

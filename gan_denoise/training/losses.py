@@ -7,7 +7,7 @@ The reconstruction terms are 0 for an identity estimate. The adversarial game is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -130,14 +130,22 @@ def generator_loss(fake: Any, kind: str) -> Any:
     raise ValueError(f"unknown adversarial loss '{kind}'")
 
 
-def feature_matching(real: Sequence[Any], fake: Sequence[Any]) -> Any:
+def feature_matching(
+    real: Sequence[Any], fake: Sequence[Any],
+    over_replicas: Callable[[Any], Any] = lambda size: size,
+) -> Any:
     """Mean absolute difference of the discriminator's hidden layers, each over its own size.
 
     Salimans et al. 2016; relative to the mean size of the real layer as in Kumar et al. 2019's
     successors, so that no layer rules by its scale.
+
+    Args:
+        real: Layers on clean mels.
+        fake: The same on estimates.
+        over_replicas: Turns the mean size of a layer into that over all replicas.
     """
     terms = [
-        ops.mean(ops.abs(r - f)) / (ops.mean(ops.abs(r)) + EPSILON)
+        ops.mean(ops.abs(r - f)) / (over_replicas(ops.mean(ops.abs(r))) + EPSILON)
         for r, f in zip(real, fake, strict=True)
     ]
     return sum(terms) / len(terms)

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gan_denoise.config.schema import TrainingConfig
+from gan_denoise.training.precision import LossScale
+
+
+class Update(NamedTuple):
+    """What became of a step.
+
+    Attributes:
+        norm: Of all gradients together, before clipping.
+        applied: 1 where the gradients were applied, else 0.
+        finite: 0 where losses or gradients were not finite, and the loss scale of float16 does not
+            account for that; else 1.
+    """
+
+    norm: Any
+    applied: Any
+    finite: Any
+
+
+class _OnEveryReplica:
+    """Has an optimizer apply gradients to the variables of its own replica, as they are.
+
+    Keras' own way under a strategy adds gradients up once more, by calls between replicas that a
+    condition in a graph cannot hold. Here they are the same on every replica already.
+    """
+
+    def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: Any) -> None:
+        for gradient, variable in zip(gradients, variables, strict=True):
+            self.update_step(gradient, variable, learning_rate)
+
+
+class _ReplicaAdam(_OnEveryReplica, keras.optimizers.Adam):
+    pass
+
+
+class _ReplicaMuon(_OnEveryReplica, keras.optimizers.Muon):
+    pass
 
 
 def make_optimizer(
@@ -22,10 +58,13 @@ def make_optimizer(
         training: `adam_betas` is used.
     """
     beta_1, beta_2 = training.adam_betas
+    replicated = tf.distribute.has_strategy()
     if kind == "muon":
-        optimizer = keras.optimizers.Muon(0.0, adam_beta_1=beta_1, adam_beta_2=beta_2)
+        muon = _ReplicaMuon if replicated else keras.optimizers.Muon
+        optimizer = muon(0.0, adam_beta_1=beta_1, adam_beta_2=beta_2)
     else:
-        optimizer = keras.optimizers.Adam(0.0, beta_1=beta_1, beta_2=beta_2)
+        adam = _ReplicaAdam if replicated else keras.optimizers.Adam
+        optimizer = adam(0.0, beta_1=beta_1, beta_2=beta_2)
     # Built now: loading a state into an unbuilt optimizer would drop its moments.
     optimizer.build(network.trainable_variables)
     return optimizer
@@ -36,29 +75,34 @@ def snapshot(network: keras.Model) -> list[Any]:
     return [tf.identity(variable) for variable in network.variables]
 
 
+def gradients_of(
+    tape: tf.GradientTape, loss: Any, network: keras.Model
+) -> list[Any]:
+    """Return the gradients of a loss for all trainable variables of a network."""
+    variables = network.trainable_variables
+    # A frozen or unused variable has no gradient; zero keeps the optimizer's slots aligned.
+    return [tf.zeros_like(variable) if gradient is None else gradient
+            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)]
+
+
 def update(
     optimizer: keras.optimizers.Optimizer, network: keras.Model, gradients: list[Any], loss: Any,
-    before: list[Any], rate: Any, clip_norm: float,
-) -> tuple[Any, Any]:
+    before: list[Any], rate: Any, clip_norm: float, scale: LossScale | None = None,
+) -> Update:
     """Clip and apply gradients, or leave the network as it was where they are not finite.
 
     Args:
         optimizer: Of the network.
         network: What is updated.
-        gradients: Of its trainable variables; None where a variable has none.
-        loss: What they are the gradients of.
+        gradients: Of its trainable variables.
+        loss: What they are the gradients of, times the scale.
         before: The network's `snapshot`.
         rate: Learning rate.
         clip_norm: Largest norm of all gradients together; 0: no clipping.
-
-    Returns:
-        The norm before clipping, and 1 where the gradients were applied, else 0.
+        scale: Of the loss.
     """
-    # A frozen or unused variable has no gradient; zero keeps the optimizer's slots aligned.
-    gradients = [
-        tf.zeros_like(v) if g is None else g
-        for g, v in zip(gradients, network.trainable_variables, strict=True)
-    ]
+    if scale is not None:
+        gradients = scale.unscaled(gradients)
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
     if clip_norm:
@@ -74,4 +118,9 @@ def update(
             variable.assign(value)
         return tf.constant(0.0)
 
-    return norm, tf.cond(finite, apply, undo)
+    applied = tf.cond(finite, apply, undo)
+    if scale is None:
+        return Update(norm, applied, applied)
+    known = tf.math.is_finite(loss)  # else the scale can do nothing
+    excused = scale.adapt(finite | tf.logical_not(known)) & known
+    return Update(norm, applied, tf.maximum(applied, tf.cast(excused, tf.float32)))

@@ -20,11 +20,14 @@ from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
 from gan_denoise.models.generators import build_generator
-from gan_denoise.training.adversarial import Adversary, Mels, make_adversary
+from gan_denoise.training.adversarial import Adversary, Mels, Part, make_adversary
 from gan_denoise.training.checkpoints import RunState
 from gan_denoise.training.monitor import VARIATION
 from gan_denoise.training.objective import Objective
-from gan_denoise.training.optimizers import make_optimizer, snapshot, update
+from gan_denoise.training.optimizers import gradients_of, make_optimizer, update
+from gan_denoise.training.precision import computing_in, make_scale
+from gan_denoise.training.replicas import Replicas
+from gan_denoise.training.update_step import UpdateStep
 from gan_denoise.training.validation import Clips, Validation
 
 
@@ -45,6 +48,11 @@ def set_up(training: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def rate_factor(scaling: str, replicas: int) -> float:
+    """Return what `training.scale_learning_rate` multiplies learning rates by."""
+    return {"none": 1.0, "linear": float(replicas), "sqrt": math.sqrt(replicas)}[scaling]
+
+
 class Trainer:
     """The generator, its EMA and optimizer, the adversary, and all that a checkpoint holds.
 
@@ -53,29 +61,40 @@ class Trainer:
         material: Training batches and validation clips.
         kind: `pretrain`, or `finetune` for training against the discriminator.
         scorer: Scores estimates for a metric discriminator; None: PESQ.
+        replicas: Devices that train; None: one.
     """
 
     def __init__(
-        self, config: Config, material: Material, kind: str = "pretrain", scorer: Any = None
+        self, config: Config, material: Material, kind: str = "pretrain", scorer: Any = None,
+        replicas: Replicas | None = None,
     ):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
         self.objective = Objective(config, KerasMel(self.mel))
-        self.generator = build_generator(config)
-        self.ema = build_generator(config)
-        self.ema.set_weights(self.generator.get_weights())
-        self.g_optimizer = make_optimizer(
-            self.generator, config.training.optimizer, config.training
-        )
+        self.replicas = replicas or Replicas()
+        with self.replicas.building():
+            with computing_in(config.training.precision):
+                self.generator = build_generator(config)
+            self.ema = build_generator(config)  # float32, as it is validated and exported
+            self.ema.set_weights(self.generator.get_weights())
+            self.replicas.prepare(self.generator)
+            self.g_optimizer = make_optimizer(
+                self.generator, config.training.optimizer, config.training
+            )
+            self.g_scale = make_scale(config.training.precision)
         self.adversary: Adversary | None = None
         if kind == "finetune":
             frames = self.mel.frames(config.crop_samples)
-            self.adversary = make_adversary(config, self.objective, self.mel, frames, scorer)
+            self.adversary = make_adversary(
+                config, self.objective, self.mel, frames, scorer, self.replicas
+            )
         self.progress = RunState(kind, material.digest)
         self.validation = Validation(config, material.valid, self.mel, self.estimate)
-        self.pretrain_step = tf.function(self._pretrain_step)
-        self.adversarial_step = tf.function(self._adversarial_step)
-        self._mels = tf.function(self._frozen_mels)
+        self.pretrain_step, self.adversarial_step = (
+            UpdateStep(self.replicas, self.generator, gradients, self._update_generator)
+            for gradients in (self._pretrain_gradients, self._adversarial_gradients)
+        )
+        self._mels = self.replicas.function(self._frozen_mels)
         self._share = tf.function(self._gradient_share)
         self._estimate = tf.function(lambda mel: self.ema(mel, training=False))
 
@@ -92,6 +111,8 @@ class Trainer:
         here is an index and the last word alone.
         """
         owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
+        if self.g_scale is not None:
+            owners["g_scale"] = self.g_scale
         if self.adversary is not None:
             owners |= self.adversary.holders()
         return {
@@ -113,6 +134,7 @@ class Trainer:
         since = step - adversarial_from
         warm = min((since + 1) / max(training.warmup_steps, 1), 1.0)
         ramp = min((since + 1) / max(terms.adversarial_ramp, 1), 1.0)
+        cosine *= rate_factor(training.scale_learning_rate, self.replicas.count)
         return {
             "g_rate": training.learning_rate * cosine * max(warm, 0.0),
             "d_rate": self.config.discriminator.learning_rate * cosine,
@@ -123,45 +145,66 @@ class Trainer:
 
     # ---- Steps ---------------------------------------------------------------------------------
     def train_step(self, step: int, noisy: Any, clean: Any) -> dict[str, float]:
-        """Do the step of this number and return its named values as floats."""
+        """Do the step of this number and return its named values as floats.
+
+        Args:
+            step: Number of the step.
+            noisy: This process's items of the batch, `[items, *config.crop_shape]`, part by part.
+            clean: The same of the clean recordings.
+        """
         schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        parts = self._parts(noisy, clean)
         if self.adversary is None:
-            values = self.pretrain_step(noisy, clean, schedule)
-            return {name: float(value) for name, value in values.items()}
+            return self.replicas.floats(self.pretrain_step(parts, schedule)[0])
         if step < self.config.losses.discriminator_warmup:
-            values, mels = {"finite": 1.0}, self._mels(noisy, clean)
+            values, mels = {"finite": 1.0}, [self._mels(*part) for part in parts]
         else:
-            values, mels = self.adversarial_step(noisy, clean, schedule)
-        learned = self.adversary.learn(step, noisy, clean, mels, schedule)
-        finite = min(float(values.pop("finite")), float(learned.pop("finite")))
-        return {name: float(value) for name, value in (values | learned).items()} | {
-            "finite": finite
-        }
+            values, mels = self.adversarial_step(parts, schedule)
+        judged = [Part(*part, made) for part, made in zip(parts, mels, strict=True)]
+        values, learned = (self.replicas.floats(found) for found in (
+            values, self.adversary.learn(step, judged, schedule)))
+        finite = min(values.pop("finite"), learned.pop("finite"))
+        return values | learned | {"finite": finite}
 
-    def _pretrain_step(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    def _parts(self, noisy: Any, clean: Any) -> list[tuple[Any, Any]]:
+        count = self.config.training.accumulate
+        if count == 1:
+            return [self.replicas.split(noisy, clean)]
+        size = len(noisy) // count
+        return [self.replicas.split(noisy[at : at + size], clean[at : at + size])
+                for at in range(0, len(noisy), size)]
+
+    def _pretrain_gradients(
+        self, noisy: Any, clean: Any, schedule: Mapping[str, Any], training: bool
+    ) -> tuple[list[Any], dict[str, Any], tuple[()]]:
         spectra = self.objective.spectra(noisy, clean)
-        before = snapshot(self.generator)
         with tf.GradientTape() as tape:
-            estimate = self.generator(spectra["noisy01"], training=True)
+            estimate = self.generator(spectra["noisy01"], training=training)
             terms, total = self.objective.reconstruction(spectra, estimate)
+            scaled = self._scaled(total)
         terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
-        return self._update_generator(tape, total, terms, before, schedule)
+        gradients = gradients_of(tape, scaled, self.generator)
+        return gradients, terms | {"loss/total": total}, ()
 
-    def _adversarial_step(
-        self, noisy: Any, clean: Any, schedule: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], Mels]:
+    def _adversarial_gradients(
+        self, noisy: Any, clean: Any, schedule: Mapping[str, Any], training: bool
+    ) -> tuple[list[Any], dict[str, Any], Mels]:
         """Train the generator against the discriminator as it is; return what it has made."""
         spectra = self.objective.spectra(noisy, clean)
-        before = snapshot(self.generator)
         with tf.GradientTape() as tape:
-            estimate = self.generator(spectra["noisy01"], training=True)
+            estimate = self.generator(spectra["noisy01"], training=training)
             mels = self._judged(noisy, spectra, estimate)
             terms, total = self.objective.reconstruction(spectra, estimate)
             adversarial, added = self.adversary.generator_loss(mels, schedule)
             terms |= adversarial
             total += added
+            scaled = self._scaled(total)
         terms[VARIATION] = self._variation(spectra["noisy01"], estimate)
-        return self._update_generator(tape, total, terms, before, schedule), mels
+        gradients = gradients_of(tape, scaled, self.generator)
+        return gradients, terms | {"loss/total": total}, mels
+
+    def _scaled(self, loss: Any) -> Any:
+        return loss if self.g_scale is None else self.g_scale.scaled(loss)
 
     def _frozen_mels(self, noisy: Any, clean: Any) -> Mels:
         spectra = self.objective.spectra(noisy, clean)
@@ -185,21 +228,21 @@ class Trainer:
         return tf.sqrt(tf.reduce_mean(variance)) * self.config.mel.range_db
 
     def _update_generator(
-        self, tape: tf.GradientTape, total: Any, terms: dict[str, Any], before: list[Any],
+        self, gradients: list[Any], values: Mapping[str, Any], before: list[Any],
         schedule: Mapping[str, Any],
     ) -> dict[str, Any]:
-        gradients = tape.gradient(total, self.generator.trainable_variables)
-        norm, finite = update(
-            self.g_optimizer, self.generator, gradients, total, before, schedule["g_rate"],
-            self.config.training.clip_norm,
+        gradients, values = self.replicas.means(gradients, values)
+        done = update(
+            self.g_optimizer, self.generator, gradients, values["loss/total"], before,
+            schedule["g_rate"], self.config.training.clip_norm, self.g_scale,
         )
-        tf.cond(finite > 0, lambda: self._average(schedule["ema_decay"]), lambda: None)
-        return terms | {
-            "loss/total": total,
-            "gradient_norm/generator": norm,
+        tf.cond(done.applied > 0, lambda: self._average(schedule["ema_decay"]), lambda: None)
+        values |= {
+            "gradient_norm/generator": done.norm,
             "rate/generator": schedule["g_rate"],
-            "finite": finite,
+            "finite": done.finite,
         }
+        return values if self.g_scale is None else values | {"scale/generator": self.g_scale.scale}
 
     def _average(self, decay: Any) -> None:
         """Move the EMA towards the generator; its moving statistics are taken as they are."""
@@ -214,8 +257,13 @@ class Trainer:
 
     # ---- The adversary's share -----------------------------------------------------------------
     def adversarial_share(self, step: int, noisy: Any, clean: Any) -> float:
-        """Return the adversary's share of the generator's gradient norm at a step, in [0, 1]."""
+        """Return the adversary's share of the generator's gradient norm at a step, in [0, 1].
+
+        Arguments are those of `train_step`; what one device takes at once is looked at.
+        """
         schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        size = max(len(noisy) // self.config.training.accumulate, 1)
+        noisy, clean = noisy[:size], clean[:size]
         return float(self._share(noisy, clean, schedule))
 
     def _gradient_share(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> Any:

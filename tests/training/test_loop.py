@@ -23,7 +23,7 @@ from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.exporting.exporter import export
-from gan_denoise.training import loop, monitor, restarts
+from gan_denoise.training import loop, monitor, restarts, start
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
 from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.initialization import load_weights
@@ -505,14 +505,14 @@ def test_a_resumed_fine_tuning_that_begins_again_starts_from_the_same_weights(
     tiny_run(source, light(steps=1))  # arbitrary weights: what beats nothing may begin again
     train(light(steps=4), run_dir, "finetune", init=source)
     loaded = []
-    load = loop.load_weights
-    monkeypatch.setattr(loop, "load_weights", lambda trainer, given: (
+    load = start.load_weights
+    monkeypatch.setattr(start, "load_weights", lambda trainer, given: (
         loaded.append(given), load(trainer, given))[1])
     # Whether four steps from arbitrary weights beat doing nothing is chance; a run that was alive
     # does not begin again.
     monkeypatch.setattr(restarts, "beats_trivial", lambda values, metric: False)
     with stillborn(1):  # the one that is resumed: as if it had died since
-        monkeypatch.setattr(loop, "load_state", lambda path, variables: read_progress(path))
+        monkeypatch.setattr(start, "load_state", lambda path, variables: read_progress(path))
         result, _ = train(light(steps=20), run_dir, "finetune", init=source)
     assert len(result.restarts) == 1
     assert loaded == [source]

@@ -13,7 +13,7 @@ from gan_denoise.data import synthetic_audio
 from gan_denoise.data.datasets import Material
 from gan_denoise.data.validation_clips import ValidationClips
 from gan_denoise.models.generators import build_generator
-from gan_denoise.training.adversarial import Mels
+from gan_denoise.training.adversarial import Mels, Part
 from gan_denoise.training.trainer import Trainer
 
 TOTAL = 70  # steps of the game
@@ -99,7 +99,7 @@ def test_the_discriminators_step_moves_no_variable_of_the_generator(game):
     estimate = (mels[0] + mels[1]) / 2
     before = state(game)
     mels = Mels(*mels, estimate, estimate)
-    values = game.adversary.learn(20, *BATCH, mels, tensors(game.schedule(20)))
+    values = game.adversary.learn(20, [Part(*BATCH, mels)], tensors(game.schedule(20)))
     assert float(values["finite"]) == 1
     moved = changed(before, state(game))
     assert owners(moved) == DISCRIMINATOR
@@ -108,7 +108,7 @@ def test_the_discriminators_step_moves_no_variable_of_the_generator(game):
 
 def test_the_generators_step_moves_no_variable_of_the_discriminator(game):
     before = state(game)
-    game.adversarial_step(*BATCH, tensors(game.schedule(20)))
+    game.adversarial_step([BATCH], tensors(game.schedule(20)))
     moved = changed(before, state(game))
     assert owners(moved) == GENERATOR
     assert trainable(game, before).keys() <= moved
@@ -121,8 +121,8 @@ def test_the_discriminator_does_not_notice_how_the_generator_is_updated(game):
         restore(game, start)
         given = tensors(schedule | {"adversarial_weight": weight, "feature_weight": weight,
                                     "g_rate": rate})
-        _, mels = game.adversarial_step(*BATCH, given)
-        game.adversary.learn(20, *BATCH, mels, given)
+        _, (mels,) = game.adversarial_step([BATCH], given)
+        game.adversary.learn(20, [Part(*BATCH, mels)], given)
         ends.append(state(game))
     assert owners(changed(start, ends[0])) == GENERATOR | DISCRIMINATOR
     moved = changed(*ends)
@@ -316,7 +316,7 @@ def test_the_average_moves_by_its_decay_and_takes_statistics_as_they_are(game):
     shake(game.ema)
     before = [np.asarray(variable).copy() for variable in game.ema.trainable_variables]
     schedule = game.schedule(20) | {"ema_decay": 0.75}
-    game.adversarial_step(*BATCH, tensors(schedule))
+    game.adversarial_step([BATCH], tensors(schedule))
     for old, new, variable in zip(before, game.ema.trainable_variables,
                                   game.generator.trainable_variables, strict=True):
         expected = 0.75 * old + 0.25 * np.asarray(variable)
