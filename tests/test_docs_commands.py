@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -31,6 +32,7 @@ from gan_denoise.cli.app import INTERRUPTED, run
 from gan_denoise.config import checkpoint_folder, load_config
 from gan_denoise.core.standard_streams import tolerant_streams
 from gan_denoise.data import synthetic_audio
+from gan_denoise.training import step_benchmark
 
 RATE = 16000  # Hz
 
@@ -40,11 +42,6 @@ NOT_RUN = {
     "gan-denoise denoise - -o -": "stands between two ffmpeg; see cli/test_denoise.py",
     "gan-denoise demo": "has to improve recordings, which takes minutes; see recipes/test_demo.py",
     "gan-denoise seeds": "train several networks; see recipes/test_source_systems.py",
-    "gan-denoise tune": "runs trials in processes of their own; see tuning/test_study.py",
-    "gan-denoise pretrain --config studies/losses/best.yaml": "needs that study",
-    "gan-denoise features": "see cli/test_data.py and evaluation/test_evaluate_features.py",
-    "gan-denoise pretrain --config my/features/config.yaml": "needs those features",
-    "gan-denoise evaluate -m my-model --features": "needs those features",
     "gan-denoise pretrain --config mine.yaml": "files of the page; see test_extend.py",
 }
 PAGES_NOT_RUN = {"scale.md": "clusters of several machines"}
@@ -53,11 +50,12 @@ COMMANDS = [command for command in collected()
             and not command.text.startswith(tuple(NOT_RUN))]
 
 # ---- Material ----------------------------------------------------------------------------------
-SPEECH = {"my/speech": 3, "my/many": 2, "my/one": 2, "my/test-speech": 2, "speech/train/an4": 2,
+SPEECH = {"my/speech": 3, "my/many": 2, "my/one": 2, "my/test-speech": 2,
+          "my/valid-speech": 1, "my/others": 1, "speech/train/an4": 2,
           "speech/train/sti": 2, "speech/valid": 2}  # folder: its speakers
 SPEAKERS = {"digits": ("jackson", "nicolas", "theo", "yweweler", "george", "lucas"),
             "AudioMNIST/data": ("f1", "f2", "f3", "m1", "m2", "m3")}
-NOISE = ("my/noise", "my/test-noise", "noise/train", "noise/valid", "noise/test", "noise/extra")
+NOISE = ("my/noise", "my/test-noise", "my/valid-noise", "my/other-noise", "noise/train", "noise/valid", "noise/test", "noise/extra")
 PAIRS = ("my", "benchmark", "foreign")
 FILES = ("recordings/a.wav", "recordings/b/c.flac", "interview.wav", "podcast.mp3", "memo.m4a",
          "noisy.wav")
@@ -117,14 +115,14 @@ def film(path):
 
 
 @pytest.fixture(scope="module")
-def runs(material):
-    """Runs as other pages leave them, for the pages that begin with them."""
+def runs(material, trained):
+    """Runs as train.md leaves them, for the pages that begin with them."""
     folder = material.parent / (material.name + "-runs")
     shutil.copytree(material, folder)
-    data = "data.speech=my/speech data.noise=my/noise"
     with contextlib.chdir(folder), eagerly():
-        follow(f"gan-denoise pretrain --config real-16k-pretrain --run runs/pretrained {data}")
-        follow("gan-denoise finetune --run runs/finetuned --init runs/pretrained")
+        for run_dir in ("runs/pretrained", "runs/finetuned"):
+            train_once(next(command.text for command in COMMANDS if command.page == "train.md"
+                            and f"--run {run_dir} " in command.text + " "), trained)
     return folder / "runs"
 
 
@@ -155,7 +153,7 @@ def shrink(words: list[str]) -> list[str]:
     if verb in fixed:
         return words + fixed[verb]
     values = parse(words)
-    if verb in ("pretrain", "finetune"):
+    if verb in ("pretrain", "finetune", "tune"):
         return words + small_settings(verb, values)
     if verb == "bench" and values["training"]:
         return words + small_network(load_config(values["training"])) + SMALL_STEPS
@@ -167,21 +165,24 @@ SMALL_STEPS = ["training.batch_size=1", "training.crop_seconds=0.5"]
 
 def small_settings(verb, values):
     """Return the settings of little training for a verb and what it is given."""
-    settings = [*SMALL_STEPS, "training.steps=2", "training.validate_every=2",
-                "data.valid_clips=2", "data.valid_seconds=1"]
     config = load_config(values["config"], values["settings"] or ())
+    settings = [*SMALL_STEPS, "training.steps=1", "training.validate_every=1", "data.valid_clips=2"]
+    if config.data.has_waveforms:
+        settings.append("data.valid_seconds=1")
     if verb == "finetune":
         return settings + ["losses.discriminator_warmup=1", "losses.adversarial_ramp=1"] + (
             ["discriminator.pesq_workers=1", "discriminator.scored_clips=1",
              "discriminator.replay_clips=1"]
             if config.discriminator.kind == "metric" else ["discriminator.channels=[4,8]"])
+    if verb == "tune":
+        settings += ["tune.trials=1", "tune.space={training.learning_rate: [1.0e-3, 2.0e-3]}"]
     return settings + small_network(config)
 
 
 def small_network(config):
     """Return settings that make a network small."""
     return ["generator.channels=[4,8]", "generator.time_strides=[1,1]", "generator.width=8",
-            "generator.blocks=2"] if config.generator.name == "tcn_autoencoder" else []
+            "generator.blocks=1"] if config.generator.name == "tcn_autoencoder" else []
 
 
 # ---- Running -----------------------------------------------------------------------------------
@@ -191,7 +192,9 @@ def follow(command, environment=()):
     if words[0] == "serve":
         visit(words, environment)
         return
-    with mock.patch.dict(os.environ, environment), tolerant_streams() as output:
+    with (mock.patch.dict(os.environ, environment), tolerant_streams() as output,
+          mock.patch.object(step_benchmark, "measure_training",
+                            partial(step_benchmark.measure_training, steps=1))):
         assert run(words, output) == 0, shlex.join(words)
 
 
@@ -212,18 +215,26 @@ def visit(words, environment):
 
 
 def train_once(command, trained):
-    """Run a command that trains, or copy the run of the same command on another page."""
-    run_dir = Path(parse(shlex.split(command.text)[1:])["run"])
-    if command.text in trained:
-        shutil.copytree(trained[command.text], run_dir)
+    """Run a command that trains, or copy a run of the same kind that another page has trained.
+
+    Of the same kind are runs of one verb and config that begin with the same model and are given
+    the same kinds of recordings.
+    """
+    values = parse(shlex.split(command)[1:])
+    kinds = {setting.split("=")[0] for setting in values["settings"] or ()}
+    kind = (command.split()[1], values["config"], values.get("init"),
+            *sorted(key for key in kinds if key.startswith("data.")))
+    run_dir = Path(values["run"])
+    if kind in trained:
+        shutil.copytree(trained[kind], run_dir, dirs_exist_ok=True)
     else:
-        follow(command.text)
-        trained[command.text] = run_dir.resolve()
+        follow(command)
+        trained[kind] = run_dir.resolve()
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """Return the runs that pages have trained, by their command."""
+    """Return the runs that pages have trained, by their kind."""
     return {}
 
 
@@ -238,7 +249,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, material, trained,
         for command in COMMANDS:
             if command.page == page:
                 if shlex.split(command.text)[1] in ("pretrain", "finetune"):
-                    train_once(command, trained)
+                    train_once(command.text, trained)
                 else:
                     follow(command.text, command.environment)
 
