@@ -52,6 +52,20 @@ def is_corpus(root: Path) -> bool:
         return (root / INDEX).is_file()
 
 
+def refuse_corpus(root: Path) -> None:
+    """Refuse a corpus where recordings are wanted.
+
+    Raises:
+        CorpusError: When the path or address is that of a corpus; says what it holds.
+    """
+    if is_corpus(root):
+        summary = _read_summary(root)
+        raise CorpusError(
+            f"{root}: a corpus of {summary['recordings']} recordings, {summary['hours']:.2f} h at "
+            f"{summary['sample_rate']} Hz, for data.speech and others of training and for mix",
+            "give the recordings that it was made of")
+
+
 def make_index(
     tasks: Sequence[ShardTask], rows: Sequence[ShardRows], groups: Sequence[str | None], out: Path
 ) -> Corpus:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from gan_denoise.audio import AudioError, find_audio
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.locations import location, reaching
+from gan_denoise.data.corpus_index import refuse_corpus
 from gan_denoise.data.dataset_layouts import LayoutError, read_layout
 from gan_denoise.data.file_labels import is_noise, speakers_of, split_of
 from gan_denoise.data.pairs import MANIFEST_SUFFIXES, Pair, PairError
@@ -90,6 +91,7 @@ def check_datasets(
 
     Raises:
         AudioError: When a path is missing, not readable, or holds no audio.
+        CorpusError: When one is a corpus.
         PairError: When a manifest is not readable.
     """
     findings: list[Finding] = []
@@ -121,6 +123,7 @@ def check_datasets(
 def _open(number: int, root: Path, findings: list[Finding]) -> _Dataset:
     """Find the files of a dataset; append to the findings where its pairs are not complete."""
     pairs: list[Pair] = []
+    refuse_corpus(root)
     try:
         with reaching(root):
             is_file = root.is_file()

@@ -30,6 +30,7 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.locations import is_remote, location
 from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.tables import write_csv
+from gan_denoise.data.corpus_index import refuse_corpus
 from gan_denoise.data.file_labels import is_noise, speakers_of
 from gan_denoise.inspection.acoustics import AcousticMeasures, measure_acoustics
 
@@ -138,6 +139,7 @@ def survey(
 
     Raises:
         AudioError: When a folder is missing, not readable, or holds no audio.
+        CorpusError: When one is a corpus.
         SurveyError: When a folder is given twice.
         ProcessDied: When a process ends on the way.
     """
@@ -221,6 +223,7 @@ def save_csv(survey: Survey, path: str | Path) -> None:
 
 
 def _find(root: Path, label: str) -> Iterator[_File]:
+    refuse_corpus(root)
     found = find_audio(root)
     speakers = speakers_of((path, root) for path in found)
     for path, speaker in zip(found, speakers, strict=True):

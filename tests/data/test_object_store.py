@@ -21,9 +21,11 @@ from gan_denoise.data.corpus import build_corpus, write_corpus
 from gan_denoise.data.corpus_index import CorpusError
 from gan_denoise.data.datasets import load_material
 from gan_denoise.data.pairs import match_folders
+from gan_denoise.inference.model import find_model
 
 RATE = 16000
 BUCKET = "s3://recordings"
+MEMORY = "memory://recordings"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,17 @@ def store(bucket, tmp_path, monkeypatch):
     return bucket
 
 
+@pytest.fixture
+def memory(here, tmp_path, monkeypatch):
+    """The same tree at an address of another kind, which is faster than the server."""
+    monkeypatch.setenv("GAN_DENOISE_CACHE", str(tmp_path / "cache"))
+    files = fsspec.filesystem("memory")
+    files.put(f"{here}/", "/recordings/", recursive=True)
+    yield files
+    for name in files.ls("/", detail=False):
+        files.rm(name, recursive=True)
+
+
 def _run(*arguments: object) -> int:
     with tolerant_streams() as output:
         return run([str(argument) for argument in arguments], output)
@@ -96,7 +109,7 @@ def test_a_changed_object_makes_another_corpus(store, here, tmp_path):
 def test_a_written_corpus_is_read_in_parts(store, here, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_shards, "SHARD_FILES", 2)
     monkeypatch.setattr(fetched_files, "BLOCK", 4000)
-    ours = build_corpus([here / "speech"], RATE, tmp_path / "local")
+    ours = build_corpus([here / "speech"], RATE, tmp_path / "local", jobs=1)
     written = write_corpus([f"{BUCKET}/speech"], f"{BUCKET}/speech.corpus", RATE, jobs=1)
     assert written.digest == ours.digest
     opened = build_corpus([f"{BUCKET}/speech.corpus"], RATE)
@@ -120,8 +133,8 @@ def test_a_written_corpus_is_read_in_parts(store, here, tmp_path, monkeypatch):
     assert rest.groups == ("a", "a", "c", "c")
 
 
-def test_training_batches_of_addresses_are_those_of_folders(store, here, tmp_path):
-    write_corpus([f"{BUCKET}/noise"], f"{BUCKET}/noise.corpus", RATE)
+def test_training_batches_of_addresses_are_those_of_folders(memory, here, tmp_path):
+    write_corpus([f"{MEMORY}/noise"], f"{MEMORY}/noise.corpus", RATE)
 
     def batch(*settings: str) -> np.ndarray:
         config = load_config("base", [*settings, f"data.cache={tmp_path / 'decoded'}",
@@ -130,7 +143,7 @@ def test_training_batches_of_addresses_are_those_of_folders(store, here, tmp_pat
         return load_material(config).train.batch(3, 2)[0]
 
     ours = batch(f"data.speech={here}/speech", f"data.noise={here}/noise")
-    theirs = batch(f"data.speech={BUCKET}/speech", f"data.noise={BUCKET}/noise.corpus")
+    theirs = batch(f"data.speech={MEMORY}/speech", f"data.noise={MEMORY}/noise.corpus")
     np.testing.assert_array_equal(ours, theirs)
 
 
@@ -144,21 +157,57 @@ def test_pairs_are_matched(store, here):
     assert str(theirs[0].clean) == f"{BUCKET}/pairs/clean/a/0.wav"
 
 
-def test_verbs_take_addresses(store, here, tmp_path, capsys):
+def test_verbs_take_addresses(memory, here, tmp_path, capsys):
     def summary(root: object) -> dict:
         assert _run("check", f"{root}/pairs", "--json", tmp_path / "check.json") == 0
         found = json.loads((tmp_path / "check.json").read_text())
         return {key: value for key, value in found["summary"][0].items() if key != "path"}
 
-    assert summary(BUCKET) == summary(here)
-    assert _run("corpus", f"{BUCKET}/speech", "-o", f"{BUCKET}/verbs.corpus") == 0
+    assert summary(MEMORY) == summary(here)
+    assert _run("corpus", f"{MEMORY}/speech", "-o", f"{MEMORY}/verbs.corpus") == 0
     assert "6 recordings" in capsys.readouterr().out
-    assert _run("mix", "--speech", f"{BUCKET}/verbs.corpus", "--noise", f"{BUCKET}/noise",
+    assert _run("mix", "--speech", f"{MEMORY}/verbs.corpus", "--noise", f"{MEMORY}/noise",
                 "-o", tmp_path / "one") == 0
     assert _run("mix", "--speech", here / "speech", "--noise", here / "noise",
                 "-o", tmp_path / "two") == 0
     for name in ("noisy/a/0.wav", "manifest.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_verbs_that_measure_take_addresses(memory, here, tmp_path, capsys):
+    """At an address they find what they find in the folder."""
+    settings = load_config(find_model("hush") / "config.yaml").mel.model_dump()
+    mel = [f"mel.{key}={value}" for key, value in settings.items() if value not in (None, ())]
+    found = []
+    for root in (here, MEMORY):
+        out = tmp_path / str(len(found))
+        assert _run("evaluate", "--noisy", f"{root}/pairs/noisy/a", "--clean",
+                    f"{root}/pairs/clean/a", "-m", "hush", "-j", 1) == 0
+        assert _run("explore", f"{root}/speech/a", "-o", out / "page.html", "--csv",
+                    out / "rows.csv") == 0
+        assert _run("features", "-o", out / "features", f"data.pairs={root}/pairs", *mel) == 0
+        said = capsys.readouterr().out.replace(str(out), "")
+        found.append((said.replace(MEMORY, str(here)), (out / "rows.csv").read_text(),
+                      {path.relative_to(out): path.read_bytes() for path in out.rglob("*.npz")}))
+    assert found[0] == found[1]
+    assert len(found[0][2]) == 6
+    memory.put(f"{tmp_path}/0/features/", "/features/", recursive=True)
+    shown = []
+    for root in (tmp_path / "0/features", "memory://features"):
+        assert _run("evaluate", "--features", root, "-m", "hush") == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+
+
+def test_verbs_say_what_a_corpus_is(here, tmp_path, capsys):
+    write_corpus([here / "speech"], tmp_path / "corpus", RATE, jobs=1)
+    assert _run("check", tmp_path / "corpus") == 2
+    assert _run("explore", tmp_path / "corpus", "-o", tmp_path / "page.html") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    for line in errors:
+        assert f"{tmp_path / 'corpus'}: a corpus of 6 recordings, 0.00 h at 16000 Hz" in line
+        assert "give the recordings that it was made of" in line
 
 
 def test_what_is_missing_or_not_reachable_is_one_line(store, monkeypatch):
