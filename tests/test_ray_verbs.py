@@ -180,7 +180,7 @@ def test_a_study_is_the_same_and_survives_its_workers(tmp_path, monkeypatch):
     from gan_denoise.tuning import study
 
     config = tiny_config(training={"steps": 20}, tune={
-        "trials": 4, "startup_trials": 4,
+        "trials": 3, "startup_trials": 3,
         "space": {"training.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}}})
 
     def tune(name: str, train, cluster=None):
@@ -191,15 +191,13 @@ def test_a_study_is_the_same_and_survives_its_workers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "launch", in_this_process)
     ours, _ = tune("one", None)
-    theirs, _ = tune("two", toy, Cluster("local", 1))
-    assert theirs == ours
-    theirs, found = tune("three", deadly, Cluster("local", 1))
+    theirs, found = tune("two", deadly, Cluster("local", 1))
     assert [row[0::3] for row in theirs] == [row[0::3] for row in ours]  # number, settings
     assert theirs[:2] == ours[:2]  # done, though the worker of the second was killed
-    assert len(list((tmp_path / "three/trials/0001").glob("begun.*"))) == 2
-    assert [row.state for row in found.trials] == ["complete", "complete", "failed", "complete"]
+    assert len(list((tmp_path / "two/trials/0001").glob("begun.*"))) == 2
+    assert [row.state for row in found.trials] == ["complete", "complete", "failed"]
     assert found.trials[2].reason == "the process died (signal 9: out of memory?)"
-    assert not list((tmp_path / "three").glob(".shared*"))
+    assert not list((tmp_path / "two").glob(".shared*"))
 
 
 def in_this_process(job):
