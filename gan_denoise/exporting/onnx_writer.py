@@ -20,6 +20,7 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.exporting.onnx_parts import EVERY_FRAME, Cuts, frames_needed, steps_of
 from gan_denoise.models.layers import CropLike, DirectHead, GainHead, RelativeLevel
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class ExportError(GanDenoiseError):
 def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:
     """Write a generator as an ONNX file.
 
+    Of a network that takes any number of frames, the constants `first_frame` and `stop_frame`,
+    int64 `[1]`, say which frames come out: all. Made inputs, they let a caller have some frames
+    alone; both are multiples of the stride then, or lie behind the end.
+
     Args:
         generator: Functional Keras model, `[batch, frames, n_mels]` to the same shape.
         path: File to write.
@@ -48,6 +53,9 @@ def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object
     tensors: dict[int, str] = {}  # Keras tensor -> name in the graph
     lengths: dict[str, tuple[int, ...]] = {}  # name -> strides over time that led to it
     entry = generator.inputs[0]
+    cuts = Cuts(graph, graph.constant) if generator.input_shape[1] is None else None
+    steps = steps_of(generator)
+    needed = frames_needed(generator, max(steps.values()))
     shape = graph.constant(np.int64([0, bands, 1, -1]))
     tensors[id(entry)] = graph("Reshape", graph("Transpose", "noisy_mel", perm=[0, 2, 1]), shape)
     lengths[tensors[id(entry)]] = ()
@@ -56,6 +64,10 @@ def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object
             continue
         node = layer._inbound_nodes[0]
         inputs = [tensors[id(tensor)] for tensor in node.input_tensors]
+        if cuts is not None:
+            before, strides = inputs, [steps[id(tensor)] for tensor in node.input_tensors]
+            inputs = cuts.prepare(before, strides, needed[id(layer)])
+            lengths |= {cut: lengths[whole] for cut, whole in zip(inputs, before, strict=True)}
         writer = next((write for kind, write in WRITERS.items() if type(layer) is kind), None)
         if writer is None:
             raise ExportError(f"{layer.name}: no ONNX writer for {type(layer).__name__}")
@@ -64,11 +76,17 @@ def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object
         else:
             output = writer(graph, layer, inputs)
             lengths[output] = lengths[inputs[0]] + _time_change(layer)
+        if cuts is not None:
+            cuts.follow(output, inputs)
         tensors[id(node.output_tensors[0])] = output
     flat = graph.constant(np.int64([0, bands, -1]))
-    last = graph("Reshape", tensors[id(generator.outputs[0])], flat)
+    last = tensors[id(generator.outputs[0])]
+    last = graph("Reshape", last if cuts is None else cuts.cut(last, 1, 0), flat)
     graph("Transpose", last, output="estimate_mel", perm=[0, 2, 1])
     axes = ["batch", generator.input_shape[1] or "frames", bands]
+    if cuts is not None:
+        graph.weights += [numpy_helper.from_array(value, name)
+                          for name, value in EVERY_FRAME.items()]
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes, generator.name,

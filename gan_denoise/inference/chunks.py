@@ -140,16 +140,17 @@ class Chunks:
             magnitude = np.sqrt(np.mean(magnitude**2, axis=0, keepdims=True))
         linear = mel.bands(magnitude)  # [1, T, n_mels]
         noisy01 = mel.normalise(linear)
-        estimate01 = self._model.estimate(noisy01)
         own = slice(start // hop, -(-stop // hop))  # the frames that begin in the part
         near = slice(max(own.start - self._margin, 0), None if last else own.stop + self._margin)
         first = near.start * hop  # sample
         inside = slice(start - first, stop - first + (0 if last else self._fade))
         if not self._inversion.is_gain:
+            estimate01 = self._model.estimate(noisy01)
             wave = invert(mel, estimate01[0], spectrum[0], noisy.shape[1], self._inversion)
             return DenoisedPart((noisy - wave)[:, start : inside.stop + first],
                                 np.ones((1, own.stop - own.start), np.float32))
-        gain = band_gain(mel, noisy01[:, near], estimate01[:, near], self._inversion)
+        estimate01 = self._model.estimate(noisy01, near)
+        gain = band_gain(mel, noisy01[:, near], estimate01, self._inversion)
         gain = limit_gain(gain, self._options)
         length = noisy.shape[1] - first if last else (gain.shape[1] - 1) * hop
         share = mel.bin_gain(1 - gain)  # of each bin that goes, [1, T, bins]

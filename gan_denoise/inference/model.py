@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from gan_denoise.config import ConfigError, checkpoint_folder, load_config
-from gan_denoise.config.artifacts import FILTERBANK, INFERENCE_PARTS, LATEST, NETWORK, SETTINGS
+from gan_denoise.config.artifacts import (
+    FILTERBANK,
+    FIRST_FRAME,
+    INFERENCE_PARTS,
+    LATEST,
+    NETWORK,
+    SETTINGS,
+    STOP_FRAME,
+)
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
@@ -71,7 +82,7 @@ class Model:
         try:
             network = (folder / NETWORK).read_bytes()
             session = onnxruntime.InferenceSession(
-                network, options, providers=["CPUExecutionProvider"]
+                with_limits(network), options, providers=["CPUExecutionProvider"]
             )
             mel = Mel(config.audio, config.mel, np.load(folder / FILTERBANK))
         except Exception as error:  # ONNX Runtime's errors share no base class
@@ -87,21 +98,59 @@ class Model:
                    int(geometry["time_stride"]), config.generator.frames, digest.hexdigest(),
                    session)
 
-    def estimate(self, noisy01: np.ndarray) -> np.ndarray:
+    def estimate(self, noisy01: np.ndarray, kept: slice = slice(None)) -> np.ndarray:
         """Return the network's estimate of the clean mel.
 
         Args:
             noisy01: mel01, float32 `[frames, bands]` or `[batch, frames, bands]`.
+            kept: The frames that are asked for; computing them alone takes less time. All of the
+                mel is looked at.
 
         Returns:
-            mel01 of the same shape.
+            mel01 of the same shape, but of these frames.
         """
         batch = noisy01 if noisy01.ndim == 3 else noisy01[None]
-        estimate = windowed(self._run, batch, self.frames, self.mel.silence)
+        first, stop, _ = kept.indices(batch.shape[1])
+        if self.keeps_frames:
+            estimate = self._keep(batch, first, stop)
+        else:
+            estimate = windowed(self._run, batch, self.frames, self.mel.silence)[:, first:stop]
         return estimate if noisy01.ndim == 3 else estimate[0]
 
-    def _run(self, noisy01: np.ndarray) -> np.ndarray:
-        return self.session.run(["estimate_mel"], {"noisy_mel": noisy01})[0]
+    def _keep(self, noisy01: np.ndarray, first: int, stop: int) -> np.ndarray:
+        """Return frames from `first` on to before `stop`; the network keeps whole strides."""
+        before = first % self.time_stride
+        limits = {FIRST_FRAME: first - before, STOP_FRAME: stop + -stop % self.time_stride}
+        kept = self._run(noisy01, {name: np.int64([value]) for name, value in limits.items()})
+        return kept[:, before : before + stop - first]
+
+    def _run(self, noisy01: np.ndarray, more: Mapping[str, np.ndarray] = MappingProxyType({})
+             ) -> np.ndarray:
+        return self.session.run(["estimate_mel"], {"noisy_mel": noisy01, **more})[0]
+
+    @cached_property
+    def keeps_frames(self) -> bool:
+        """Whether the network can be asked for some frames alone; older exports cannot."""
+        found = {one.name for one in self.session.get_overridable_initializers()}
+        return {FIRST_FRAME, STOP_FRAME} <= found
+
+
+def with_limits(network: bytes) -> bytes:
+    """Return an ONNX file whose constants FIRST_FRAME and STOP_FRAME, if it has them, are inputs.
+
+    In the file they are none, so that other programs see one input. A message of Protocol Buffers
+    that is appended to another is merged with it: here, more inputs to the graph.
+    """
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    if FIRST_FRAME.encode() not in network:
+        return network
+    shape = field(2, field(1, b"\x08\x01"))  # TensorShapeProto.dim, Dimension.dim_value: 1
+    kind = field(2, field(1, b"\x08\x07" + shape))  # TypeProto.Tensor.elem_type: INT64
+    inputs = (field(1, name.encode()) + kind for name in (FIRST_FRAME, STOP_FRAME))
+    graph = b"".join(field(11, one) for one in inputs)  # GraphProto.input: ValueInfoProto
+    return network + field(7, graph)  # ModelProto.graph
 
 
 def find_model(model: str | Path) -> Path:

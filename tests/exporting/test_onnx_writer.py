@@ -12,7 +12,9 @@ import pytest
 from conftest import shake, tiny_config
 from keras import layers
 
+from gan_denoise.exporting import onnx_parts
 from gan_denoise.exporting.onnx_writer import ExportError, write_onnx
+from gan_denoise.inference.model import with_limits
 from gan_denoise.models.generators import build_generator
 
 CASES = {
@@ -34,6 +36,13 @@ def session_of(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
+def session_with_limits(path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # that a constant may be given another value is meant
+    return onnxruntime.InferenceSession(with_limits(path.read_bytes()), options,
+                                        providers=["CPUExecutionProvider"])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_any_batch_and_length_equals_keras(tmp_path, case):
     keras.utils.set_random_seed(0)
@@ -48,6 +57,37 @@ def test_any_batch_and_length_equals_keras(tmp_path, case):
         found = session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
         assert found.shape == noisy.shape
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "pooled" not in case])
+def test_some_frames_alone_are_those_of_the_whole(tmp_path, case, monkeypatch):
+    """Cut early and late, at both ends, between them, and around all."""
+    monkeypatch.setattr(onnx_parts, "LEAST_CUT", 1)  # so that everything that can be cut is cut
+    keras.utils.set_random_seed(0)
+    generator = build_generator(tiny_config(generator=CASES[case]))
+    shake(generator)
+    write_onnx(generator, tmp_path / "a.onnx", {})
+    assert [one.name for one in session_of(tmp_path / "a.onnx").get_inputs()] == ["noisy_mel"]
+    session = session_with_limits(tmp_path / "a.onnx")
+    for batch, frames in ((1, 8), (2, 121), (1, 400)):
+        noisy = np.random.default_rng(frames).random((batch, frames, 16), np.float32)
+        whole = session.run(["estimate_mel"], {"noisy_mel": noisy})[0]
+        for first, stop in ((0, 8), (8, 16), (40, 120), (200, 232), (104, 400), (0, 10**6)):
+            if first >= frames:
+                continue
+            limits = {"first_frame": np.int64([first]), "stop_frame": np.int64([stop])}
+            part = session.run(["estimate_mel"], {"noisy_mel": noisy} | limits)[0]
+            np.testing.assert_allclose(part, whole[:, first:stop], atol=1e-6)
+
+
+def test_late_layers_compute_the_part_alone(tmp_path):
+    """What the decoder takes from the encoder, and the middle's output, are cut to it."""
+    wide = {"name": "tcn_autoencoder", "dilations": [1, 32], "blocks": 2}
+    generator = build_generator(tiny_config(generator=wide))
+    write_onnx(generator, tmp_path / "a.onnx", {})
+    network = onnx.load(tmp_path / "a.onnx")
+    cut = [node for node in network.graph.node if node.op_type == "Slice"]
+    assert len(cut) >= 4
 
 
 def test_the_graph_holds_no_shape_juggling(tmp_path):

@@ -39,6 +39,24 @@ def test_a_batch_is_each_by_itself(tiny_model):
         np.testing.assert_allclose(model.estimate(one), estimate, atol=1e-6)
 
 
+def test_some_frames_are_those_of_the_whole(tiny_model, copy):
+    """Beginning anywhere; also with a network that was exported before it could be asked so."""
+    network = onnx.load(copy / "model.onnx")
+    for constant in network.graph.initializer:
+        constant.name = constant.name.replace("_frame", "_place")
+    for node in network.graph.node:
+        node.input[:] = [name.replace("_frame", "_place") for name in node.input]
+    onnx.save(network, copy / "model.onnx")
+    models = [Model.load(tiny_model), Model.load(copy)]
+    assert [model.keeps_frames for model in models] == [True, False]
+    noisy = np.random.default_rng(0).random((2, 301, 16), np.float32)
+    whole = models[1].estimate(noisy)
+    for kept in (slice(None), slice(0, 1), slice(13, 77), slice(299, None), slice(-1, None)):
+        for model in models:
+            np.testing.assert_allclose(model.estimate(noisy, kept), whole[:, kept], atol=1e-6)
+            np.testing.assert_allclose(model.estimate(noisy[0], kept), whole[0, kept], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", INFERENCE_PARTS)
 def test_a_missing_part_is_named(copy, name):
     (copy / name).unlink()
