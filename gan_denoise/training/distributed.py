@@ -42,10 +42,10 @@ def make_replicas(training: TrainingConfig) -> Replicas:
         return Replicas()
     tf.get_logger().setLevel(logging.WARNING)  # it says at length what `summary` says
     if training.strategy == "mirrored":
-        replicas = DistributedReplicas(tf.distribute.MirroredStrategy())
+        replicas = DistributedReplicas(_strategy(tf.distribute.MirroredStrategy))
     else:
         _check_cluster()
-        replicas = DistributedReplicas(_workers())
+        replicas = DistributedReplicas(_strategy(tf.distribute.MultiWorkerMirroredStrategy))
     if training.batch_size % replicas.count:
         count = replicas.count
         fitting = -(-training.batch_size // count) * count
@@ -54,9 +54,10 @@ def make_replicas(training: TrainingConfig) -> Replicas:
     return replicas
 
 
-@functools.cache  # a process belongs to one cluster, as long as it lives
-def _workers() -> tf.distribute.Strategy:
-    return tf.distribute.MultiWorkerMirroredStrategy()
+@functools.cache
+def _strategy(kind: Callable[[], tf.distribute.Strategy]) -> tf.distribute.Strategy:
+    """Return the one strategy of a kind: two of a process would number their exchanges alike."""
+    return kind()
 
 
 def _check_cluster() -> None:
@@ -98,8 +99,6 @@ class DistributedReplicas(Replicas):
         self.rank = self._numbers[0] // len(numbers)
         # `tf.identity`: an argument of a graph lies on no device, which TensorFlow asks for.
         self._sum = self.function(lambda array: _context().all_reduce(SUM, tf.identity(array)))
-        self._gather = self.function(
-            lambda array: _context().all_gather(tf.identity(array), axis=0))
 
     def _each(self, make: Callable[[int], Any]) -> Any:
         return self.strategy.experimental_distribute_values_from_function(
@@ -158,7 +157,13 @@ class DistributedReplicas(Replicas):
 
     def gathered(self, array: Any) -> np.ndarray:
         """See `Replicas`."""
-        return self.first(self._gather(array)).numpy()
+        parts = self.strategy.experimental_local_results(array)
+        own = np.concatenate([part.numpy() for part in parts])
+        if self.workers == 1:
+            return own
+        places = np.zeros((self.workers, *own.shape), own.dtype)
+        places[self.rank] = own
+        return self.sums(places).reshape(-1, *own.shape[1:])
 
     # ---- Means and values ----------------------------------------------------------------------
     def means(self, gradients: list[Any], values: Mapping[str, Any]
