@@ -236,6 +236,7 @@ def test_every_key_of_a_source_changes_the_data(kind, folders, tmp_path):
                        {"speech": (path["noisy"],), "noise": (path["noisy"],),
                         "rir": (path["noisy"],), "valid_speech": (path["noisy"],),
                         "valid_noise": (path["noisy"],), "speech_weights": (1.0, 9.0),
+                        "easy_clips": 1,
                         "valid_sets": {"others": ValidationSet(speech=(path["noisy"],))}}),
         "CleanData": (short | {"clean": path["clean"], "equalise": 1.0},
                       {"clean": path["noisy"], "valid_clean": path["noisy"],

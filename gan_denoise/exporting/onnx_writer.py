@@ -79,26 +79,31 @@ def write_onnx(generator: keras.Model, path: Path, metadata: Mapping[str, object
         if cuts is not None:
             cuts.follow(output, inputs)
         tensors[id(node.output_tensors[0])] = output
-    flat = graph.constant(np.int64([0, bands, -1]))
     last = tensors[id(generator.outputs[0])]
-    last = graph("Reshape", last if cuts is None else cuts.cut(last, 1, 0), flat)
-    graph("Transpose", last, output="estimate_mel", perm=[0, 2, 1])
-    axes = ["batch", generator.input_shape[1] or "frames", bands]
     if cuts is not None:
+        last = cuts.cut(last, 1, 0)
         graph.weights += [numpy_helper.from_array(value, name)
                           for name, value in EVERY_FRAME.items()]
+    flat = graph.constant(np.int64([0, bands, -1]))
+    graph("Transpose", graph("Reshape", last, flat), output="estimate_mel", perm=[0, 2, 1])
+    shape = ["batch", generator.input_shape[1] or "frames", bands]
+    proto = _model(graph, generator.name, shape, metadata)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def _model(
+    graph: _Graph, name: str, shape: Sequence[int | str], metadata: Mapping[str, object]
+) -> onnx.ModelProto:
+    """Return a graph as a model whose input and output have one shape."""
+    noisy, estimate = (helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
+                       for one in ("noisy_mel", "estimate_mel"))
     proto = helper.make_model(
-        helper.make_graph(
-            graph.nodes, generator.name,
-            [helper.make_tensor_value_info("noisy_mel", TensorProto.FLOAT, axes)],
-            [helper.make_tensor_value_info("estimate_mel", TensorProto.FLOAT, axes)],
-            graph.weights,
-        ),
+        helper.make_graph(graph.nodes, name, [noisy], [estimate], graph.weights),
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="gan_denoise",
     )
     helper.set_model_props(proto, {key: str(value) for key, value in metadata.items()})
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, path)
+    return proto
 
 
 class _Graph:

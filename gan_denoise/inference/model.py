@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +47,7 @@ class Model:
         frames: Length of a window of a network that takes no other; 0: any number.
         fingerprint: Hash of its parts.
         session: Session of ONNX Runtime; several threads may run it at once.
+        keeps_frames: Whether it can be asked for some frames alone; older exports cannot.
     """
 
     folder: Path
@@ -58,6 +58,7 @@ class Model:
     frames: int
     fingerprint: str
     session: Any
+    keeps_frames: bool = False
 
     @classmethod
     def load(cls, name: str | Path = DEFAULT_MODEL) -> Model:
@@ -96,7 +97,7 @@ class Model:
                              f"{', '.join(sorted(missing))}; export the model again")
         return cls(folder, config, mel, int(geometry["receptive_field"]),
                    int(geometry["time_stride"]), config.generator.frames, digest.hexdigest(),
-                   session)
+                   session, keeps_frames=FIRST_FRAME.encode() in network)
 
     def estimate(self, noisy01: np.ndarray, kept: slice = slice(None)) -> np.ndarray:
         """Return the network's estimate of the clean mel.
@@ -127,12 +128,6 @@ class Model:
     def _run(self, noisy01: np.ndarray, more: Mapping[str, np.ndarray] = MappingProxyType({})
              ) -> np.ndarray:
         return self.session.run(["estimate_mel"], {"noisy_mel": noisy01, **more})[0]
-
-    @cached_property
-    def keeps_frames(self) -> bool:
-        """Whether the network can be asked for some frames alone; older exports cannot."""
-        found = {one.name for one in self.session.get_overridable_initializers()}
-        return {FIRST_FRAME, STOP_FRAME} <= found
 
 
 def with_limits(network: bytes) -> bytes:

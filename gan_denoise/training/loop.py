@@ -236,6 +236,7 @@ class _Loop:
         self.progress.total_steps = self.replicas.from_chief(self._steps_in_time)
 
     def _steps_in_time(self) -> int:
+        assert self.training.minutes is not None
         begun = time.monotonic()
         self.trainer.validate()
         validation = time.monotonic() - begun
@@ -256,6 +257,7 @@ class _Loop:
             finding: What the monitor has found; None where this is not the chief.
         """
         def ask() -> list[dict[str, Any]]:
+            assert finding is not None  # it is the chief that is asked
             refuse_restart(self.run_dir, self.progress, self.training, finding)
             seed = self.training.seed + RESTART_SEEDS * (len(self.progress.restarts) + 1)
             return [*self.progress.restarts, {"step": self.progress.step, "reason": finding.text,

@@ -15,10 +15,14 @@ RESTART_SEEDS = 1000  # from the seed of one initialisation to that of the next
 
 
 class DeadStart(Exception):
-    """Ends an attempt whose generator is dead."""
+    """Ends an attempt whose generator is dead.
 
-    def __init__(self, finding: Finding):
-        super().__init__(finding.text)
+    Args:
+        finding: What the monitor of the chief has found; None on another worker.
+    """
+
+    def __init__(self, finding: Finding | None):
+        super().__init__("" if finding is None else finding.text)
         self.finding = finding
 
 

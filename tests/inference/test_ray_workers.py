@@ -205,7 +205,9 @@ def run(model, source, out, address, **environment):
 
 def test_ray_client_gives_the_same_files(client, tiny_model, many, tmp_path, reference):
     done = run(tiny_model, many, tmp_path / "out", client)
-    assert contents(tmp_path / "out") == reference[0]
+    if not done.stdout:  # where all cores are taken, a server that has just begun answers too late
+        done = run(tiny_model, many, tmp_path / "out", client)
+    assert contents(tmp_path / "out") == reference[0], done.stderr
     (failure,), (_,) = done.stderr.splitlines(), done.stdout.splitlines()  # none of Ray's
     assert failure.startswith("failed: ")
 

@@ -53,7 +53,7 @@ def test_the_charts_show_every_curve_and_validation_beside_what_it_must_beat(run
     shown = set().union(*map(on, charts))
     assert {tag for tag in scalars if tag.startswith(("loss/", "speed/", "rate/"))} <= shown
     assert {"discriminator/real", "discriminator/fake", "valid/adversarial_share"} <= shown
-    (si_sdr,) = (on(chart) for chart in charts if chart.startswith("SI-SDR"))
+    (si_sdr,) = (on(chart) for chart in charts if chart.startswith("SI-SDR (dB): model"))
     assert si_sdr == {"valid/si_sdr", "valid/si_sdr_noisy", "valid/si_sdr_best_gain"}
     (terms,) = (on(chart) for chart in charts if "each term" in chart)
     assert {"loss/mse", "loss/adversarial"} <= terms
