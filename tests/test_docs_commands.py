@@ -249,7 +249,8 @@ def train_once(command, trained):
             *sorted(key for key in kinds if key.startswith("data.")))
     run_dir = Path(values["run"])
     if kind in trained:
-        shutil.copytree(trained[kind], run_dir, dirs_exist_ok=True)
+        if trained[kind] != run_dir.resolve():  # which the page may train on
+            shutil.copytree(trained[kind], run_dir, dirs_exist_ok=True)
     else:
         follow(command)
         trained[kind] = run_dir.resolve()
