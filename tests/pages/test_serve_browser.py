@@ -119,6 +119,7 @@ def test_a_microphone_that_cannot_be_used_says_what_to_do(page, fault, way_out):
                   "() => Promise.reject(new DOMException('', name))", fault)
     page.click("#record")
     page.locator("#source-error", has_text=way_out).wait_for()
+    assert page.locator("#record").is_enabled()  # to try again
 
 
 def test_a_server_that_is_gone_for_a_while_is_waited_for(page):
@@ -127,6 +128,7 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(page):
     page.locator(".result", has_text="The server does not answer").wait_for()
     page.unroute("**/api/jobs/*")
     page.wait_for_selector(".player")
+    assert "does not answer" not in page.locator(".result").inner_text()
 
 
 def test_faults_are_said_on_the_page(page, tmp_path):
