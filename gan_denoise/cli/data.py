@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 FILES_SHOWN = 3  # of each kind of finding
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+Jobs = Annotated[int, typer.Option(
+    "--jobs", "-j", metavar="N", min=0, show_default=False,
+    help="Processes; 0 (the default): one per core where there is enough to do.")]
 
 
 # ---- Examine -----------------------------------------------------------------------------------
@@ -115,11 +118,7 @@ def explore(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of those drawn at random, from the sixth on.")
     ] = 0,
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", "-j", metavar="N", min=0, show_default=False,
-                     help="Processes; 0 (the default): one per core where there is enough to do."),
-    ] = 0,
+    jobs: Jobs = 0,
 ) -> None:
     """Draw durations, levels, spectra, noise and pitch of recordings.
 
@@ -192,11 +191,7 @@ def corpus(
     sample_rate: Annotated[
         int, typer.Option(min=1000, help="Hz, that of the models to train.")
     ] = 16000,
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", "-j", metavar="N", min=0, show_default=False,
-                     help="Processes; 0 (the default): one per core where there is enough to do."),
-    ] = 0,
+    jobs: Jobs = 0,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, with a note.")
     ] = False,
