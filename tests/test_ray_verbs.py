@@ -57,7 +57,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # ---- Jobs ---------------------------------------------------------------------------------------
-def test_results_come_in_order_and_jobs_are_begun_as_there_is_room():
+def test_results_come_in_order():
+    def power(number, exponent):
+        time.sleep(0.2 if number == 0 else 0.0)
+        return number**exponent
+
+    with HERE.pool(lambda *_: "counting") as pool:
+        assert list(pool.map(power, range(20), [2] * 20)) == [number**2 for number in range(20)]
+
+
+def test_a_job_is_begun_when_one_is_done(tmp_path):
+    go = tmp_path / "go"
     taken = []
 
     def numbers():
@@ -65,19 +75,17 @@ def test_results_come_in_order_and_jobs_are_begun_as_there_is_room():
             taken.append(number)
             yield number
 
-    def work(number, exponent):
-        import time
+    def work(number):
+        while number and not go.exists():
+            time.sleep(0.01)
+        return number
 
-        time.sleep(0.2 if number == 0 else 0.0)
-        return number**exponent
-
-    with HERE.pool(lambda *_: "counting") as pool:
-        results = pool.map(work, numbers(), [2] * 20)
-        assert list(results) == [number**2 for number in range(20)]
-        taken.clear()
-        results = pool.map(lambda number: number, numbers())
-        next(results)
-        assert len(taken) <= 2 * HERE.workers  # what else there is waits
+    with HERE.pool(lambda *_: "waiting") as pool:
+        results = pool.map(work, numbers())
+        assert next(results) == 0
+        assert len(taken) <= HERE.workers + 1  # all others wait for what is in flight
+        go.touch()
+        assert list(results) == list(range(1, 20))
 
 
 def test_a_worker_keeps_what_the_function_has_made():

@@ -97,7 +97,8 @@ class RayPool:
     ) -> Iterator[Any]:
         """Call a function for each job, on the cluster; yield the results in order, as they come.
 
-        Only so many jobs as are in flight are taken from the arguments ahead of the results.
+        A job is taken from the arguments when one that is in flight is done. A result that comes
+        before those of earlier jobs is kept until they are there.
 
         Args:
             function: What can be pickled; each worker unpickles it once and keeps it.
