@@ -55,14 +55,21 @@ def steps_of(generator: Model) -> dict[int, int]:
         node = layer._inbound_nodes[0]
         # What is cropped like another takes its time from the last of its inputs.
         step = steps[id(node.input_tensors[-1])]
-        if isinstance(layer, layers.UpSampling2D):
-            step //= layer.size[0]
-        elif isinstance(layer, layers.Conv2DTranspose):
-            step //= layer.strides[0]
-        elif isinstance(layer, (layers.Conv2D, layers.MaxPooling2D)):
-            step *= layer.strides[0]
+        stride = stride_of(layer)
+        step = step * stride if stride > 0 else step // -stride
         steps[id(node.output_tensors[0])] = step
     return steps
+
+
+def stride_of(layer: layers.Layer) -> int:
+    """Return the stride over time of a layer, negative where it goes up; 1 for none."""
+    if isinstance(layer, layers.UpSampling2D):
+        return -layer.size[0]
+    if isinstance(layer, layers.Conv2DTranspose) and layer.strides[0] > 1:
+        return -layer.strides[0]
+    if isinstance(layer, (layers.Conv2D, layers.MaxPooling2D)):
+        return layer.strides[0]
+    return 1
 
 
 def _view(layer: layers.Layer) -> int:
