@@ -1,7 +1,4 @@
-"""What a run keeps and shows between steps: checkpoints, validations, curves, warnings.
-
-Only the chief has a `Keeper`; other workers have a `NoKeeper`.
-"""
+"""What a run keeps and shows between steps: checkpoints, validations, curves, warnings."""
 
 from __future__ import annotations
 
@@ -25,38 +22,14 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 logger = logging.getLogger("gan_denoise.training.loop")
 
 
-class NoKeeper:
-    """Keeps and shows nothing."""
-
-    def after_step(self, values: Mapping[str, float], speed: Speedometer) -> Finding | None:
-        """See `Keeper`."""
-
-    def save(self, name: str) -> None:
-        """See `Keeper`."""
-
-    def begin_again(self, trainer: Trainer, number: int) -> None:
-        """See `Keeper`."""
-
-    def close(self) -> None:
-        """See `Keeper`."""
-
-    def best(self) -> dict[str, float]:
-        """Of the chief alone."""
-        raise NotImplementedError
-
-    def seconds(self) -> float:
-        """Of the chief alone."""
-        raise NotImplementedError
-
-    def validate(
-        self, noisy: Any, clean: Any, last: Mapping[str, float], finished: bool
-    ) -> Finding | None:
-        """Of the chief alone."""
-        raise NotImplementedError
+def best_values(run_dir: Path) -> dict[str, float]:
+    """Return the validation values of a run's best state; none before there is one."""
+    stored = run_dir / BEST
+    return read_progress(stored).history[-1] if stored.is_file() else {}
 
 
 class Keeper:
-    """The run directory, the trackers and the monitor of a run.
+    """The run directory, the trackers and the monitor of a run: of several workers, the chief's.
 
     Args:
         trainer: Of the run, before its first step of this sitting.
@@ -92,11 +65,6 @@ class Keeper:
         """Write a state."""
         self.progress.seconds, self._clock = self.seconds(), time.monotonic()
         save_state(self.run_dir / name, self.trainer.variables(), self.progress)
-
-    def best(self) -> dict[str, float]:
-        """Return the validation values of the best state; none before there is one."""
-        stored = self.run_dir / BEST
-        return read_progress(stored).history[-1] if stored.is_file() else {}
 
     def after_step(self, values: Mapping[str, float], speed: Speedometer) -> Finding | None:
         """Show a step's values where it is their turn; return what ends this start, if anything."""
@@ -148,8 +116,8 @@ class Keeper:
         for tracker in self.trackers:
             tracker.scalars(step, {f"valid/{name}": value for name, value in values.items()})
             tracker.clips(step, mels, audio)
-        said = {k: v for k, v in self.progress.history[-1].items() if k != "step"}
-        logger.info("step %d validation: %s%s", step, summary(said), " · best" if better else "")
+        finite = {k: v for k, v in self.progress.history[-1].items() if k != "step"}
+        logger.info("step %d validation: %s%s", step, summary(finite), " · best" if better else "")
         dead = self._report(self.monitor.after_validation(self.progress.history, last=finished))
         if dead is None and self.on_validation is not None:
             self.on_validation(step, values)

@@ -25,7 +25,7 @@ from gan_denoise.training.checkpoints import load_state
 from gan_denoise.training.distributed import make_replicas
 from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.interrupt import Interrupt
-from gan_denoise.training.keeper import Keeper, NoKeeper, OnValidation
+from gan_denoise.training.keeper import Keeper, OnValidation, best_values
 from gan_denoise.training.monitor import Finding
 from gan_denoise.training.preflight import check_readiness
 from gan_denoise.training.progress import OnProgress, Speedometer, TrainingProgress
@@ -131,8 +131,7 @@ class _Loop:
             self.progress.total_steps = self.training.steps
         elif self.training.steps is not None and self.progress.total_steps is not None:
             self.progress.total_steps = min(self.progress.total_steps, self.training.steps)
-        self.keeper = (Keeper(trainer, run_dir, on_validation) if self.replicas.chief
-                       else NoKeeper())
+        self.keeper = Keeper(trainer, run_dir, on_validation) if self.replicas.chief else None
         self.speed = Speedometer(self.training.batch_size * self.training.accumulate
                                  * self.training.crop_seconds)
         self.step_times: list[float] = []
@@ -149,14 +148,16 @@ class _Loop:
                     except DeadStart as dead:
                         self._restart(dead.finding)
             if self.stopped:
-                self.keeper.save(LATEST)
+                self._save()
                 logger.info("interrupted at step %d; the same command resumes", self.progress.step)
                 raise KeyboardInterrupt
         finally:
-            self.keeper.close()
+            if self.keeper is not None:
+                self.keeper.close()
             if self.trainer.adversary is not None:
                 self.trainer.adversary.close()
-        best = self.replicas.from_chief(self.keeper.best)  # others wait for the last checkpoint
+        # Others wait for the last checkpoint here.
+        best = self.replicas.from_chief(lambda: best_values(self.run_dir))
         return TrainingResult(self.run_dir, self.progress.step, best, self.last,
                               self.speed.audio_speed, self.speed.wait_share,
                               tuple(self.progress.restarts))
@@ -182,7 +183,7 @@ class _Loop:
                 self._set_total_steps(time.monotonic() - before)
             self.speed.add(time.monotonic() - before, waited)
             self._show(values)
-            dead = self.keeper.after_step(values, self.speed)
+            dead = self.keeper.after_step(values, self.speed) if self.keeper is not None else None
             self.stopped, ended = self.replicas.any(interrupt.asked, dead is not None)
             if ended:
                 raise DeadStart(dead)
@@ -191,18 +192,24 @@ class _Loop:
             # Never amid failing steps: a roll-back must go behind the first of them.
             due = (step + 1) % self.training.checkpoint_every == 0 and not self.progress.bad_in_row
             if due or self._finished():
-                self.keeper.save(LATEST)
+                self._save()
 
     def _validate(self, noisy: Any, clean: Any) -> None:
         found: list[Finding] = []
 
         def validated() -> bool:
+            assert self.keeper is not None  # called on the chief alone
             dead = self.keeper.validate(noisy, clean, self.last, self._finished())
             found.extend([dead] if dead else [])
             return dead is not None
 
         if self.replicas.from_chief(validated):
             raise DeadStart(found[0] if found else None)
+
+    def _save(self) -> None:
+        """Write the state to go back to and to resume from."""
+        if self.keeper is not None:
+            self.keeper.save(LATEST)
 
     def _show(self, values: Mapping[str, float]) -> None:
         if self.on_progress is None or not self.replicas.chief:
@@ -237,6 +244,7 @@ class _Loop:
 
     def _steps_in_time(self) -> int:
         assert self.training.minutes is not None
+        assert self.keeper is not None  # called on the chief alone
         begun = time.monotonic()
         self.trainer.validate()
         validation = time.monotonic() - begun
@@ -257,7 +265,7 @@ class _Loop:
             finding: What the monitor has found; None where this is not the chief.
         """
         def ask() -> list[dict[str, Any]]:
-            assert finding is not None  # it is the chief that is asked
+            assert finding is not None  # called on the chief alone
             refuse_restart(self.run_dir, self.progress, self.training, finding)
             seed = self.training.seed + RESTART_SEEDS * (len(self.progress.restarts) + 1)
             return [*self.progress.restarts, {"step": self.progress.step, "reason": finding.text,
@@ -273,7 +281,8 @@ class _Loop:
         self.progress = self.trainer.progress
         self.progress.restarts = restarts
         self.progress.seconds, self.progress.total_steps = before.seconds, before.total_steps
-        self.keeper.begin_again(self.trainer, number)
+        if self.keeper is not None:
+            self.keeper.begin_again(self.trainer, number)
 
     # ---- Steps that are not finite -------------------------------------------------------------
     def _skip_step(self, step: int, values: Mapping[str, float]) -> None:
@@ -293,7 +302,7 @@ class _Loop:
         kept.rollbacks += 1
         kept.bad_in_row = 0
         kept.skipped.append([back_at, step])
-        self.keeper.save(LATEST)
+        self._save()
         if kept.rollbacks >= MAX_ROLLBACKS:
             raise TrainingError(
                 f"{terms} not finite again at steps {step - self.training.max_bad_steps + 1} to "
