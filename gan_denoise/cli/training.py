@@ -72,12 +72,11 @@ def _run_or_model(init: Path) -> Path:
 
 def _train(config: Config, run: Path, kind: Kind, init: Path | None) -> None:
     load_tensorflow()
-    from gan_denoise.cli.training_output import TrainingDisplay, print_line, render_training
+    from gan_denoise.cli.training_output import TrainingDisplay, render_training
     from gan_denoise.training.loop import train
 
-    errors = console(stderr=True)
-    print_line(errors, f"TensorBoard: tensorboard --logdir {run}")
-    with TrainingDisplay(errors) as display:
+    hint = f"TensorBoard: tensorboard --logdir {run}"
+    with TrainingDisplay(console(stderr=True), hint) as display:
         result = train(config, run, kind, init, progress=display.show)
     render_training(result, console())
 

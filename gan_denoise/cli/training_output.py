@@ -52,12 +52,16 @@ class TrainingDisplay:
     """Shows training: log lines and, on a terminal, a bar; else a line of progress now and then.
 
     Use as a context manager; `show` is a progress callback of `train`.
+
+    Args:
+        console: Where it is shown.
+        hint: A line that is shown before the first step; none if empty.
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, hint: str = ""):
         from gan_denoise.training.progress import now_and_then
 
-        self.console = console
+        self.console, self._hint = console, hint
         self._line = now_and_then(self._print_progress)
         self._logged = contextlib.ExitStack()
         self._bars = contextlib.ExitStack()
@@ -73,6 +77,9 @@ class TrainingDisplay:
 
     def show(self, progress: TrainingProgress) -> None:
         """Show how far a run is."""
+        if self._hint:
+            print_line(self.console, self._hint)
+            self._hint = ""
         if self.console.is_terminal:
             self._draw(progress)
         else:

@@ -58,6 +58,18 @@ def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
     assert lines[0].endswith("mse 0.1 · 32 audio s/s · 0% waiting for data · 0:44 min left")
 
 
+def test_the_devices_that_train_come_before_the_hint_and_that_before_the_steps():
+    log = console()
+    with TrainingDisplay(log, "TensorBoard: tensorboard --logdir run") as display:
+        logger.info("trains on the CPU")
+        for step in range(3):
+            display.show(TrainingProgress(step, 60, {}))
+        logger.info("step 2 validation: SI-SDR 3 dB")
+    assert log.file.getvalue().splitlines() == [
+        "trains on the CPU", "TensorBoard: tensorboard --logdir run",
+        "step 2 validation: SI-SDR 3 dB"]
+
+
 def test_a_finished_run_is_summed_up(tmp_path):
     shown = console()
     restart = {"step": 6, "seed": 1000, "reason": "the gradient has vanished"}
