@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_denoise.core.text import escape_line, escape_text
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.progress import ProgressColumn
+    from rich.segment import Segment
+    from rich.text import Text
 
-def console(stderr: bool = False) -> Any:
+
+def console(stderr: bool = False) -> Console:
     """Return a Rich console that writes to stdout or stderr.
 
     It shows names with brackets and colons as given, and escapes control characters and what the
@@ -21,7 +27,7 @@ def console(stderr: bool = False) -> Any:
 
 
 @functools.cache
-def _escaping_console() -> type:
+def _escaping_console() -> type[Console]:
     from rich.console import Console
     from rich.segment import Segment
 
@@ -30,10 +36,12 @@ def _escaping_console() -> type:
         def encoding(self) -> str:
             return (getattr(self.file, "encoding", None) or "utf-8").lower()
 
-        def render_str(self, text: str, **options: Any) -> Any:  # before a table measures it
+        def render_str(self, text: str, **options: Any) -> Text:  # before a table measures it
             return super().render_str(escape_text(text, self.encoding), **options)
 
-        def render(self, renderable: Any, options: Any = None) -> Iterator[Any]:
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
             for segment in super().render(renderable, options):
                 if segment.control:  # of the console's own making
                     yield segment
@@ -63,7 +71,9 @@ class Bar:
         quiet: Draw nothing on a terminal either.
     """
 
-    def __init__(self, *columns: Any, output: Any = None, quiet: bool = False):
+    def __init__(
+        self, *columns: ProgressColumn, output: Console | None = None, quiet: bool = False
+    ):
         from rich.progress import BarColumn, Progress
 
         self.console = console(stderr=True) if output is None else output

@@ -6,12 +6,11 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from gan_denoise import __version__
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, str | int | None]:
     """Return the processor, cores, system, and versions of Python and of the packages, by name."""
     packages = ("numpy", "scipy", "onnxruntime", "soundfile", "soxr")
     return {

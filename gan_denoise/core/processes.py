@@ -8,12 +8,14 @@ import multiprocessing.context
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 from gan_denoise.core.errors import GanDenoiseError
+
+Result = TypeVar("Result")
 
 
 class ProcessDied(GanDenoiseError):
@@ -45,8 +47,8 @@ class ProcessPool:
         self._pool = ProcessPoolExecutor(jobs, self._context, depend_on_the_parent)
 
     def map(
-        self, function: Callable[..., Any], *arguments: Any, chunksize: int = 1
-    ) -> Iterator[Any]:
+        self, function: Callable[..., Result], *arguments: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Result]:
         """Hand all calls to the processes at once; return the results, in order, as they come.
 
         Args:
@@ -60,7 +62,7 @@ class ProcessPool:
         with self._watched():
             results = self._pool.map(function, *arguments, chunksize=chunksize)
 
-        def each() -> Iterator[Any]:
+        def each() -> Iterator[Result]:
             with self._watched():
                 yield from results
 
@@ -99,7 +101,7 @@ class _Context(multiprocessing.context.SpawnContext):
     def __init__(self) -> None:
         self.started: list[multiprocessing.context.SpawnProcess] = []
 
-    def Process(self, *args: Any, **options: Any) -> Any:
+    def Process(self, *args: Any, **options: Any) -> multiprocessing.context.SpawnProcess:
         """Make a process, not started yet."""
         self.started.append(multiprocessing.context.SpawnProcess(*args, **options))
         return self.started[-1]

@@ -14,10 +14,14 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import cores
+
+if TYPE_CHECKING:
+    import grpc
 
 LOCAL, AUTO = "local", "auto"
 CONNECT_SECONDS = 10.0
@@ -33,7 +37,7 @@ class ClusterError(GanDenoiseError):
 
 
 @contextlib.contextmanager
-def connect(address: str, cpus: int = 0) -> Iterator[Any]:
+def connect(address: str, cpus: int = 0) -> Iterator[ModuleType]:
     """Connect to Ray for a `with` block; where this process already is, that connection is used.
 
     Nothing that Ray logs comes to the terminal.
@@ -59,14 +63,14 @@ def connect(address: str, cpus: int = 0) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == LOCAL:
         address = ""
         options |= {"num_cpus": max(cpus, cores()), "include_dashboard": False,
                     "object_store_memory": STORE_BYTES}
     else:
         found = _resolve(ray, address) if address == AUTO else address
-        _check_answer(ray, found, own=address == AUTO and "RAY_ADDRESS" not in os.environ)
+        _check_reachable(ray, found, own=address == AUTO and "RAY_ADDRESS" not in os.environ)
     _start(ray, address, options)
     try:
         yield ray
@@ -74,7 +78,7 @@ def connect(address: str, cpus: int = 0) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _resolve(ray: Any, address: str) -> str:
+def _resolve(ray: ModuleType, address: str) -> str:
     """Return the address that `auto` means, after `$RAY_ADDRESS` or what runs on this machine."""
     services = ray._private.services
     try:
@@ -87,7 +91,7 @@ def _resolve(ray: Any, address: str) -> str:
     return str(found)
 
 
-def _check_answer(ray: Any, address: str, own: bool) -> None:
+def _check_reachable(ray: ModuleType, address: str, own: bool) -> None:
     """Ask for what costs the cluster nothing, with the token if there is one.
 
     Ray itself would try for half a minute, and print of it.
@@ -109,7 +113,7 @@ def _check_answer(ray: Any, address: str, own: bool) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         with init_grpc_channel(place) as channel:
-            _ask(channel, client=place != address)
+            _probe(channel, client=place != address)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             if own and "RAY_AUTH_MODE" not in os.environ:
@@ -131,7 +135,7 @@ def _check_answer(ray: Any, address: str, own: bool) -> None:
                            "check the address, or give local") from None
 
 
-def _ask(channel: Any, client: bool) -> None:
+def _probe(channel: grpc.Channel, client: bool) -> None:
     from ray.core.generated import ray_client_pb2
 
     if client:
@@ -143,7 +147,7 @@ def _ask(channel: Any, client: bool) -> None:
     channel.unary_unary(method)(content, timeout=CONNECT_SECONDS, wait_for_ready=True)
 
 
-def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
+def _start(ray: ModuleType, address: str, options: dict[str, object]) -> None:
     on_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if on_main else None
     try:

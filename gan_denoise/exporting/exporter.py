@@ -34,6 +34,7 @@ from gan_denoise.exporting.model_card import describe_model, write_card
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
 
 if TYPE_CHECKING:
+    import h5py
     import keras
 
 PARITY = 1e-4  # largest difference of mel01 that is let through
@@ -43,7 +44,7 @@ PARITY_FRAMES = (1, 7, 250)
 def export(
     run_dir: Path,
     out: Path,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
     formats: Iterable[str] = ("onnx",),
 ) -> dict[str, Any]:
     """Write a model folder from the best state of a run.
@@ -133,10 +134,10 @@ def _save_weights(network: keras.Model, path: Path) -> None:
 
     whole = path.with_name(f"whole.{path.name}")
     network.save_weights(whole)
-    stored: dict[tuple[tuple[int, ...], bytes], Any] = {}
+    stored: dict[tuple[tuple[int, ...], bytes], h5py.Dataset] = {}
     with h5py.File(whole) as source, h5py.File(path, "w") as target:
 
-        def copy(name: str, item: Any) -> None:
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Group):
                 target.require_group(name).attrs.update(item.attrs)
                 return

@@ -64,7 +64,7 @@ def describe_model(
     }
 
 
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+def write_card(folder: Path, card: Mapping[str, object]) -> None:
     """Write a card into a model folder, as JSON and as Markdown.
 
     Raises:
@@ -86,7 +86,7 @@ def look_ahead(config: Config, receptive_field: int) -> float:
     return samples / config.audio.sample_rate * 1000
 
 
-def card_text(card: Mapping[str, Any]) -> str:
+def card_text(card: Mapping[str, object]) -> str:
     """Return a card as Markdown; a nested entry becomes a section."""
     lines = [f"# {card['name']}", ""]
     nested = {}
@@ -101,9 +101,9 @@ def card_text(card: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _warnings(config: Config, progress: RunState) -> dict[str, Any]:
+def _warnings(config: Config, progress: RunState) -> dict[str, str]:
     """Return the entries on what went wrong in a run; none where all was well."""
-    warnings: dict[str, Any] = {}
+    warnings: dict[str, str] = {}
     if progress.restarts:
         warnings["dead_starts"] = "; ".join(
             f"step {row['step']}: {row['reason']}; began again with seed {row['seed']}"
@@ -116,5 +116,5 @@ def _warnings(config: Config, progress: RunState) -> dict[str, Any]:
     return warnings
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value

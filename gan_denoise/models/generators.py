@@ -35,10 +35,10 @@ def build_generator(config: Config) -> keras.Model:
     """
     settings, body = config.generator, GENERATORS[config.generator.name]
     noisy = keras.Input((settings.frames or None, config.mel.bands), name="noisy_mel")
-    seen = noisy
+    levelled = noisy
     if settings.head == "gain" and settings.level_frames:
-        seen = RelativeLevel(settings.level_frames, config.mel.range_db)(noisy)
-    logits = body.build(seen, settings)  # [B, T, F]
+        levelled = RelativeLevel(settings.level_frames, config.mel.range_db)(noisy)
+    logits = body.build(levelled, settings)  # [B, T, F]
     if settings.head == "gain":
         head = GainHead(settings.gain_floor_db, config.mel.range_db, name="estimate_mel")
         estimate = head([noisy, logits])

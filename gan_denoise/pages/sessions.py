@@ -134,8 +134,8 @@ class Sessions:
         session = Session(self.folder, self._lifetime, authenticated or self._authenticated)
         with self._lock:
             self._sessions[session.id] = session
-            crowd = len(self._sessions) > MAX_SESSIONS
-        if crowd:  # of those that never uploaded anything, the one heard of last long ago
+            too_many = len(self._sessions) > MAX_SESSIONS
+        if too_many:  # of those that never uploaded anything, the one heard of last long ago
             idle = [each for each in self if not each.uploads and each is not session]
             if idle:
                 self.end(min(idle, key=lambda each: each.ends))

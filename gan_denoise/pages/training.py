@@ -14,7 +14,9 @@ import shlex
 import signal
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +58,12 @@ class Training:
         self.runs = Path(settings.runs)
         self.models = models
         self._lock = threading.RLock()
-        self._process: Any = None
+        self._process: SpawnProcess | None = None
         self._reader: threading.Thread | None = None
         self._events: RunEvents | None = None
         self._state, self._run, self._command = IDLE, "", ""
         self._outcome, self._words = "", ""  # of the last process
-        self._progress: dict[str, Any] = {}
+        self._progress: dict[str, object] = {}
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         if self.offered:
             for network in sorted((self.runs / EXPORTED).glob(f"*/{NETWORK}")):
@@ -129,7 +131,7 @@ class Training:
         return settings_of(self.run_folder(name)).training.select_by
 
     # ---- The one process -----------------------------------------------------------------------
-    def start(self, values: Mapping[str, Any]) -> None:
+    def start(self, values: Mapping[str, object]) -> None:
         """Start a new run, see `training_choice.parse_choice`.
 
         Raises:
@@ -160,7 +162,7 @@ class Training:
                                  "give it more minutes, or fine-tune it")
             self._go_on(run, progress.kind, config)
 
-    def extend(self, name: str, minutes: Any) -> None:
+    def extend(self, name: str, minutes: object) -> None:
         """Go on with a run beyond its end.
 
         The minutes become steps at the speed that the run has had so far, validations included;
@@ -205,7 +207,7 @@ class Training:
     def stop(self) -> None:
         """Ask the run to save its state at the next step and end; again: end at once."""
         with self._lock:
-            if self._state not in (TRAINING, STOPPING):
+            if self._process is None or self._state not in (TRAINING, STOPPING):
                 raise ServeError("nothing is being trained", status=409)
             again, self._state = self._state == STOPPING, STOPPING
             if again:
@@ -227,7 +229,7 @@ class Training:
         if reader is not None:
             reader.join()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what the page shows: the state, how far the run is, how the last one ended."""
         with self._lock:
             return {"state": self._state, "run": self._run, "command": self._command,
@@ -244,7 +246,9 @@ class Training:
             raise ServeError(f"{self._run} is {self._state}: one run at a time",
                              "wait until it has ended, or stop it", 409)
 
-    def _launch(self, state: str, run: Path, command: str, target: Any, *arguments: Any) -> None:
+    def _launch(
+        self, state: str, run: Path, command: str, target: Callable[..., None], *arguments: object
+    ) -> None:
         """Start a process, and a thread that takes its messages."""
         context = multiprocessing.get_context("spawn")  # a fork with threads may hang
         pipe, child = context.Pipe(duplex=False)
@@ -257,7 +261,7 @@ class Training:
         self._reader = threading.Thread(target=self._read, args=(pipe, process, state), daemon=True)
         self._reader.start()
 
-    def _read(self, pipe: Any, process: Any, state: str) -> None:
+    def _read(self, pipe: Connection, process: SpawnProcess, state: str) -> None:
         outcome, words = FAILED, ""
         with pipe, contextlib.suppress(EOFError):  # the process has ended
             while True:

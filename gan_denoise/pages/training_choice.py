@@ -10,10 +10,10 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeGuard, TypeVar
 
 from gan_denoise.audio.file_search import is_audio_suffix
 from gan_denoise.config import load_config
@@ -23,6 +23,7 @@ from gan_denoise.config.shipped import config_folder
 from gan_denoise.pages.settings import ServeError
 
 Kind = Literal["pretrain", "finetune"]
+Name = TypeVar("Name", bound=str)
 LISTED_FOLDERS, LISTED_DEPTH = 500, 6
 LONGEST_MINUTES = 7 * 24 * 60
 MOST_STEPS = 10**7
@@ -109,7 +110,7 @@ def list_configs() -> dict[Kind, list[str]]:
 
 
 def parse_choice(
-    values: Mapping[str, Any], roots: Sequence[Path], sources: Mapping[str, Path], runs: Path
+    values: Mapping[str, object], roots: Sequence[Path], sources: Mapping[str, Path], runs: Path
 ) -> Choice:
     """Return the run that a visitor asks for.
 
@@ -150,7 +151,7 @@ def parse_choice(
     return Choice(runs / name, kind, config, (*settings, *_length(values)), init)
 
 
-def more_steps(minutes: Any, step: int, seconds: float) -> int:
+def more_steps(minutes: object, step: int, seconds: float) -> int:
     """Return how many steps a run does in some more minutes, at the speed that it has had.
 
     Args:
@@ -168,7 +169,7 @@ def more_steps(minutes: Any, step: int, seconds: float) -> int:
     return min(max(1, round(60 * minutes * step / seconds)), MOST_STEPS)
 
 
-def _length(values: Mapping[str, Any]) -> list[str]:
+def _length(values: Mapping[str, object]) -> list[str]:
     minutes, steps = values.get("minutes"), values.get("steps")
     if minutes is not None and not _within(minutes, LONGEST_MINUTES):
         raise ServeError(_MINUTES)
@@ -180,12 +181,13 @@ def _length(values: Mapping[str, Any]) -> list[str]:
             f"training.steps={'null' if steps is None else steps}"]
 
 
-def _within(value: Any, most: float) -> bool:
+def _within(value: object, most: float) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
-def _one_of(what: str, value: Any, known: Any) -> Any:
-    if not isinstance(value, str) or value not in known:
-        raise ServeError(f"there is no {what} {value!r}", f"take one of {', '.join(known)}"
-                         if len(known) <= 12 else "choose one that the page lists")
-    return value
+def _one_of(what: str, value: object, known: Collection[Name]) -> Name:
+    for name in known:
+        if name == value:
+            return name
+    raise ServeError(f"there is no {what} {value!r}", f"take one of {', '.join(known)}"
+                     if len(known) <= 12 else "choose one that the page lists")

@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import end_with_the_parent
+
+if TYPE_CHECKING:
+    from gan_denoise.config.schema import Config
+    from gan_denoise.training.progress import OnProgress, TrainingProgress
 
 LOG, PROGRESS, DONE, STOPPED, FAILED = "log", "progress", "done", "stopped", "failed"
 PROGRESS_SECONDS = 0.25  # between two messages
@@ -35,7 +39,7 @@ class _PipeHandler(logging.Handler):
         self.pipe.send((LOG, record.getMessage()))
 
 
-def train_run(pipe: Connection, run: Path, kind: str, config: Any, init: Path | None) -> None:
+def train_run(pipe: Connection, run: Path, kind: str, config: Config, init: Path | None) -> None:
     """Train or resume a run; arguments as of `training.loop.train`."""
 
     def work() -> str:
@@ -82,11 +86,11 @@ def _report(pipe: Connection, work: Callable[[], str]) -> None:
         pipe.send((FAILED, str(error)))
 
 
-def _sender(pipe: Connection) -> Callable[[Any], None]:
+def _sender(pipe: Connection) -> OnProgress:
     """Return a progress callback that sends now and then, and the last step always."""
     sent = 0.0
 
-    def on_progress(progress: Any) -> None:
+    def on_progress(progress: TrainingProgress) -> None:
         nonlocal sent
         if progress.step != progress.total_steps and time.monotonic() - sent < PROGRESS_SECONDS:
             return

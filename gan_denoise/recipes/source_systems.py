@@ -292,13 +292,13 @@ def reproduce(
     lost = [path for folders in vars(recordings).values() for path in folders if not path.exists()]
     if lost:
         raise RecipeError(f"{lost[0]}: is not there", "give a folder of recordings")
-    _claim(Path(out), system, recordings, settings)
+    _note_settings(Path(out), system, recordings, settings)
     stages = Stages(Path(out), recordings, settings, progress, on_scores)
     SYSTEMS[system](stages)
     return stages.scores
 
 
-def _claim(out: Path, system: str, recordings: Recordings, settings: Sequence[str]) -> None:
+def _note_settings(out: Path, system: str, recordings: Recordings, settings: Sequence[str]) -> None:
     """Note what a folder is made of, and refuse one that is made of something else.
 
     A note alone may be replaced: the command that wrote it failed at its first stage.
