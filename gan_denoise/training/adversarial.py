@@ -7,8 +7,8 @@ PESQ of an estimate from what the estimate is given by PESQ itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -22,11 +22,22 @@ from gan_denoise.models.discriminators import build_discriminator
 from gan_denoise.training import losses
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import gradients_of, make_optimizer, snapshot, update
-from gan_denoise.training.pesq_scorer import PesqScorer
+from gan_denoise.training.pesq_scorer import PesqScorer, Scorer
 from gan_denoise.training.precision import computing_in, make_scale
 from gan_denoise.training.replay_buffer import Replay
 from gan_denoise.training.replicas import Replicas
-from gan_denoise.training.update_step import UpdateStep
+from gan_denoise.training.update_step import Schedule, UpdateStep, Value, Values
+
+if TYPE_CHECKING:
+    import keras
+
+    from gan_denoise.training.objective import Spectra
+
+
+class Holder(Protocol):
+    """A part of the training that has variables: a network, an optimizer, a scale, past clips."""
+
+    variables: list[keras.Variable | tf.Variable]
 
 
 class Mels(NamedTuple):
@@ -36,17 +47,17 @@ class Mels(NamedTuple):
         noisy: mel01 of the mixtures.
         clean: mel01 of the clean recordings.
         estimate: The generator's output.
-        candidate: What is judged in place of the clean one.
+        candidate: What the discriminator is given in place of the clean one.
     """
 
-    noisy: Any
-    clean: Any
-    estimate: Any
-    candidate: Any
+    noisy: Value | np.ndarray
+    clean: Value | np.ndarray
+    estimate: Value | np.ndarray
+    candidate: Value | np.ndarray
 
 
 class Part(NamedTuple):
-    """A part of a batch, as the discriminator sees it.
+    """A part of a batch, as the discriminator takes it.
 
     Attributes:
         noisy: Waveforms `[batch, samples]`, or features `[batch, frames, bands]`.
@@ -54,13 +65,14 @@ class Part(NamedTuple):
         mels: mel01 of both, and of the estimates.
     """
 
-    noisy: Any
-    clean: Any
+    noisy: Value | np.ndarray
+    clean: Value | np.ndarray
     mels: Mels
 
 
 def make_adversary(
-    config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any, replicas: Replicas
+    config: Config, objective: Objective, mel: Mel, frames: int, scorer: Scorer | None,
+    replicas: Replicas,
 ) -> Adversary:
     """Build the adversary that `discriminator.kind` names.
 
@@ -96,7 +108,7 @@ class Adversary(ABC):
             self.optimizer = make_optimizer(self.network, "adam", config.training)
             self.scale = make_scale(config.training.precision)
 
-    def holders(self) -> dict[str, Any]:
+    def holders(self) -> dict[str, Holder]:
         """Return what holds the variables of a checkpoint, by name."""
         scale = {} if self.scale is None else {"d_scale": self.scale}
         return {"discriminator": self.network, "d_optimizer": self.optimizer} | scale
@@ -105,17 +117,20 @@ class Adversary(ABC):
         """End the processes that it has started, if any."""
 
     @abstractmethod
-    def reference(self, mels: Mels) -> Any:
-        """Return the mel that a candidate is judged beside."""
+    def reference(self, mels: Mels) -> tf.Tensor:
+        """Return the mel that the discriminator is given beside a candidate."""
 
     @abstractmethod
-    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
-        """Return the mel that is judged of an estimate; arguments as of `Objective.heard`."""
+    def candidate(self, noisy: tf.Tensor, spectra: Spectra, estimate: tf.Tensor) -> tf.Tensor:
+        """Return the mel that the discriminator is given of an estimate.
+
+        Arguments are those of `Objective.inverted_mel01`.
+        """
 
     @abstractmethod
     def learn(
-        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, step: int, parts: Sequence[Part], schedule: Schedule
+    ) -> dict[str, Value | float]:
         """Train the discriminator; it sees no generator, so it can change none.
 
         Args:
@@ -127,7 +142,7 @@ class Adversary(ABC):
             Named values; `finite` is 0 where the step was undone.
         """
 
-    def generator_loss(self, mels: Mels, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def generator_loss(self, mels: Mels, schedule: Schedule) -> tuple[Values, tf.Tensor]:
         """Return the generator's adversarial terms by name, unweighted, and their weighted sum.
 
         Args:
@@ -148,13 +163,13 @@ class Adversary(ABC):
             total += schedule["feature_weight"] * value
         return terms, total
 
-    def _scaled(self, loss: Any) -> Any:
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
         return loss if self.scale is None else self.scale.scaled(loss)
 
     def _update(
-        self, gradients: list[Any], values: Mapping[str, Any], before: list[Any],
-        schedule: Mapping[str, Any],
-    ) -> dict[str, Any]:
+        self, gradients: list[tf.Tensor], values: Values, before: list[tf.Tensor],
+        schedule: Schedule,
+    ) -> Values:
         gradients, values = self.replicas.means(gradients, values)
         done = update(
             self.optimizer, self.network, gradients, values["loss/discriminator"], before,
@@ -176,23 +191,23 @@ class PatchAdversary(Adversary):
         self.kind = config.discriminator.loss
         self._step = UpdateStep(replicas, self.network, self._gradients, self._update)
 
-    def reference(self, mels: Mels) -> Any:
+    def reference(self, mels: Mels) -> tf.Tensor:
         """Return the noisy mel."""
         return mels.noisy
 
-    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+    def candidate(self, noisy: tf.Tensor, spectra: Spectra, estimate: tf.Tensor) -> tf.Tensor:
         """Return the estimate."""
         return estimate
 
     def learn(
-        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, step: int, parts: Sequence[Part], schedule: Schedule
+    ) -> dict[str, Value | float]:
         """Train on the mels of this batch: clean ones are real, estimates fake."""
         return self._step([(part.mels,) for part in parts], schedule)[0]
 
     def _gradients(
-        self, mels: Mels, schedule: Mapping[str, Any], training: bool
-    ) -> tuple[list[Any], dict[str, Any], tuple[()]]:
+        self, mels: Mels, schedule: Schedule, training: bool
+    ) -> tuple[list[tf.Tensor], Values, tuple[()]]:
         count = tf.shape(mels.noisy)[0]
         with tf.GradientTape() as tape:
             # One call for both halves: spectral norm makes one power iteration a step.
@@ -225,7 +240,7 @@ class MetricAdversary(Adversary):
     kind = "hinge"  # the mean score, negative: every clip's rise is worth the same
 
     def __init__(
-        self, config: Config, objective: Objective, mel: Mel, frames: int, scorer: Any,
+        self, config: Config, objective: Objective, mel: Mel, frames: int, scorer: Scorer | None,
         replicas: Replicas,
     ):
         super().__init__(config, replicas)
@@ -235,7 +250,7 @@ class MetricAdversary(Adversary):
         self.replay = Replay(settings.replay_size, frames, config.mel.bands)
         self._step = replicas.function(self._learn)
 
-    def holders(self) -> dict[str, Any]:
+    def holders(self) -> dict[str, Holder]:
         """Return what holds the variables of a checkpoint, by name: past estimates too."""
         return super().holders() | {"replay": self.replay}
 
@@ -243,21 +258,21 @@ class MetricAdversary(Adversary):
         """End the scorer's processes."""
         self.scorer.close()
 
-    def reference(self, mels: Mels) -> Any:
+    def reference(self, mels: Mels) -> tf.Tensor:
         """Return the clean mel."""
         return mels.clean
 
-    def candidate(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+    def candidate(self, noisy: tf.Tensor, spectra: Spectra, estimate: tf.Tensor) -> tf.Tensor:
         """Return the mel of the waveform that is scored."""
-        return self.objective.heard(noisy, spectra, estimate)
+        return self.objective.inverted_mel01(noisy, spectra, estimate)
 
     def learn(
-        self, step: int, parts: Sequence[Part], schedule: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, step: int, parts: Sequence[Part], schedule: Schedule
+    ) -> dict[str, Value | float]:
         """Have estimates scored; train on them and on past ones.
 
         The first estimates of the whole batch, whatever replica made them. Each worker scores a
-        share of them and is told the other scores; all keep the same past, and draw the same.
+        share of them and is sent the other scores; all keep the same past, and draw the same.
         """
         settings = self.config.discriminator
         noisy, clean, new = self._first_clips(parts, settings.scored_clips)
@@ -280,7 +295,7 @@ class MetricAdversary(Adversary):
     def _first_clips(self, parts: Sequence[Part], count: int
                      ) -> tuple[np.ndarray, np.ndarray, Mels]:
         """Return noisy and clean waveforms of the first clips of a batch, and their mels."""
-        found: list[Any] = []
+        found: list[list[np.ndarray]] = []
         for part in parts:
             found.append([self.replicas.gathered(side)
                           for side in (part.noisy, part.clean, *part.mels)])
@@ -301,8 +316,9 @@ class MetricAdversary(Adversary):
         return self.replicas.sums(scores)
 
     def _learn(
-        self, clean: Any, candidate: Any, score: Any, new: Any, schedule: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, clean: tf.Tensor, candidate: tf.Tensor, score: tf.Tensor, new: tf.Tensor,
+        schedule: Schedule,
+    ) -> Values:
         """Train on mels and their scores, the same on every replica; those that are NaN count not.
 
         The first `new` clips are of this batch.

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -23,11 +23,30 @@ from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    from numpy.typing import ArrayLike
+
 META = "meta.json"
 
 
 class CheckpointError(GanDenoiseError):
     """A run directory or a state file cannot be used; says which and what to do."""
+
+
+class Restart(TypedDict):
+    """A dead start, and the initialisation that followed.
+
+    Attributes:
+        step: Where it was found.
+        reason: Why it is dead, in words.
+        seed: Of the next initialisation.
+    """
+
+    step: int
+    reason: str
+    seed: int
 
 
 @dataclass
@@ -47,8 +66,7 @@ class RunState:
         history: One dict of validation values per validation; the last one of `best.npz` is its
             own.
         best: The validation value of `best.npz`, None before the first.
-        restarts: Of each dead start: the `step` at which it was found, the `reason`, and the `seed`
-            of the initialisation that followed.
+        restarts: The dead starts so far.
         watch: What the run's monitor has counted.
     """
 
@@ -63,7 +81,7 @@ class RunState:
     skipped: list[list[int]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
-    restarts: list[dict[str, Any]] = field(default_factory=list)
+    restarts: list[Restart] = field(default_factory=list)
     watch: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,7 +106,7 @@ def can_resume(run_dir: Path, config: Config, kind: str) -> bool:
     return False
 
 
-def save_state(path: Path, variables: Mapping[str, Any], progress: RunState) -> None:
+def save_state(path: Path, variables: Mapping[str, ArrayLike], progress: RunState) -> None:
     """Write all variables and the progress to one file, under a temporary name first."""
     arrays = {name: np.asarray(variable) for name, variable in variables.items()}
     arrays[META] = np.frombuffer(json.dumps(asdict(progress), allow_nan=False).encode(), np.uint8)
@@ -105,7 +123,9 @@ def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
     return _read(path, lambda name: name != META and name.startswith(prefix))
 
 
-def load_state(path: Path, variables: Mapping[str, Any]) -> RunState:
+def load_state(
+    path: Path, variables: Mapping[str, keras.Variable | tf.Variable]
+) -> RunState:
     """Assign a stored state to variables of the same names, shapes and number.
 
     Raises:

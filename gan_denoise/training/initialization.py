@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -64,7 +63,7 @@ def _load(network: keras.Model, path: Path) -> None:
         ) from error
 
 
-def assign(variables: Sequence[Any], values: Iterable[np.ndarray], source: Path) -> None:
+def assign(variables: Sequence[keras.Variable], values: Iterable[np.ndarray], source: Path) -> None:
     """Give variables the values stored for them in the same order.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from types import FrameType
 
 
 class Interrupt:
@@ -19,11 +19,11 @@ class Interrupt:
             self._former = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._former is not None:
             signal.signal(signal.SIGINT, self._former)
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

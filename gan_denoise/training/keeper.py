@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.config.artifacts import BEST, LATEST
 from gan_denoise.training.checkpoints import read_progress, save_state
@@ -15,6 +15,9 @@ from gan_denoise.training.monitor import Finding, Monitor, summary
 from gan_denoise.training.progress import Speedometer
 from gan_denoise.training.trackers import open_trackers, set_aside
 from gan_denoise.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SHOWN_CLIPS = 3  # by trackers
 
@@ -81,7 +84,7 @@ class Keeper:
         return self._report(self.monitor.after_step(values))
 
     def validate(
-        self, noisy: Any, clean: Any, last: Mapping[str, float], finished: bool
+        self, noisy: tf.Tensor, clean: tf.Tensor, last: Mapping[str, float], finished: bool
     ) -> Finding | None:
         """Score the generator, and keep it where it is the best so far.
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from gan_denoise.config.artifacts import LATEST
 from gan_denoise.config.schema import Config
 from gan_denoise.core.native_libraries import stderr_kept_back
 from gan_denoise.data.datasets import Material, batches
-from gan_denoise.training.checkpoints import load_state
+from gan_denoise.training.checkpoints import Restart, load_state
 from gan_denoise.training.distributed import make_replicas
 from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.interrupt import Interrupt
@@ -32,6 +32,9 @@ from gan_denoise.training.progress import OnProgress, Speedometer, TrainingProgr
 from gan_denoise.training.restarts import MAX_RESTARTS, RESTART_SEEDS, DeadStart, refuse_restart
 from gan_denoise.training.start import Start
 from gan_denoise.training.trainer import Trainer, set_up
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 WARM_STEPS = 10  # not timed: tracing, caches
 TIMED_STEPS = 50  # their speed turns `training.minutes` into a number of steps
@@ -63,7 +66,7 @@ class TrainingResult:
     last: Mapping[str, float]
     audio_speed: float
     wait_share: float
-    restarts: tuple[Mapping[str, Any], ...] = ()
+    restarts: tuple[Restart, ...] = ()
 
 
 def train(
@@ -194,7 +197,7 @@ class _Loop:
             if due or self._finished():
                 self._save()
 
-    def _validate(self, noisy: Any, clean: Any) -> None:
+    def _validate(self, noisy: tf.Tensor, clean: tf.Tensor) -> None:
         found: list[Finding] = []
 
         def validated() -> bool:
@@ -264,14 +267,14 @@ class _Loop:
         Args:
             finding: What the monitor has found; None where this is not the chief.
         """
-        def ask() -> list[dict[str, Any]]:
+        def decide() -> list[Restart]:
             assert finding is not None  # called on the chief alone
             refuse_restart(self.run_dir, self.progress, self.training, finding)
             seed = self.training.seed + RESTART_SEEDS * (len(self.progress.restarts) + 1)
             return [*self.progress.restarts, {"step": self.progress.step, "reason": finding.text,
                                               "seed": seed}]
 
-        before, restarts = self.progress, self.replicas.from_chief(ask)
+        before, restarts = self.progress, self.replicas.from_chief(decide)
         number, seed = len(restarts), restarts[-1]["seed"]
         logger.warning("dead start: begins again from another initialisation (seed %d), %d of at "
                        "most %d", seed, number, MAX_RESTARTS)

@@ -7,26 +7,29 @@ The reconstruction terms are 0 for an identity estimate. The adversarial game is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from keras import ops
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
 
 EPSILON = 1e-7  # of magnitudes: -140 dBFS, under any recording's floor
 
 
 # ---- Reconstruction ----------------------------------------------------------------------------
-def mse(clean: Any, estimate: Any) -> Any:
+def mse(clean: Tensor, estimate: Tensor) -> Tensor:
     """Mean squared error of two mel01, `[batch, frames, n_mels]`."""
     return ops.mean(ops.square(estimate - clean))
 
 
-def compressed_mel(clean: Any, estimate: Any, compression: float) -> Any:
+def compressed_mel(clean: Tensor, estimate: Tensor, compression: float) -> Tensor:
     """Relative squared error of power-compressed linear mels, `[batch, frames, n_mels]`."""
     return _relative(_compress(clean, compression), _compress(estimate, compression))
 
 
-def compressed_magnitude(clean: Any, estimate: Any, compression: float) -> Any:
+def compressed_magnitude(clean: Tensor, estimate: Tensor, compression: float) -> Tensor:
     """Relative squared error of power-compressed magnitudes, `[batch, frames, bins]`.
 
     Each clip counts alike, whatever its level (compression: Ephrat et al. 2018; Braun & Tashev
@@ -36,12 +39,12 @@ def compressed_magnitude(clean: Any, estimate: Any, compression: float) -> Any:
 
 
 def compressed_complex(
-    clean: tuple[Any, Any],
-    clean_magnitude: Any,
-    estimate: tuple[Any, Any],
-    estimate_magnitude: Any,
+    clean: tuple[Tensor, Tensor],
+    clean_magnitude: Tensor,
+    estimate: tuple[Tensor, Tensor],
+    estimate_magnitude: Tensor,
     compression: float,
-) -> Any:
+) -> Tensor:
     """Relative squared error of complex spectra whose magnitudes are power-compressed.
 
     Args:
@@ -60,7 +63,7 @@ def compressed_complex(
     return ops.mean(ops.mean(error, axis=(1, 2)) / (ops.mean(energy, axis=(1, 2)) + EPSILON))
 
 
-def missing_snr(clean: tuple[Any, Any], estimate: tuple[Any, Any]) -> Any:
+def missing_snr(clean: tuple[Tensor, Tensor], estimate: tuple[Tensor, Tensor]) -> Tensor:
     """Decibels that the SNR of complex spectra lies below 30 dB, mean over the clips.
 
     Spectra stand for waveforms (Parseval), so this is the waveform's SNR without an inverse
@@ -71,7 +74,7 @@ def missing_snr(clean: tuple[Any, Any], estimate: tuple[Any, Any]) -> Any:
         estimate: The same of the estimate.
     """
 
-    def energy(parts: Any) -> Any:
+    def energy(parts: Iterable[Tensor]) -> Tensor:
         return sum(ops.mean(ops.square(part), axis=(1, 2)) for part in parts)
 
     error = energy([e - c for c, e in zip(clean, estimate, strict=True)])
@@ -79,18 +82,18 @@ def missing_snr(clean: tuple[Any, Any], estimate: tuple[Any, Any]) -> Any:
     return ops.mean(ops.log(ratio + 1e-3)) * (10 / math.log(10)) + 30.0
 
 
-def _compress(magnitude: Any, compression: float) -> Any:
+def _compress(magnitude: Tensor, compression: float) -> Tensor:
     return ops.power(magnitude + EPSILON, compression)  # epsilon: the slope at 0 is infinite
 
 
-def _relative(clean: Any, estimate: Any) -> Any:
+def _relative(clean: Tensor, estimate: Tensor) -> Tensor:
     axes = tuple(range(1, len(clean.shape)))
     error = ops.mean(ops.square(estimate - clean), axis=axes)
     return ops.mean(error / (ops.mean(ops.square(clean), axis=axes) + EPSILON))
 
 
 # ---- Adversarial -------------------------------------------------------------------------------
-def discriminator_loss(real: Any, fake: Any, kind: str) -> Any:
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
     """Loss of the discriminator from its logits on clean and on estimated mels.
 
     Args:
@@ -107,7 +110,7 @@ def discriminator_loss(real: Any, fake: Any, kind: str) -> Any:
     raise ValueError(f"unknown adversarial loss '{kind}'")
 
 
-def score_loss(score: Any, predicted: Any) -> Any:
+def score_loss(score: Tensor, predicted: Tensor) -> Tensor:
     """Loss of the metric discriminator: squared error of the scores that are known.
 
     Args:
@@ -119,7 +122,7 @@ def score_loss(score: Any, predicted: Any) -> Any:
     return ops.sum(error) / ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
 
 
-def generator_loss(fake: Any, kind: str) -> Any:
+def generator_loss(fake: Tensor, kind: str) -> Tensor:
     """Adversarial loss of the generator from the discriminator's logits on its estimates."""
     if kind == "lsgan":
         return ops.mean(ops.square(fake - 1))
@@ -131,9 +134,9 @@ def generator_loss(fake: Any, kind: str) -> Any:
 
 
 def feature_matching(
-    real: Sequence[Any], fake: Sequence[Any],
-    over_replicas: Callable[[Any], Any] = lambda size: size,
-) -> Any:
+    real: Sequence[Tensor], fake: Sequence[Tensor],
+    over_replicas: Callable[[Tensor], Tensor] = lambda size: size,
+) -> Tensor:
     """Mean absolute difference of the discriminator's hidden layers, each over its own size.
 
     Salimans et al. 2016; relative to the mean size of the real layer as in Kumar et al. 2019's

@@ -2,8 +2,8 @@
 
 A generator can die: its output saturates, its gradient vanishes, and it turns every recording down
 by the same amount for ever, while the loss looks like any other number. A discriminator can win or
-lose its game. Either is said in one line when it is seen; what a dead generator means for the run
-is decided in `run`. The thresholds are measured: docs/experiments.md, "Starts".
+lose its game. Either gives one line when it is found; what a dead generator means for the run is
+decided in `loop`. The thresholds are measured: docs/experiments.md, "Starts".
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras import ops
 
@@ -11,6 +11,11 @@ from gan_denoise.config.registry import LOSSES
 from gan_denoise.config.schema import Config
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.training import losses
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+
+    Spectra = Mapping[str, Tensor | tuple[Tensor, Tensor]]
 
 
 class Objective:
@@ -25,11 +30,11 @@ class Objective:
         self.weights, self.inversion, self.mel = config.losses, config.inversion.gain, mel
         self.features = not config.data.has_waveforms
 
-    def mel01(self, waveform: Any) -> Any:
+    def mel01(self, waveform: Tensor) -> Tensor:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
         return self.mel.normalise(self.mel.linear(_magnitude(*self.mel.stft(waveform))))
 
-    def spectra(self, noisy: Any, clean: Any) -> dict[str, Any]:
+    def spectra(self, noisy: Tensor, clean: Tensor) -> Spectra:
         """Return what the losses need of two waveforms `[batch, samples]`.
 
         Features `[batch, frames, bands]` are mel01 already, and all that there is.
@@ -40,7 +45,7 @@ class Objective:
         """
         if self.features:
             return {"noisy01": noisy, "clean01": clean}
-        spectra: dict[str, Any] = {}
+        spectra: dict[str, Tensor | tuple[Tensor, Tensor]] = {}
         for name, waveform in (("noisy", noisy), ("clean", clean)):
             spectrum = self.mel.stft(waveform)
             magnitude = _magnitude(*spectrum)
@@ -49,7 +54,7 @@ class Objective:
             spectra[f"{name}01"] = self.mel.normalise(self.mel.linear(magnitude))
         return spectra
 
-    def heard(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Any:
+    def inverted_mel01(self, noisy: Tensor, spectra: Spectra, estimate: Tensor) -> Tensor:
         """Return mel01 of the waveform that `gain` inversion makes of an estimate.
 
         Not the estimate itself: a gain for each bin blurs it, and neighbouring frames overlap.
@@ -64,8 +69,8 @@ class Objective:
         return self.mel01(self.mel.istft(gained, noisy.shape[-1]))
 
     def reconstruction(
-        self, spectra: Mapping[str, Any], estimate: Any
-    ) -> tuple[dict[str, Any], Any]:
+        self, spectra: Spectra, estimate: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the reconstruction terms by name, unweighted, and their weighted sum.
 
         Args:
@@ -109,6 +114,6 @@ class Objective:
         return terms, total
 
 
-def _magnitude(real: Any, imaginary: Any) -> Any:
+def _magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
     # At 0 the slope of a root is infinite.
     return ops.sqrt(ops.square(real) + ops.square(imaginary) + 1e-20)

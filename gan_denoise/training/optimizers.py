@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -21,9 +22,9 @@ class Update(NamedTuple):
             account for that; else 1.
     """
 
-    norm: Any
-    applied: Any
-    finite: Any
+    norm: tf.Tensor
+    applied: tf.Tensor
+    finite: tf.Tensor
 
 
 class _OnEveryReplica:
@@ -33,7 +34,10 @@ class _OnEveryReplica:
     condition in a graph cannot hold. Here they are the same on every replica already.
     """
 
-    def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: Any) -> None:
+    def _backend_update_step(
+        self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable],
+        learning_rate: keras.Variable,
+    ) -> None:
         for gradient, variable in zip(gradients, variables, strict=True):
             self.update_step(gradient, variable, learning_rate)
 
@@ -70,14 +74,14 @@ def make_optimizer(
     return optimizer
 
 
-def snapshot(network: keras.Model) -> list[Any]:
+def snapshot(network: keras.Model) -> list[tf.Tensor]:
     """Return copies of a network's variables, taken before its forward pass."""
     return [tf.identity(variable) for variable in network.variables]
 
 
 def gradients_of(
-    tape: tf.GradientTape, loss: Any, network: keras.Model
-) -> list[Any]:
+    tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model
+) -> list[tf.Tensor]:
     """Return the gradients of a loss for all trainable variables of a network."""
     variables = network.trainable_variables
     # A frozen or unused variable has no gradient; zero keeps the optimizer's slots aligned.
@@ -86,8 +90,9 @@ def gradients_of(
 
 
 def update(
-    optimizer: keras.optimizers.Optimizer, network: keras.Model, gradients: list[Any], loss: Any,
-    before: list[Any], rate: Any, clip_norm: float, scale: LossScale | None = None,
+    optimizer: keras.optimizers.Optimizer, network: keras.Model, gradients: list[tf.Tensor],
+    loss: tf.Tensor, before: list[tf.Tensor], rate: tf.Tensor, clip_norm: float,
+    scale: LossScale | None = None,
 ) -> Update:
     """Clip and apply gradients, or leave the network as it was where they are not finite.
 
@@ -108,12 +113,12 @@ def update(
     if clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
 
-    def apply() -> Any:
+    def apply() -> tf.Tensor:
         optimizer.learning_rate.assign(rate)
         optimizer.apply(gradients, network.trainable_variables)
         return tf.constant(1.0)
 
-    def undo() -> Any:  # the forward pass has moved statistics, and kernels by spectral norm
+    def undo() -> tf.Tensor:  # the forward pass has moved statistics, and kernels by spectral norm
         for variable, value in zip(network.variables, before, strict=True):
             variable.assign(value)
         return tf.constant(0.0)
@@ -122,5 +127,5 @@ def update(
     if scale is None:
         return Update(norm, applied, applied)
     known = tf.math.is_finite(loss)  # else the scale can do nothing
-    excused = scale.adapt(finite | tf.logical_not(known)) & known
-    return Update(norm, applied, tf.maximum(applied, tf.cast(excused, tf.float32)))
+    explained = scale.adapt(finite | tf.logical_not(known)) & known
+    return Update(norm, applied, tf.maximum(applied, tf.cast(explained, tf.float32)))

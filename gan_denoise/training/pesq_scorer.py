@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from gan_denoise.core.processes import ProcessPool
 
 LOWEST, HIGHEST = 1.0, 4.64  # of wide-band PESQ: mapped to 0 and 1
+
+
+class Scorer(Protocol):
+    """Scores estimates for a metric discriminator."""
+
+    def scores(self, clean: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+        """See `PesqScorer`."""
+
+    def close(self) -> None:
+        """See `PesqScorer`."""
 
 
 class PesqScorer:
@@ -23,7 +33,7 @@ class PesqScorer:
         self._sample_rate, self._workers = sample_rate, workers
         self._pool: ProcessPool | None = None
 
-    def scores(self, clean: Sequence[np.ndarray], estimate: Sequence[np.ndarray]) -> np.ndarray:
+    def scores(self, clean: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         """Return PESQ mapped to [0, 1], float32 `[clips]`; NaN where PESQ finds no speech.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -44,15 +43,15 @@ class LossScale:
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="steps")
         self.variables = [self.scale, self.steps]
 
-    def scaled(self, loss: Any) -> Any:
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """Return a loss times the scale."""
         return loss * self.scale
 
-    def unscaled(self, gradients: list[Any]) -> list[Any]:
+    def unscaled(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Return the gradients of a scaled loss over the scale."""
         return [gradient / self.scale for gradient in gradients]
 
-    def adapt(self, finite: Any) -> Any:
+    def adapt(self, finite: tf.Tensor) -> tf.Tensor:
         """Change the scale after a step.
 
         Args:
@@ -61,13 +60,13 @@ class LossScale:
         Returns:
             Whether a gradient that was not finite is accounted for by the scale.
         """
-        excused = tf.logical_not(finite) & (self.scale > LEAST_SCALE)
+        explained = tf.logical_not(finite) & (self.scale > LEAST_SCALE)
         steps = tf.where(finite, self.steps + 1, 0)
         grows = steps >= GROWTH_STEPS
         kept = tf.where(grows, 2 * self.scale, self.scale)
         self.scale.assign(tf.where(finite, kept, tf.maximum(self.scale / 2, LEAST_SCALE)))
         self.steps.assign(tf.where(grows, tf.zeros_like(steps), steps))
-        return excused
+        return explained
 
 
 def make_scale(precision: str) -> LossScale | None:

@@ -1,16 +1,19 @@
-"""Past estimates with their scores, that a metric discriminator sees again."""
+"""Past estimates with their scores, that a metric discriminator trains on again."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Replay:
     """Past estimates with their scores, the oldest replaced first; part of a checkpoint.
 
-    A discriminator that sees only the newest estimates forgets what worse ones sound like.
+    A discriminator that trains on the newest estimates alone forgets what worse ones sound like.
 
     Args:
         size: Number of clips that are kept.
@@ -21,7 +24,7 @@ class Replay:
     def __init__(self, size: int, frames: int, bands: int):
         import tensorflow as tf
 
-        def variable(name: str, shape: tuple[int, ...], kind: Any) -> Any:
+        def variable(name: str, shape: tuple[int, ...], kind: type) -> tf.Variable:
             return tf.Variable(np.zeros(shape, kind), trainable=False, name=name)
 
         # Half precision: a thousandth of mel01, 0.1 dB.
@@ -42,7 +45,7 @@ class Replay:
             variable.scatter_nd_update(places[:, None], tf.cast(values, variable.dtype))
         self.count.assign(count + len(score))
 
-    def draw(self, clips: int, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    def draw(self, clips: int, rng: np.random.Generator) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return (clean, candidate, score) of clips drawn at random.
 
         Before there are any, the scores are NaN.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +24,7 @@ WARM, SIZE = 3, 2048  # steps not counted; rows of the matrices whose product is
 PASSES = 3  # forward, and the gradients of weights and of activations: as much work each
 
 
-def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
+def measure_training(config: Config, steps: int = 20) -> dict[str, object]:
     """Time pretraining steps on this machine.
 
     Args:
@@ -43,11 +42,10 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
     noisy = clean + rng.uniform(-0.1, 0.1, shape).astype(np.float32)
     trainer = Trainer(config, Material(None, ValidationClips(noisy[:1], clean[:1]), "", "noise"))
     trainer.progress.total_steps = WARM + steps
-    heard = config.data.has_waveforms
-    mels = tf.constant(trainer.mel.mel01(noisy) if heard else noisy)
+    mels = tf.constant(trainer.mel.mel01(noisy) if config.data.has_waveforms else noisy)
 
     @tf.function
-    def gradient() -> Any:
+    def gradient() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             total = tf.reduce_mean(trainer.generator(mels, training=True))
         return tape.gradient(total, trainer.generator.trainable_variables)
@@ -70,7 +68,7 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, Any]:
     }
 
 
-def _median(work: Callable[[], Any], runs: int) -> float:
+def _median(work: Callable[[], object], runs: int) -> float:
     times = []
     for _ in range(WARM + runs):
         begun = time.perf_counter()

@@ -7,8 +7,7 @@ The discriminator's side of the game is in `adversarial`, validation in `validat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -20,16 +19,21 @@ from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
 from gan_denoise.models.generators import build_generator
-from gan_denoise.training.adversarial import Adversary, Mels, Part, make_adversary
+from gan_denoise.training.adversarial import Adversary, Holder, Mels, Part, make_adversary
 from gan_denoise.training.checkpoints import RunState
 from gan_denoise.training.monitor import VARIATION
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import gradients_of, make_optimizer, update
 from gan_denoise.training.precision import computing_in, make_scale
 from gan_denoise.training.replicas import Replicas
-from gan_denoise.training.update_step import UpdateStep
+from gan_denoise.training.update_step import Schedule, UpdateStep, Value, Values
 from gan_denoise.training.validation import Clips, Validation
 
+if TYPE_CHECKING:
+    from gan_denoise.training.objective import Spectra
+    from gan_denoise.training.pesq_scorer import Scorer
+
+Batch: TypeAlias = np.ndarray | tf.Tensor
 
 def set_up(training: TrainingConfig) -> None:
     """Set threads, seed and determinism, before any network is built.
@@ -65,8 +69,8 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, material: Material, kind: str = "pretrain", scorer: Any = None,
-        replicas: Replicas | None = None,
+        self, config: Config, material: Material, kind: str = "pretrain",
+        scorer: Scorer | None = None, replicas: Replicas | None = None,
     ):
         self.config, self.material, self.kind = config, material, kind
         self.mel = Mel(config.audio, config.mel)
@@ -103,14 +107,16 @@ class Trainer:
         """The adversary's network; None in pretraining."""
         return self.adversary.network if self.adversary else None
 
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, keras.Variable | tf.Variable]:
         """Return everything that a checkpoint holds, by name.
 
         `.variables` of a network also holds the state of its dropout seeds, which weight files
         leave out. Keras numbers layers through a process (`conv2d_7_kernel_momentum`), so a name
         here is an index and the last word alone.
         """
-        owners = {"generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer}
+        owners: dict[str, Holder] = {
+            "generator": self.generator, "ema": self.ema, "g_optimizer": self.g_optimizer
+        }
         if self.g_scale is not None:
             owners["g_scale"] = self.g_scale
         if self.adversary is not None:
@@ -144,7 +150,7 @@ class Trainer:
         }
 
     # ---- Steps ---------------------------------------------------------------------------------
-    def train_step(self, step: int, noisy: Any, clean: Any) -> dict[str, float]:
+    def train_step(self, step: int, noisy: Batch, clean: Batch) -> dict[str, float]:
         """Do the step of this number and return its named values as floats.
 
         Args:
@@ -160,13 +166,13 @@ class Trainer:
             values, mels = {"finite": 1.0}, [self._mels(*part) for part in parts]
         else:
             values, mels = self.adversarial_step(parts, schedule)
-        judged = [Part(*part, made) for part, made in zip(parts, mels, strict=True)]
+        batch = [Part(*part, made) for part, made in zip(parts, mels, strict=True)]
         values, learned = (self.replicas.floats(found) for found in (
-            values, self.adversary.learn(step, judged, schedule)))
+            values, self.adversary.learn(step, batch, schedule)))
         finite = min(values.pop("finite"), learned.pop("finite"))
         return values | learned | {"finite": finite}
 
-    def _parts(self, noisy: Any, clean: Any) -> list[tuple[Any, Any]]:
+    def _parts(self, noisy: Batch, clean: Batch) -> list[tuple[Value, Value]]:
         count = self.config.training.accumulate
         if count == 1:
             return [self.replicas.split(noisy, clean)]
@@ -175,8 +181,8 @@ class Trainer:
                 for at in range(0, len(noisy), size)]
 
     def _pretrain_gradients(
-        self, noisy: Any, clean: Any, schedule: Mapping[str, Any], training: bool
-    ) -> tuple[list[Any], dict[str, Any], tuple[()]]:
+        self, noisy: tf.Tensor, clean: tf.Tensor, schedule: Schedule, training: bool
+    ) -> tuple[list[tf.Tensor], Values, tuple[()]]:
         spectra = self.objective.spectra(noisy, clean)
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=training)
@@ -187,13 +193,13 @@ class Trainer:
         return gradients, terms | {"loss/total": total}, ()
 
     def _adversarial_gradients(
-        self, noisy: Any, clean: Any, schedule: Mapping[str, Any], training: bool
-    ) -> tuple[list[Any], dict[str, Any], Mels]:
+        self, noisy: tf.Tensor, clean: tf.Tensor, schedule: Schedule, training: bool
+    ) -> tuple[list[tf.Tensor], Values, Mels]:
         """Train the generator against the discriminator as it is; return what it has made."""
         spectra = self.objective.spectra(noisy, clean)
         with tf.GradientTape() as tape:
             estimate = self.generator(spectra["noisy01"], training=training)
-            mels = self._judged(noisy, spectra, estimate)
+            mels = self._mels_of(noisy, spectra, estimate)
             terms, total = self.objective.reconstruction(spectra, estimate)
             adversarial, added = self.adversary.generator_loss(mels, schedule)
             terms |= adversarial
@@ -203,34 +209,34 @@ class Trainer:
         gradients = gradients_of(tape, scaled, self.generator)
         return gradients, terms | {"loss/total": total}, mels
 
-    def _scaled(self, loss: Any) -> Any:
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
         return loss if self.g_scale is None else self.g_scale.scaled(loss)
 
-    def _frozen_mels(self, noisy: Any, clean: Any) -> Mels:
+    def _frozen_mels(self, noisy: tf.Tensor, clean: tf.Tensor) -> Mels:
         spectra = self.objective.spectra(noisy, clean)
-        return self._judged(noisy, spectra, self.generator(spectra["noisy01"], training=False))
+        return self._mels_of(noisy, spectra, self.generator(spectra["noisy01"], training=False))
 
-    def _judged(self, noisy: Any, spectra: Mapping[str, Any], estimate: Any) -> Mels:
+    def _mels_of(self, noisy: tf.Tensor, spectra: Spectra, estimate: tf.Tensor) -> Mels:
         candidate = self.adversary.candidate(noisy, spectra, estimate)
         return Mels(spectra["noisy01"], spectra["clean01"], estimate, candidate)
 
-    def _variation(self, noisy01: Any, estimate: Any) -> Any:
+    def _variation(self, noisy01: tf.Tensor, estimate: tf.Tensor) -> tf.Tensor:
         """Return how much the network's own part of an estimate varies over time, in dB.
 
         The gain of a gain head, the mel itself of a direct one; the root mean square, over clips
         and bands, of the deviation over time. What lies on the mel's floor is left out.
         """
         own = estimate - noisy01 if self.config.generator.head == "gain" else estimate
-        heard = tf.cast(estimate > 0, tf.float32)
-        frames = tf.maximum(tf.reduce_sum(heard, 1, keepdims=True), 1.0)
-        mean = tf.reduce_sum(own * heard, 1, keepdims=True) / frames
-        variance = tf.reduce_sum(heard * tf.square(own - mean), 1, keepdims=True) / frames
+        above_floor = tf.cast(estimate > 0, tf.float32)
+        frames = tf.maximum(tf.reduce_sum(above_floor, 1, keepdims=True), 1.0)
+        mean = tf.reduce_sum(own * above_floor, 1, keepdims=True) / frames
+        variance = tf.reduce_sum(above_floor * tf.square(own - mean), 1, keepdims=True) / frames
         return tf.sqrt(tf.reduce_mean(variance)) * self.config.mel.range_db
 
     def _update_generator(
-        self, gradients: list[Any], values: Mapping[str, Any], before: list[Any],
-        schedule: Mapping[str, Any],
-    ) -> dict[str, Any]:
+        self, gradients: list[tf.Tensor], values: Values, before: list[tf.Tensor],
+        schedule: Schedule,
+    ) -> Values:
         gradients, values = self.replicas.means(gradients, values)
         done = update(
             self.g_optimizer, self.generator, gradients, values["loss/total"], before,
@@ -244,7 +250,7 @@ class Trainer:
         }
         return values if self.g_scale is None else values | {"scale/generator": self.g_scale.scale}
 
-    def _average(self, decay: Any) -> None:
+    def _average(self, decay: tf.Tensor) -> None:
         """Move the EMA towards the generator; its moving statistics are taken as they are."""
         for average, variable in zip(
             self.ema.trainable_variables, self.generator.trainable_variables, strict=True
@@ -256,7 +262,7 @@ class Trainer:
             average.assign(variable)
 
     # ---- The adversary's share -----------------------------------------------------------------
-    def adversarial_share(self, step: int, noisy: Any, clean: Any) -> float:
+    def adversarial_share(self, step: int, noisy: Batch, clean: Batch) -> float:
         """Return the adversary's share of the generator's gradient norm at a step, in [0, 1].
 
         Arguments are those of `train_step`; what one device takes at once is looked at.
@@ -266,13 +272,13 @@ class Trainer:
         noisy, clean = noisy[:size], clean[:size]
         return float(self._share(noisy, clean, schedule))
 
-    def _gradient_share(self, noisy: Any, clean: Any, schedule: Mapping[str, Any]) -> Any:
+    def _gradient_share(self, noisy: tf.Tensor, clean: tf.Tensor, schedule: Schedule) -> tf.Tensor:
         """Return |adversarial| / (|adversarial| + |reconstruction|) of the generator's gradient."""
         spectra = self.objective.spectra(noisy, clean)
         with tf.GradientTape(persistent=True) as tape:
             estimate = self.generator(spectra["noisy01"], training=False)
             _, reconstruction = self.objective.reconstruction(spectra, estimate)
-            mels = self._judged(noisy, spectra, estimate)
+            mels = self._mels_of(noisy, spectra, estimate)
             _, adversarial = self.adversary.generator_loss(mels, schedule)
         norms = []
         for part in (adversarial, reconstruction):

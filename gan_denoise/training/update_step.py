@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import keras
 import tensorflow as tf
@@ -11,12 +11,17 @@ import tensorflow as tf
 from gan_denoise.training.optimizers import snapshot
 from gan_denoise.training.replicas import Replicas
 
-Values = dict[str, Any]
-Gradients = Callable[..., tuple[list[Any], Values, Any]]
-Finish = Callable[[list[Any], Values, list[Any], Mapping[str, Any]], Values]
+# A tensor of one device, or those of several replicas.
+Value = tf.Tensor | tf.distribute.DistributedValues
+Made = TypeVar("Made")
+Values = dict[str, tf.Tensor]
+Schedule = Mapping[str, tf.Tensor]
+Sums = tuple[list[tf.Tensor], Values]
+Gradients = Callable[..., tuple[list[tf.Tensor], Values, Made]]
+Finish = Callable[[list[tf.Tensor], Values, list[tf.Tensor], Schedule], Values]
 
 
-class UpdateStep:
+class UpdateStep(Generic[Made]):
     """Computes gradients part by part, and updates a network once.
 
     The mean of the parts' gradients is the gradient of the whole batch, as losses are means over
@@ -33,7 +38,7 @@ class UpdateStep:
     """
 
     def __init__(
-        self, replicas: Replicas, network: keras.Model, gradients: Gradients, finish: Finish
+        self, replicas: Replicas, network: keras.Model, gradients: Gradients[Made], finish: Finish
     ):
         self._network, self._gradients, self._finish = network, gradients, finish
         normalised = any(isinstance(layer, keras.layers.SpectralNormalization)
@@ -46,8 +51,8 @@ class UpdateStep:
         self._last = replicas.function(self._end)
 
     def __call__(
-        self, parts: Sequence[tuple[Any, ...]], schedule: Mapping[str, Any]
-    ) -> tuple[Values, list[Any]]:
+        self, parts: Sequence[tuple[object, ...]], schedule: Schedule
+    ) -> tuple[Values, list[Made]]:
         """Do a step.
 
         Args:
@@ -68,19 +73,21 @@ class UpdateStep:
             all_made.append(made)
         return self._last(sums, before, schedule, tf.constant(len(parts), tf.float32)), all_made
 
-    def _one(self, *arguments: Any) -> tuple[Values, Any]:
+    def _one(self, *arguments: Any) -> tuple[Values, Made]:
         before = snapshot(self._network)
         gradients, values, made = self._gradients(*arguments, True)
         return self._finish(gradients, values, before, arguments[-1]), made
 
-    def _begin(self, *arguments: Any) -> tuple[Any, Any]:
+    def _begin(self, *arguments: Any) -> tuple[Sums, Made]:
         gradients, values, made = self._gradients(*arguments, True)
         return (gradients, values), made
 
-    def _add(self, sums: Any, *arguments: Any) -> tuple[Any, Any]:
+    def _add(self, sums: Sums, *arguments: Any) -> tuple[Sums, Made]:
         gradients, values, made = self._gradients(*arguments, self._training_later)
         return tf.nest.map_structure(tf.add, sums, (gradients, values)), made
 
-    def _end(self, sums: Any, before: list[Any], schedule: Any, parts: Any) -> Values:
+    def _end(
+        self, sums: Sums, before: list[tf.Tensor], schedule: Schedule, parts: tf.Tensor
+    ) -> Values:
         gradients, values = tf.nest.map_structure(lambda total: total / parts, sums)
         return self._finish(gradients, values, before, schedule)

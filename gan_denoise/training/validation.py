@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -126,7 +125,7 @@ class Validation:
 
 
 def _each(
-    score: Callable[[Any, Any], float], clean: np.ndarray, estimate: np.ndarray
+    score: Callable[[np.ndarray, np.ndarray], float], clean: np.ndarray, estimate: np.ndarray
 ) -> np.ndarray:
     """Return the score of each clip; NaN where the metric refuses it."""
     values = []
