@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.cli.options import UsageError
 
@@ -65,7 +65,7 @@ def write_reports(
         write_folder_page(results, facts, path)
 
 
-def _settings(enhancer: Enhancer) -> dict[str, Any]:
+def _settings(enhancer: Enhancer) -> dict[str, object]:
     """Return how a run was done, in the words of the command line."""
     from gan_denoise import __version__
 

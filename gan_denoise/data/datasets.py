@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -46,6 +46,9 @@ from gan_denoise.data.validation_split import (
     divide_speech,
     open_validation_sets,
 )
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 NOTHING_TO_HEAR = "no pair in which both recordings are more than silence"
 
@@ -113,7 +116,7 @@ def load_material(config: Config, progress: Progress = None) -> Material:
 
 def batches(
     source: Source, config: Config, start: int, items: Sequence[int] | None = None
-) -> Any:
+) -> tf.data.Dataset:
     """Return an endless `tf.data.Dataset` of (step, noisy, clean) from a step on.
 
     Mixing runs in worker threads beside the network; the order does not depend on their number.
@@ -131,7 +134,7 @@ def batches(
     shape = (size if items is None else len(items), *config.crop_shape)
     chosen = () if items is None else (items,)
 
-    def load(step: Any) -> tuple[Any, Any, Any]:
+    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         noisy, clean = tf.numpy_function(
             lambda n: source.batch(int(n), size, *chosen), [step], (tf.float32, tf.float32)
         )

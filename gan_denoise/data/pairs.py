@@ -129,7 +129,7 @@ def split_by_speaker(
         PairError: When all items are of one speaker, or `fraction` leaves nobody to train on.
     """
     groups: list[int] = []
-    known: dict[Any, int] = {}
+    known: dict[str | int, int] = {}
     for index, speaker in enumerate(speakers):
         groups.append(known.setdefault(index if speaker is None else speaker, len(known)))
     held_out = math.ceil(fraction * len(known))

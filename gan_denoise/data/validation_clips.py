@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class ValidationMaterial:
     speech: Corpus
     noise: Corpus | None
     rir: Corpus | None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, object] = field(default_factory=dict)
 
 
 def mix_validation(
@@ -84,7 +83,7 @@ def mix_validation(
 
 def _mixed(
     materials: Mapping[str, ValidationMaterial], count: int, data: DataConfig, sample_rate: int,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (noisy, clean) of `count` clips of each set, float32 `[clips, samples]`."""
     samples, parts = round(data.valid_seconds * sample_rate), []

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_denoise import metrics
 from gan_denoise.audio import AudioError
@@ -191,7 +191,7 @@ def _lost(pair: Pair, error: ProcessDied) -> PairScores:
 class _ClusterJob:
     """A `PairJob` as it travels to a worker, which loads the models once."""
 
-    def __init__(self, models: Mapping[str, tuple[Mapping[str, bytes], Mapping[str, Any]]],
+    def __init__(self, models: Mapping[str, tuple[Mapping[str, bytes], Mapping[str, object]]],
                  trivial: bool, out: Path | None):
         self._models, self._trivial, self._out = models, trivial, out
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gan_denoise.audio import AudioError, find_audio
 from gan_denoise.core.errors import GanDenoiseError
@@ -194,7 +194,7 @@ def _summarise(
         for snr_db in snrs
     )
 
-    def counts(values: Iterator[Any]) -> dict[str, int]:
+    def counts(values: Iterator[object]) -> dict[str, int]:
         return {str(value): count for value, count in Counter(values).most_common()}
 
     return DatasetSummary(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -211,7 +211,9 @@ def recording_figure(audio: np.ndarray, sample_rate: int, mel: Mel) -> Figure:
     return figure
 
 
-def _values(recordings: Iterable[Recording], value: Callable[[Recording], Any]) -> np.ndarray:
+def _values(
+    recordings: Iterable[Recording], value: Callable[[Recording], float | None]
+) -> np.ndarray:
     found = (value(recording) for recording in recordings)
     return np.array([number for number in found if number is not None], dtype=float)
 

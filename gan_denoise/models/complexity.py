@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
-def macs_per_frame(generator: Any) -> float:
+def macs_per_frame(generator: keras.Model) -> float:
     """Return the multiply-accumulates of a generator's layers with a kernel, for one frame."""
     import keras
 

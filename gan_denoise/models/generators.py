@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import layers
@@ -223,7 +222,7 @@ def _as_image(noisy):
     return layers.Reshape((-1, noisy.shape[-1], 1))(spread)
 
 
-def _activation(batch_norm: bool) -> dict[str, Any]:
+def _activation(batch_norm: bool) -> dict[str, str | bool]:
     """Return what a convolution does by itself; batch norm brings a bias and comes before ReLU."""
     return {"use_bias": False} if batch_norm else {"activation": "relu"}
 

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from gan_denoise.audio.containers import FORMAT_SUFFIXES
 from gan_denoise.core.errors import GanDenoiseError
@@ -39,7 +38,7 @@ class Job:
         error: Why there is no result; empty where there is one or none yet.
     """
 
-    def __init__(self, upload: Upload, enhancer: Enhancer, choice: dict[str, Any]):
+    def __init__(self, upload: Upload, enhancer: Enhancer, choice: dict[str, object]):
         self.id = secrets.token_urlsafe(16)
         self.upload, self.enhancer, self.choice = upload, enhancer, choice
         self.folder = upload.folder / secrets.token_hex(16)
@@ -108,15 +107,17 @@ class Job:
     def _fail(self, words: str) -> None:
         self.error, self.state = words, CANCELLED if self._cancelled.is_set() else FAILED
 
-    def to_json(self, position: int | None) -> dict[str, Any]:
+    def to_json(self, position: int | None) -> dict[str, object]:
         """Return what the page shows of the job.
 
         Args:
             position: Place in the queue, counted from 1; None for a job that does not wait.
         """
         seconds = self.upload.info.seconds
-        values = {"id": self.id, "upload": self.upload.to_json(), "choice": self.choice,
-                  "state": self.state, "position": position, "error": self.error}
+        values: dict[str, object] = {
+            "id": self.id, "upload": self.upload.to_json(), "choice": self.choice,
+            "state": self.state, "position": position, "error": self.error,
+        }
         if self.state == RUNNING and self.seconds_done:
             elapsed = time.monotonic() - self._began
             share = min(self.seconds_done / seconds, 1.0) if seconds > 0 else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -26,7 +25,7 @@ STATIC = {
 }
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, **context: object) -> str:
     """Return the text of a template; all text of the context is escaped.
 
     Raises:
@@ -35,7 +34,7 @@ def render(template: str, **context: Any) -> str:
     return _environment().get_template(template).render(context)
 
 
-def page(template: str, request: Request, status: int = 200, **context: Any) -> HTMLResponse:
+def page(template: str, request: Request, status: int = 200, **context: object) -> HTMLResponse:
     """Return a page as the response to a request.
 
     Args:

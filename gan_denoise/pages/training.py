@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from gan_denoise.config.artifacts import BEST, LATEST, NETWORK, SETTINGS
 from gan_denoise.config.saved import settings_of
@@ -43,6 +43,18 @@ IDLE, TRAINING, STOPPING, EXPORTING = "idle", "training", "stopping", "exporting
 NEEDED = ("tensorflow", "keras", "librosa", "sklearn", "tensorboard", "onnx", "matplotlib")
 LOG_LINES = 200
 STOP_SECONDS = 30.0  # that a run has to save its state when the server ends
+
+
+class RunRow(TypedDict):
+    """A run, as the page lists it."""
+
+    name: str
+    kind: str
+    step: int
+    total_steps: int | None
+    finished: bool
+    has_best: bool
+    exported: bool
 
 
 class Training:
@@ -86,7 +98,7 @@ class Training:
         return self.models.folders | runs
 
     # ---- Runs ----------------------------------------------------------------------------------
-    def list_runs(self) -> list[dict[str, Any]]:
+    def list_runs(self) -> list[RunRow]:
         """Return the runs, the latest first: name, kind, steps, and whether there is a best."""
         states = sorted(self.runs.glob(f"*/{LATEST}"), key=lambda path: -path.stat().st_mtime)
         rows = []
@@ -96,7 +108,7 @@ class Training:
                 rows.append(self._row(state.parent, progress))
         return rows
 
-    def _row(self, run: Path, progress: RunState) -> dict[str, Any]:
+    def _row(self, run: Path, progress: RunState) -> RunRow:
         total = progress.total_steps
         return {"name": run.name, "kind": progress.kind, "step": progress.step,
                 "total_steps": total, "finished": total is not None and progress.step >= total,

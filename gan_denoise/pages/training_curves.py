@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY
 from gan_denoise.pages.settings import ServeError
@@ -16,7 +15,7 @@ from gan_denoise.training.tensorboard_layout import METRICS
 POINTS = 400  # of a curve, at most
 
 
-def charts(events: RunEvents, metric: str) -> list[dict[str, Any]]:
+def charts(events: RunEvents, metric: str) -> list[dict[str, object]]:
     """Return the charts of a run that have anything to show.
 
     Args:
@@ -37,7 +36,7 @@ def charts(events: RunEvents, metric: str) -> list[dict[str, Any]]:
         "estimates": "discriminator/fake"}))
     wanted.append(("Seconds of audio trained a second", {
         "speed": "speed/audio_seconds_per_second"}))
-    drawn = []
+    drawn: list[dict[str, object]] = []
     for title, curves in wanted:
         series = [{"label": label, "points": _points(events, tag)}
                   for label, tag in curves.items() if tag in events.tags]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -75,7 +74,7 @@ async def curves(request: Request) -> Response:
     """Return the charts of a run, and how many clips it has, of which step."""
     training, run = _training(request), request.path_params["run"]
 
-    def read() -> dict[str, Any]:
+    def read() -> dict[str, object]:
         events = training.events(run)
         step, count = clip_count(events)
         drawn = charts(events, training.metric(run)) if events.tags else []
@@ -89,7 +88,7 @@ async def clip(request: Request) -> Response:
     training, run = _training(request), request.path_params["run"]
     number = request.path_params["number"]
 
-    def read() -> dict[str, Any]:
+    def read() -> dict[str, object]:
         events = training.events(run)
         tracks = clip_tracks(events, number, f"/api/training/runs/{run}/clips/{number}")
         return {"step": clip_count(events)[0], "player": render(

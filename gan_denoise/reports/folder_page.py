@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class RunFacts:
 
     out: Path
     mel: Mel
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     files: int
     stopped: bool = False
     speed: float = 0.0
@@ -189,7 +189,7 @@ def _name(path: Path) -> str:
     return escape_line(str(path))
 
 
-def _row(result: Outcome) -> tuple[Any, ...]:
+def _row(result: Outcome) -> tuple[object, ...]:
     """Return the cells of a file in the table of files."""
     remark = _reason(result) if result.error else describe_anomalies(result)
     return (
@@ -232,6 +232,6 @@ def _decibels(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     words = {None: "none", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else escape_line(str(value))

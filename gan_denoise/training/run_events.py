@@ -9,12 +9,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.training.trackers import EVENTS
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 HEADER, FOOTER = 12, 4  # bytes around a record of a TFRecord file: length and checksums
 SCALARS, IMAGES, AUDIO = "scalars", "images", "audio"  # TensorBoard's plugins
@@ -75,7 +79,7 @@ class RunEvents:
                     self._take(event.step, value)
         return self
 
-    def _new_events(self, path: Path) -> Iterator[Any]:
+    def _new_events(self, path: Path) -> Iterator[Event]:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.event_pb2 import Event
 
@@ -95,7 +99,7 @@ class RunEvents:
                 yield event
             self._read_up_to.setdefault(path, 0)
 
-    def _take(self, step: int, value: Any) -> None:
+    def _take(self, step: int, value: Summary.Value) -> None:
         from tensorboard.util.tensor_util import make_ndarray
 
         tag = value.tag

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.config.loader import flatten
 from gan_denoise.config.schema import FREE_ON_RESUME, PATHS, Config
 from gan_denoise.training.monitor import GAIN_SUFFIX, NOISY_SUFFIX
+
+if TYPE_CHECKING:
+    from tensorboard.plugins.custom_scalar import layout_pb2
 
 METRICS = {"si_sdr": "SI-SDR (dB)", "pesq_wb": "PESQ (WB)", "stoi": "STOI",
            "estoi": "ESTOI", "snr": "SNR (dB)",
@@ -47,7 +50,7 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def layout() -> Any:
+def layout() -> layout_pb2.Layout:
     """Return the charts as a `Layout` message of TensorBoard's custom scalars."""
     from tensorboard.plugins.custom_scalar import layout_pb2
 

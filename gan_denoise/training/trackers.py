@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +20,8 @@ RUN_ID = "wandb/run-id.txt"  # in a run directory
 EVENTS = "tensorboard"  # the same
 SCORES = "scores"  # below it: TensorBoard's HParams tab shows every curve of a run as a column
 
+Arrays = Mapping[str, np.ndarray]
+
 
 class TrackingError(GanDenoiseError):
     """A tracker cannot be used: what is missing, and the way out."""
@@ -31,7 +33,7 @@ class Tracker(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named numbers."""
 
-    def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
+    def clips(self, step: int, mels: Arrays, audio: Arrays) -> None:
         """Write the fixed clips.
 
         Args:
@@ -126,7 +128,7 @@ class TensorBoard:
             for name, value in final_scores(values).items():
                 self._summary.scalar(name, value)
 
-    def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
+    def clips(self, step: int, mels: Arrays, audio: Arrays) -> None:
         """See `Tracker`."""
         title, pictures = _pictures(mels)
         with self._writer.as_default(step):
@@ -177,10 +179,10 @@ class WeightsAndBiases:
         """See `Tracker`."""
         self._run.log(dict(values), step=step)
 
-    def clips(self, step: int, mels: Mapping[str, np.ndarray], audio: Mapping[str, Any]) -> None:
+    def clips(self, step: int, mels: Arrays, audio: Arrays) -> None:
         """See `Tracker`."""
         title, pictures = _pictures(mels)
-        media: dict[str, list[Any]] = {title: [self._wandb.Image(picture) for picture in pictures]}
+        media = {title: [self._wandb.Image(picture) for picture in pictures]}
         for name, waveform in audio.items():
             media[f"audio/{name}"] = [self._wandb.Audio(clip, self._sample_rate)
                                       for clip in _audible(waveform)]
