@@ -24,7 +24,9 @@ from gan_denoise.audio.errors import AudioError
 from gan_denoise.audio.ffmpeg import MediaError
 from gan_denoise.audio.ffmpeg_encoders import check_encoder, encoder_of
 from gan_denoise.audio.info import AudioInfo
+from gan_denoise.audio.mp3_encoder import HEADROOM
 from gan_denoise.audio.reader import bit_rate
+from gan_denoise.core.locations import location
 
 # Suffix -> container and its usual encoding.
 CONTAINERS = {
@@ -46,7 +48,7 @@ _LOSSY = {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "
           "WMAV1", "WMAV2", "AMR_NB", "AMR_WB", "SPEEX", "WMAPRO",
           "ADPCM_G726"}  # fmt: skip
 # Encodings that hold samples beyond full scale.
-UNCLIPPED = {"FLOAT", "DOUBLE"} | _LOSSY - {"AMR_NB", "ADPCM_G726"}
+_UNCLIPPED = {"FLOAT", "DOUBLE"} | _LOSSY - {"AMR_NB", "ADPCM_G726"}
 # Bits of a sample of integer encodings, and bytes of one of all encodings without blocks.
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
@@ -70,6 +72,14 @@ def by_libsndfile(format: str, subtype: str) -> bool:
         return not subtype.startswith("MPEG") and soundfile.check_format(format, subtype)
     except ValueError:  # a name of FFmpeg's
         return False
+
+
+def ceiling(format: str, subtype: str) -> float:
+    """Return the largest magnitude of a sample that a container and encoding hold; infinity for
+    those without a limit."""
+    if (format, subtype) == ("MP3", "MPEG_LAYER_III"):
+        return HEADROOM
+    return math.inf if subtype in _UNCLIPPED else 1.0
 
 
 def codec_of(subtype: str) -> str:
@@ -184,7 +194,7 @@ def check_container(
     """Refuse, before any work, what the container cannot hold.
 
     Args:
-        path: The file that would be written; errors name it.
+        path: The file that would be written, or its address; errors name it.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
         format: Container.
@@ -194,9 +204,10 @@ def check_container(
     Raises:
         AudioError: When the container cannot hold this; says what, and the way out.
     """
-    format, subtype = resolve(Path(path), format, subtype)
-    check_limits(Path(path), sample_rate, channels, format, subtype)
-    check_length(Path(path), frames * channels, format, subtype)
+    path = location(path)
+    format, subtype = resolve(path, format, subtype)
+    check_limits(path, sample_rate, channels, format, subtype)
+    check_length(path, frames * channels, format, subtype)
 
 
 def fitting_formats(info: AudioInfo, channels: int) -> list[str]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # Containers whose header says how long they are.
 _TIMED = ("matroska,webm", "asf", "avi", "flv", "caf", "wv", "tta", "ape")
 _MISSING_SECONDS = 0.5  # a smaller difference from the length in the header is no loss
-_MP3_FRAME = 1152  # samples, or half as many; encoders pad an MP3 by less at its end
+_MP3_PADDING = 1152 + 576  # samples; encoders add less at the end of an MP3
 _LONGEST_SECONDS = 10**8  # three years; a longer duration in a header is no length
+_JOINED = 2**14  # samples per channel that become an array at once
 _RATE_PACKETS = 500  # packets whose sizes give a bit rate that no header has
 
 
@@ -145,13 +146,24 @@ class FfmpegReader:
         """Remove an MP3's delay and padding; note a stated length that is wrong."""
         stated, rate = self._stated_frames, self.sample_rate
         decoded = yield from _trim_end(_skip(pieces, self._delay), self.channels, stated)
-        if stated and not 0 <= decoded - stated <= _MP3_FRAME:
+        if stated and not 0 <= decoded - stated <= _MP3_PADDING:
             self.note = (f"its header promises {stated / rate:.2f} s, {decoded / rate:.2f} s are "
                          "there; read to its end")
 
     def _decode(self, dtype: np.dtype) -> Iterator[np.ndarray]:
         """Decode packet by packet, `[channels, any]`; damaged ones are left out and counted."""
-        done = bad = 0
+        done = 0
+        for frame in self._joined(self._frames()):
+            piece = _to_float(frame, dtype)
+            done += piece.shape[1]
+            yield piece
+        if not done:
+            raise MediaError("no audio in it can be decoded")
+        self.cut_off = self._missing(done)
+
+    def _frames(self) -> Iterator[av.AudioFrame]:
+        """Yield the decoded frames, all of one rate and number of channels."""
+        bad = 0
         resampler = None
         for packet in self._packets():
             try:
@@ -160,22 +172,34 @@ class FfmpegReader:
                 bad += 1
                 continue
             for frame in decoded:
-                same = (frame.sample_rate == self.sample_rate
-                        and frame.layout.nb_channels == self.channels)
-                if not same:
-                    resampler = resampler or self._av.AudioResampler(
-                        "fltp", self.layout, self.sample_rate)
-                for part in (frame,) if same else resampler.resample(frame):
-                    piece = _to_float(part, dtype)
-                    done += piece.shape[1]
-                    yield piece
-        if not done:
-            raise MediaError("no audio in it can be decoded")
+                if (frame.sample_rate == self.sample_rate
+                        and frame.layout.nb_channels == self.channels):
+                    yield frame
+                    continue
+                resampler = resampler or self._av.AudioResampler(
+                    "fltp", self.layout, self.sample_rate)
+                yield from resampler.resample(frame)
         if bad and not self.note:
             self.note = f"{bad} damaged packets passed over"
         if resampler is not None:
             self.note = "rate or channels change on the way; converted to those of its beginning"
-        self.cut_off = self._missing(done)
+
+    def _joined(self, frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+        """Join frames of one kind to longer ones: an array for each would cost more than decoding.
+        """
+        kind, fifo = None, self._av.AudioFifo()
+        for frame in frames:
+            before, kind = kind, (frame.format.name, frame.layout.name)
+            if kind != before:
+                if fifo.samples:
+                    yield fifo.read()
+                fifo = self._av.AudioFifo()
+            frame.pts = None  # else times that jump are errors
+            fifo.write(frame)
+            if fifo.samples >= _JOINED:
+                yield fifo.read()
+        if fifo.samples:
+            yield fifo.read()
 
     def _packets(self) -> Iterator[av.Packet]:
         """Yield the packets of the stream up to the end, or to where the container is damaged."""
@@ -245,7 +269,7 @@ def _in_blocks(pieces: Iterable[np.ndarray], frames: int) -> Iterator[np.ndarray
 def _trim_end(
     pieces: Iterable[np.ndarray], channels: int, stated: int
 ) -> Generator[np.ndarray, None, int]:
-    """Remove what is decoded after the stated end, if that is no more than a frame of MP3.
+    """Remove what is decoded after the stated end, if that is what an encoder adds to an MP3.
 
     Args:
         pieces: `[channels, any]`.
@@ -258,12 +282,12 @@ def _trim_end(
     held, done = np.zeros((channels, 0)), 0
     for piece in pieces:
         held = np.concatenate([held.astype(piece.dtype), piece], axis=1)
-        if held.shape[1] > 2 * _MP3_FRAME:
-            yield held[:, : -_MP3_FRAME]
-            done += held.shape[1] - _MP3_FRAME
-            held = held[:, -_MP3_FRAME:]
+        if held.shape[1] > 2 * _MP3_PADDING:
+            yield held[:, : -_MP3_PADDING]
+            done += held.shape[1] - _MP3_PADDING
+            held = held[:, -_MP3_PADDING:]
     behind = done + held.shape[1] - stated
-    yield held[:, : held.shape[1] - behind] if 0 < behind <= _MP3_FRAME else held
+    yield held[:, : held.shape[1] - behind] if 0 < behind <= _MP3_PADDING else held
     return done + held.shape[1]
 
 

@@ -6,6 +6,7 @@ Arrays are float `[channels, samples]` with full scale at +-1.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from gan_denoise.audio.ffmpeg import (
     url_of,
 )
 from gan_denoise.audio.ffmpeg_encoders import LOSSLESS, add_encoder, layout_of
+from gan_denoise.audio.mp3_encoder import Mp3Encoder, lame_scale, state_padding
 from gan_denoise.audio.stream_copier import StreamCopier
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class FfmpegWriter:
         self._offset = 0  # samples before the first, beside a video that starts earlier
         self._delay_is_removed = False
         self._copier: StreamCopier | None = None
+        self._mp3: Mp3Encoder | None = None
         try:
             self._begin(source, copy=True, pictures_only=not others)
             self.lost = [] if self._copier is None else self._copier.lost
@@ -97,6 +100,9 @@ class FfmpegWriter:
             else:
                 self._add_streams(main, copy, pictures_only)
             self._container.start_encoding()
+            if self._format == self._codec == "mp3":
+                self._mp3 = Mp3Encoder(self._stream, self._rate, self._channels,
+                                       self._stream.bit_rate)
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
             raise MediaError(reason_of(error)) from error
@@ -150,13 +156,20 @@ class FfmpegWriter:
             # Its decoders drop the first frame: here it is one of silence.
             silence = np.zeros((self._channels, context.frame_size), np.float32)
             block = np.concatenate([silence, block], axis=1)
+        frame = None if self._mp3 is not None else self._frame(block)
+        self._done += block.shape[1]
+        with convert_errors():
+            self._mux(self._mp3.encode(block) if frame is None else self._stream.encode(frame))
+
+    def _frame(self, block: np.ndarray) -> av.AudioFrame:
+        """Return the next `[channels, samples]` as a frame."""
+        if self._codec == "mp3":
+            block = block / np.float32(lame_scale(self._rate, self._stream.bit_rate))
         frame = self._av.AudioFrame.from_ndarray(block, format="fltp", layout=self._layout)
         frame.sample_rate = self._rate
         frame.time_base = Fraction(1, self._rate)
         frame.pts = self._offset + self._done
-        self._done += block.shape[1]
-        with convert_errors():
-            self._encode(frame)
+        return frame
 
     def close(self) -> None:
         """Write what the encoder still holds, the rest of the copied streams, and the index.
@@ -170,10 +183,12 @@ class FfmpegWriter:
             # Of fewer samples some decoders give nothing at all.
             self.write(np.zeros((self._channels, short), np.float32))
         with convert_errors():
-            self._encode(None)
+            self._mux(self._stream.encode(None) if self._mp3 is None else self._mp3.flush())
             if self._copier is not None:
                 self._copier.copy_until(None)
             self._container.close()
+        if self._mp3 is not None and self._done:
+            state_padding(self._path, self._mp3.padding)
         self._close_source()
 
     def abort(self) -> None:
@@ -182,16 +197,21 @@ class FfmpegWriter:
             self._container.close()
         self._close_source()
 
-    def _encode(self, frame: av.AudioFrame | None) -> None:
-        """Encode a frame, or, given None, what the encoder still holds."""
-        for packet in self._stream.encode(frame):
+    def _mux(self, packets: Iterable[av.Packet]) -> None:
+        """Write encoded packets, and the other streams up to their time."""
+        for packet in packets:
             if self._format == "adts" and not self._delay_is_removed:
                 self._delay_is_removed = True  # the encoder's delay, which ADTS cannot state
                 continue
-            at = packet.dts if packet.dts is not None else packet.pts
-            if self._copier is not None and at is not None and packet.time_base:
-                self._copier.copy_until(at * packet.time_base)
+            if self._copier is not None and not self._copier.is_empty:
+                self._copy_until(packet)
             self._container.mux(packet)
+
+    def _copy_until(self, packet: av.Packet) -> None:
+        """Copy the other streams up to the time of a packet."""
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is not None and packet.time_base:
+            self._copier.copy_until(at * packet.time_base)
 
     def _close_source(self) -> None:
         if self._copier is not None:

@@ -1,7 +1,8 @@
 """Audio files written: block by block, whole or not at all, within what each container can hold.
 
 Integer encodings clip samples beyond full scale, and the clipped samples are counted; nothing wraps
-or is rescaled. Float and lossy encodings hold samples beyond full scale, which stay as they are.
+or is rescaled. Float and lossy encodings hold samples beyond full scale, which stay as they are; an
+MP3 up to twice full scale.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import soundfile
 from gan_denoise.audio import wav_chunks
 from gan_denoise.audio.containers import (
     BITS,
-    UNCLIPPED,
     by_libsndfile,
+    ceiling,
     check_length,
     check_limits,
     codec_of,
@@ -50,7 +51,7 @@ class Writer:
 
     Attributes:
         path: The file.
-        clipped: Number of samples beyond full scale that an integer encoding clipped so far.
+        clipped: Number of samples beyond what the encoding holds, clipped so far.
         lost: Names of the source's streams that the container does not take.
     """
 
@@ -92,6 +93,8 @@ class Writer:
         self._format, self._subtype = resolve(self.path, format, subtype)
         check_limits(self.path, sample_rate, channels, self._format, self._subtype)
         self._source = Path(source) if source is not None else None
+        self._ceiling = ceiling(self._format, self._subtype)
+        self._ceiling = ceiling(self._format, self._subtype)
         self._preserve_times = preserve_times
         self._resamplers = _resamplers(input_rate, sample_rate, channels)
         self._part = PartialFile(self.path)
@@ -144,9 +147,10 @@ class Writer:
 
     def _encode(self, block: np.ndarray, largest: float) -> None:
         """Clip, round and encode `[channels, samples]` whose largest magnitude is `largest`."""
-        if largest > 1.0 and self._subtype not in UNCLIPPED:
-            self.clipped += int((np.abs(block) > 1.0).sum())
-            block = np.clip(block, -1.0, 1.0)  # mu-law and ADPCM wrap in libsndfile
+        if largest > self._ceiling:
+            self.clipped += int((np.abs(block) > self._ceiling).sum())
+            # libsndfile wraps mu-law and ADPCM.
+            block = np.clip(block, -self._ceiling, self._ceiling)
         if self._subtype in BITS:
             block = quantise(block, BITS[self._subtype])
         self._frames += block.shape[1]
@@ -246,7 +250,7 @@ def write(
         subtype: Encoding, see `containers`; None: the usual one of the container (16 bits).
 
     Returns:
-        The number of samples beyond full scale that an integer encoding clipped.
+        The number of samples beyond what the encoding holds, which were clipped.
 
     Raises:
         AudioError: When the container cannot hold this rate, channel count or encoding, when a

@@ -51,13 +51,14 @@ def check_flac(file: BinaryIO, size: int, start: int) -> HeaderCheck:
 def _last_frame_end(tail: bytes, largest: int) -> int | None:
     """Return the sample at which the last frame ends; None where no frame is found.
 
-    Random bytes with a sync code and a right checksum are rare, and two of them with consecutive
-    sample numbers do not occur.
+    Random bytes with a sync code and a right checksum are rare; that such bytes also continue a
+    frame's sample number does not occur.
     """
     ends = list(_frame_ends(tail, largest))
-    pairs = zip(ends[::-1], ends[-2::-1], strict=False)
-    return next((end for end, before in pairs if 0 < end - before <= largest),
-                ends[-1] if len(ends) == 1 else None)
+    for number in range(len(ends) - 1, 0, -1):
+        if any(0 < ends[number] - before <= largest for before in ends[:number]):
+            return ends[number]
+    return ends[-1] if len(ends) == 1 else None
 
 
 def _frame_ends(data: bytes, largest: int) -> Iterator[int]:
