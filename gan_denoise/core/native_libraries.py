@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import sys
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from types import ModuleType
 
 STDERR = 2  # file descriptor
-M_ARENA_MAX = -8  # in malloc.h of glibc
 FATAL = 4  # severity of what ONNX Runtime prints
 
 
@@ -82,19 +80,3 @@ def stderr_kept_back() -> Iterator[None]:
                 faulthandler.disable()
             os.dup2(terminal, STDERR)
             os.close(terminal)
-
-
-def limit_malloc_arenas(count: int) -> bool:
-    """Let the threads of this process share a few arenas of memory; before they are started.
-
-    The C library gives each thread an arena of its own, and what is free in one serves no other:
-    a server of many threads grows for hours by that (glibc manual, 3.2.3, `M_ARENA_MAX`).
-
-    Returns:
-        Whether there is such a limit here; only glibc has one.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
-        return False
-    return bool(mallopt(M_ARENA_MAX, count))

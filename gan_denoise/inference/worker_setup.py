@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.core.malloc import keep_freed_memory
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.options import DenoiseOptions
 
@@ -34,6 +35,7 @@ def load_setup(setup: Mapping[str, Any], folder: Path | None = None) -> Enhancer
     Raises:
         ModelError: When it cannot be loaded.
     """
+    keep_freed_memory()
     enhancer = Enhancer.load(folder or setup["model"], setup["threads"], setup["chunk_seconds"])
     return enhancer.with_inversion(**json.loads(setup["inversion"])).with_options(
         DenoiseOptions(**setup["options"]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from gan_denoise.core.native_libraries import limit_malloc_arenas
+from gan_denoise.core.malloc import limit_arenas
 from gan_denoise.pages.app import close_app, create_app
 from gan_denoise.pages.settings import ServeError, ServeSettings
 
@@ -32,7 +32,7 @@ def serve(settings: ServeSettings, ready: Callable[[str], None] = lambda address
         ModelError: When one of the models is none.
     """
     settings.check()
-    limit_malloc_arenas(ARENAS)
+    limit_arenas(ARENAS)
     with contextlib.closing(_listen(settings)) as listener, _ended_by_sigterm():
         app = create_app(settings)
         try:

@@ -1,0 +1,41 @@
+"""What the C library does with the memory of this process (glibc manual, 3.2.3)."""
+
+from __future__ import annotations
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # in malloc.h of glibc
+_KEPT_BYTES = 2**29  # of free memory at the end of the heap
+_HEAP_BYTES = 2**28  # of the largest array that comes from the heap
+
+
+def limit_arenas(count: int) -> bool:
+    """Let the threads of this process share a few arenas of memory; before they are started.
+
+    The C library gives each thread an arena of its own, and what is free in one serves no other:
+    a server of many threads grows for hours by that.
+
+    Returns:
+        Whether there is such a limit here; only glibc has one.
+    """
+    return _mallopt({_ARENA_MAX: count})
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory for the arrays to come.
+
+    The C library returns that of large arrays to the system and asks for it again, page by page:
+    for the parts of a recording, all of one size, that is a twentieth of the whole work.
+
+    Returns:
+        Whether it can be told so; only glibc can.
+    """
+    return _mallopt({_MMAP_THRESHOLD: _HEAP_BYTES, _TRIM_THRESHOLD: _KEPT_BYTES})
+
+
+def _mallopt(values: dict[int, int]) -> bool:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return False
+    return all(bool(mallopt(parameter, value)) for parameter, value in values.items())

@@ -1,0 +1,78 @@
+"""Memory of the C library: few arenas for many threads, and none of it returned for nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="settings of glibc")
+
+ARENAS = """
+import ctypes, sys, threading
+from gan_denoise.core.malloc import limit_arenas
+if sys.argv[1] == "limited" and not limit_arenas(2):
+    sys.exit(77)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+together = threading.Barrier(8)
+
+def allocate():
+    together.wait()
+    assert libc.malloc(100)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fclose(ctypes.c_void_p(file))
+"""
+
+
+def test_threads_share_the_arenas_that_there_may_be(tmp_path):
+    counts = {}
+    for kind in ("limited", "free"):
+        path = tmp_path / f"{kind}.xml"
+        done = subprocess.run([sys.executable, "-c", ARENAS, kind, str(path)], capture_output=True,
+                              text=True, check=False)
+        if done.returncode == 77:
+            pytest.skip("this C library has no arenas to limit")
+        assert done.returncode == 0, done.stderr
+        counts[kind] = path.read_text(encoding="ascii").count("<heap nr=")
+    assert counts["limited"] <= 2 < counts["free"]
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from gan_denoise.core.malloc import keep_freed_memory
+if sys.argv[1] == "kept" and not keep_freed_memory():
+    sys.exit(77)
+
+def work():
+    for size in (2**22, 2**24, 2**23):
+        np.ones(size, np.float32)
+
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_kept_memory_is_not_asked_for_again():
+    faults = {}
+    for kind in ("kept", "returned"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True,
+                              check=False)
+        if done.returncode == 77:
+            pytest.skip("this C library has no such setting")
+        assert done.returncode == 0, done.stderr
+        faults[kind] = int(done.stdout)
+    assert faults["kept"] < 100 < faults["returned"]
