@@ -28,8 +28,9 @@ from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_enhancer import BLOCK_SECONDS
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_decision import Decider
-from gan_denoise.inference.folder_journal import NAME, Journal, digest_of
+from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.folder_plan import FolderPlan, plan_folder
+from gan_denoise.inference.journal_files import NAME
 from gan_denoise.inference.worker_pool import Worker
 
 STAGES = ("decode", "network", "encode", "rest")

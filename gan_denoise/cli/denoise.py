@@ -42,6 +42,7 @@ from gan_denoise.cli.options import (
     load_enhancer,
     require,
 )
+from gan_denoise.core.locations import location
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
@@ -81,9 +82,10 @@ def denoise(
     rest goes on; one that is cut off is denoised as far as it goes, named, and ends the run with
     exit 1. The same command resumes a run that was stopped.
     """
+    # Typer makes paths of addresses.
+    inputs, out, reports = [*map(location, inputs)], location(out), [*map(location, report or ())]
     share = _parse_shard(shard)
     _check_cluster(ray, workers, jobs or threads)
-    reports = report or []
     check_reports(reports, dry_run)
     options = _options(
         preset, strength=strength, atten_lim_db=atten_lim, peak_guard=peak_guard,

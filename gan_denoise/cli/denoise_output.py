@@ -113,6 +113,11 @@ class AudioBar(Bar):
                 self.print_line(f"failed: {result.error}")
             elif result.status == "done" and (remark := describe_anomalies(result)):
                 self.print_line(f"{result.source}: {remark}")
+        if not progress.all_known:
+            text = (f"{progress.files_done} of {progress.files} files, "
+                    f"{_clock(progress.seconds_done)} of audio, {progress.speed:.0f} x real time")
+            self.update(progress.files_done, progress.files, text)
+            return
         text = f"{_clock(progress.seconds_done)} of {_clock(progress.seconds)} of audio"
         if progress.remaining is not None:
             text += f", {progress.speed:.0f} x real time, {_clock(progress.remaining)} to go"

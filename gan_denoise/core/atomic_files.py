@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import IO
 
 from gan_denoise.core.errors import OutputError
+from gan_denoise.core.locations import is_remote, publish, reaching, scratch_beside
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Call `write` with a temporary file beside `path`, then rename it to `path`.
 
+    For an address the file is one of this machine's temporary folder, and is uploaded.
+
     Raises:
         OutputError: When the disk is full or the folder cannot be written.
+        LocationError: When an address cannot be reached or written.
     """
     temporary = None
     try:
+        if is_remote(path):
+            with scratch_beside(path.parent) as folder:
+                with open(folder / "file", "wb") as file:
+                    write(file)
+                publish(folder / "file", path)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
@@ -40,11 +50,18 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def check_writable(path: Path) -> None:
     """Refuse a file that could not be written, before any work; makes nothing.
 
+    Of an address only its own sort is known before.
+
     Raises:
         OutputError: When it is a folder, or its folder is none or cannot be written.
+        LocationError: When an address cannot be reached.
     """
-    if path.is_dir():
+    with reaching(path):
+        is_folder = path.is_dir()
+    if is_folder:
         raise OutputError(f"{path}: is a folder", "give the file another name")
+    if is_remote(path):
+        return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise OutputError(f"{path}: cannot be written, as {folder} cannot", "give another place")

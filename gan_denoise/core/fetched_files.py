@@ -50,14 +50,26 @@ def local_copy(path: Path) -> Path:
     try:
         # Another process that was first has fetched the same.
         with contextlib.suppress(OutputError), new_folder(copy.parent) as build:
-            with reaching(path):
-                path.fs.get_file(path.path, os.fspath(build / path.name))
+            _get(path, build / path.name)
             if (build / path.name).stat().st_size != size:
                 raise LocationError(f"{path}: changed while it was fetched", "run it again")
             build.chmod(0o700)  # recordings may be private
     except OSError as error:
         raise _no_room(path, error) from error
     return copy
+
+
+def fetch(path: Path, file: Path) -> None:
+    """Fetch an address once, into a file of the caller's.
+
+    Raises:
+        LocationError: When it is missing or cannot be reached.
+        FetchError: When there is no room for it.
+    """
+    try:
+        _get(path, file)
+    except OSError as error:
+        raise _no_room(path, error, file.parent) from error
 
 
 class RemoteBlocks:
@@ -154,8 +166,13 @@ def _used(folder: Path) -> bool:
     return True
 
 
-def _no_room(path: Path, error: OSError) -> FetchError:
-    return FetchError(f"{path}: no copy could be made in {fetched_folder()} "
+def _get(path: Path, file: Path) -> None:
+    with reaching(path):
+        path.fs.get_file(path.path, os.fspath(file))
+
+
+def _no_room(path: Path, error: OSError, folder: Path | None = None) -> FetchError:
+    return FetchError(f"{path}: no copy could be made in {folder or fetched_folder()} "
                       f"({error.strerror or error})",
                       "make room there, or set GAN_DENOISE_CACHE to another folder")
 

@@ -11,10 +11,11 @@ fsspec and universal_pathlib (extra `cluster`) are imported with the first addre
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _LOCAL = re.compile(r"^(file|local):/+")
 # What object stores call the version of an object, the safest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified",
              "updated", "created")
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 SCRATCH = ".building."  # begin of the names of folders from `scratch_beside`
 
 
@@ -85,7 +87,8 @@ def beside(folder: Path, name: str) -> Path:
 def reaching(path: Path) -> Iterator[None]:
     """Turn what an object store or its client raises into a LocationError that names the address.
 
-    Around what is done to a path of this machine it does nothing.
+    Around what is done to a path of this machine it does nothing; that this machine's disk is full
+    stays an OSError.
     """
     try:
         yield
@@ -96,17 +99,21 @@ def reaching(path: Path) -> Iterator[None]:
             raise
         raise NotThere(f"{path}: no such file or folder", "check the address") from error
     except Exception as error:  # each store's client has its own errors, of no common base
-        if not is_remote(path):
+        if not is_remote(path) or getattr(error, "errno", None) in _DISK_IS_FULL:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise LocationError(f"{path}: cannot be reached ({reason})",
                             "check the address, the credentials and the network") from error
 
 
-def stamp(path: Path) -> tuple[int, int | str]:
+def stamp(path: Path, fresh: bool = False) -> tuple[int, int | str]:
     """Return the size of a file in bytes and what changes with its content.
 
     The latter is the time of modification in nanoseconds, or the entity tag of an object.
+
+    Args:
+        path: The file.
+        fresh: Ask the store, whatever an earlier listing said.
 
     Raises:
         OSError: When a path of this machine is missing.
@@ -117,11 +124,32 @@ def stamp(path: Path) -> tuple[int, int | str]:
         status = path.stat()
         return status.st_size, status.st_mtime_ns
     with reaching(path):
-        info = path.fs.info(path.path)
+        info = path.fs.info(path.path, **({"refresh": True} if fresh else {}))
     if info["type"] != "file":
         raise LocationError(f"{path}: is a folder, expected a file")
-    version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
-    return int(info["size"]), version.strip('"')
+    return _stamp_of(info)
+
+
+def stamps(root: Path) -> dict[str, tuple[int, str]]:
+    """Return the stamp of each file below an address, by its address.
+
+    Raises:
+        NotThere: When its bucket is missing. A folder of which there is no file is none.
+        LocationError: When it cannot be reached.
+    """
+    with reaching(root):
+        forget_listing(root)
+        found = root.fs.find(root.path, detail=True)
+    above, begin = str(root).rstrip("/"), len(root.path.rstrip("/")) + 1
+    return {f"{above}/{name[begin:]}": _stamp_of(info) for name, info in found.items()
+            if name[begin:] and info["type"] == "file"}
+
+
+def _stamp_of(info: Mapping[str, Any]) -> tuple[int, str]:
+    version = next((info[key] for key in _VERSIONS if info.get(key)), "")
+    if hasattr(version, "timestamp"):  # a listing may say it in another form than a question
+        version = version.timestamp()
+    return int(info["size"]), str(version).strip('"')
 
 
 def walk_address(root: Path, recursive: bool = True) -> Iterator[Path]:
@@ -185,7 +213,13 @@ def scratch_beside(out: Path) -> Iterator[Path]:
 
 
 def publish(file: Path, target: Path) -> None:
-    """Make a file of `scratch_beside` the file `target`: no reader ever sees a part of it.
+    """Make a file of this machine the file `target`: no reader ever sees a part of it.
+
+    A path has to be on the same disk. An address is written by one PUT, or by one upload in parts
+    for what is larger than some tens of megabytes: object stores show the one or the other only
+    when it is whole, and keep what was there until then. They have no renaming, so that a temporary
+    name would cost a copy of each file. The parts of an upload that was killed are seen by nobody,
+    but are stored until a rule of the bucket removes them.
 
     Raises:
         OSError: When the folder cannot be written.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise.audio import AudioError
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.locations import LocationError, is_remote, location, stamp
 from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
 from gan_denoise.inference.results import FileResult
+from gan_denoise.inference.staging import Stage
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
@@ -25,8 +27,8 @@ class FileTask:
         source: The input.
         target: The output.
         residual: The file for what is removed; None where none is wanted.
-        digest: Digest of the input's content before the work, so that a later change is noticed;
-            empty: `run_task` reads it.
+        digest: Digest of the input before the work, so that a later change is noticed; empty:
+            `run_task` reads it.
         reason: Why the file is done.
         header: What is known of the input, by the names of `FileResult`.
     """
@@ -41,13 +43,13 @@ class FileTask:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FileTask:
         """Return the task that `to_json` gave the values of."""
-        paths = {name: Path(values[name]) for name in ("source", "target", "residual")
+        paths = {name: location(values[name]) for name in ("source", "target", "residual")
                  if values[name] is not None}
         return cls(**values | paths)
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as values for `folder_journal.to_json`."""
-        return asdict(self)
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def result(self, **figures: Any) -> FileResult:
         """Return a result of this file.
@@ -79,6 +81,8 @@ def run_task(
             raises is no failure of the file and goes to the caller.
     """
     outputs = [path for path in (task.target, task.residual) if path is not None]
+    stage = Stage(task.source, outputs, enhancer.options.preserve_times)
+    begun = False
 
     def report(seconds: float) -> None:
         try:
@@ -88,32 +92,46 @@ def run_task(
 
     try:
         digest = task.digest or read_digest(task.source)
-    except AudioError as error:
-        return task.result(status="failed", error=str(error))
-    try:
-        journal.begin(outputs)
-        result = enhancer.enhance_file(task.source, task.target, task.residual, report)
-        figures = result.figures()
-        journal.done(outputs, digest, digest_of(enhancer.settings()), figures)
+        with stage as (source, places):
+            journal.begin(outputs)
+            begun = True
+            target, residual, *_ = *places, None
+            figures = enhancer.enhance_file(source, target, residual, report).figures()
+        settings = digest_of(enhancer.settings())
+        journal.done(outputs, digest, settings, figures, stage.size)
         return task.result(**figures | {"reason": task.reason})
     except Exception as error:  # a codec's or the network's errors share no base class
-        with contextlib.suppress(OSError):
-            journal.failed(outputs)
+        if begun:
+            with contextlib.suppress(OSError, LocationError):
+                journal.failed(outputs)
         if isinstance(error, _CallbackFailed):
             raise error.__cause__ from None
-        return task.result(status="failed", error=_reason(error, task.source))
+        text = stage.with_addresses(_reason(error, task.source))
+        return task.result(status="failed", error=text)
 
 
 def read_digest(source: Path) -> str:
-    """Return the digest of an input's content.
+    """Return the digest of an input: of its content, or of its size and version in a store.
 
     Raises:
         AudioError: When it cannot be read.
+        LocationError: When an address is missing or cannot be reached.
     """
+    if is_remote(source):
+        return digest_of_stamp(*stamp(source, fresh=True))
     try:
         return digest_of_file(source)
     except OSError as error:
         raise AudioError(f"{source}: not readable ({error.strerror or error})") from error
+
+
+def digest_of_stamp(size: int, version: int | str) -> str:
+    """Return the digest of an input at an address: another when its content is another.
+
+    The version is asked for before the content is fetched: what is written in between is noticed
+    by the next run.
+    """
+    return digest_of({"size": size, "version": version})
 
 
 def _reason(error: Exception, source: Path) -> str:

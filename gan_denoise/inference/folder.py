@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_denoise.core.locations import is_remote, location
 from gan_denoise.core.ray_cluster import connect
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_decision import Decider
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
 WORTH_SECONDS = 120.0  # of audio; for less, processes take longer to start than they save
+WORTH_FILES = 16  # of unknown length, for which the same is assumed
 BATCH_SECONDS, BATCH_FILES = 30.0, 16  # short files that a process takes at once
 
 
@@ -80,9 +82,11 @@ def enhance_folder(
 
     Args:
         enhancer: The model with its options.
-        inputs: Files and folders.
-        out: Output folder; or the output file, where there is one input file and the name has the
-            suffix of an audio file.
+        inputs: Files and folders, or their addresses (`s3://bucket/folder`). A recording at an
+            address is fetched for its own work alone; its version in the store says whether it
+            changed.
+        out: Output folder, or its address, where a file appears when it is whole; or the output
+            file, where there is one input file and the name has the suffix of an audio file.
         options: How the run is made; None: the defaults.
         progress: Called as the work goes on, always with the same object.
 
@@ -92,6 +96,8 @@ def enhance_folder(
     Raises:
         AudioError: Before any work, when nothing is found, two inputs would write one output, or a
             folder is input and output at once.
+        LocationError: When an address cannot be reached before any work; later it is a failure of
+            the file in work.
         ModelError: When a process cannot load the model.
         ClusterError: When the Ray cluster cannot be reached, or does not see the output folder.
         Interrupted: On Ctrl-C; has the results so far.
@@ -107,8 +113,8 @@ def _enhance_folder(
     enhancer: Enhancer, inputs: Sequence[str | Path], out: str | Path, options: FolderOptions,
     progress: Callable[[FolderProgress], None] | None, ray: Any = None,
 ) -> list[FileResult]:
-    residual = Path(options.residual) if options.residual is not None else None
-    plan = plan_folder([Path(item) for item in inputs], Path(out), enhancer.options,
+    residual = location(options.residual) if options.residual is not None else None
+    plan = plan_folder([location(item) for item in inputs], location(out), enhancer.options,
                        options.recursive, residual, options.shard)
     run = _Run(enhancer.with_options(plan.options), plan, options, progress)
     try:
@@ -132,12 +138,15 @@ class _Run:
         share = "-of-".join(map(str, options.shard or ()))
         self._journal = Journal(plan.out, share)
         self._journal.refresh()
-        self._decide = Decider(self._journal, digest_of(enhancer.settings()), options.overwrite)
+        self._decide = Decider(self._journal, digest_of(enhancer.settings()), options.overwrite,
+                               plan.files)
         self._results: dict[Path, FileResult] = {}  # by target
         self._seconds = {item.target: item.seconds for item in plan.items}  # not counted yet
+        self._unknown = {item.target: 0.0 for item in plan.items  # counted of those at addresses
+                         if item.info is None and item.refused is None}
         self._callback = progress
         self._progress = FolderProgress(len(plan.items), sum(self._seconds.values()),
-                                        passed_over=plan.passed_over)
+                                        all_known=not self._unknown, passed_over=plan.passed_over)
 
     def in_order(self) -> list[FileResult]:
         """Return what there is, in the order of the plan."""
@@ -157,6 +166,8 @@ class _Run:
             if item.refused is not None:
                 self._record(item.target, self._decide(item))
         items = [item for item in self._items if item.refused is None]
+        if items and is_remote(self._journal.out):
+            self._journal.mark()  # a store that cannot be written is one error, not one a file
         self._remove_parts()
         try:
             if ray is not None:
@@ -197,7 +208,9 @@ class _Run:
         self._journal.remove_parts()
 
     def _worthwhile_jobs(self, items: Sequence[Item]) -> int:
-        return self._enhancer.threads if sum(item.seconds for item in items) > WORTH_SECONDS else 1
+        unknown = sum(item.target in self._unknown for item in items)
+        worth = sum(item.seconds for item in items) > WORTH_SECONDS or unknown > WORTH_FILES
+        return self._enhancer.threads if worth else 1
 
     def _record(self, target: Path, event: float | FileResult) -> None:
         """Count seconds done of a file, or its result.
@@ -205,7 +218,10 @@ class _Run:
         Raises:
             _FirstFailure: When the file failed and that is to end the run.
         """
-        progress, left = self._progress, self._seconds[target]
+        progress = self._progress
+        if target in self._unknown:
+            self._lengthen(target, event)
+        left = self._seconds[target]
         if isinstance(event, FileResult):
             self._results[target] = progress.result = event
             progress.files_done += 1
@@ -222,6 +238,14 @@ class _Run:
         failed = progress.result is not None and progress.result.status == "failed"
         if failed and self._options.fail_fast:
             raise _FirstFailure
+
+    def _lengthen(self, target: Path, event: float | FileResult) -> None:
+        """Take from an event how long a recording is, as far as that is known yet."""
+        known = self._unknown[target]
+        further = event.seconds - known if isinstance(event, FileResult) else event
+        self._unknown[target] += further
+        self._seconds[target] += further
+        self._progress.seconds += further
 
 
 def _batches(items: Sequence[Item], jobs: int) -> Iterator[list[Item]]:

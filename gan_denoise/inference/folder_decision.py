@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gan_denoise.audio import AudioError
-from gan_denoise.inference.file_task import FileTask, read_digest
+from gan_denoise.core.locations import LocationError, is_remote
+from gan_denoise.inference.file_task import FileTask, digest_of_stamp, read_digest
 from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.folder_plan import Item
 from gan_denoise.inference.journal_entries import Entry
+from gan_denoise.inference.listed_files import ListedFiles
 from gan_denoise.inference.results import FileResult
 
 
@@ -21,18 +22,26 @@ class Decider:
         journal: Journal of the output folder, refreshed.
         settings: Digest of the model and options in use.
         overwrite: Whether everything is done again, and files of others are replaced.
+        files: What lies at the addresses of the run.
     """
 
     journal: Journal
     settings: str
     overwrite: bool
+    files: ListedFiles = field(default_factory=ListedFiles)
 
     def __call__(self, item: Item) -> FileResult | FileTask:
         """Return the result of a file that needs no work, or else the task for it."""
+        try:
+            return self._decide(item)
+        except (AudioError, LocationError) as error:
+            return _failed(item, str(error))
+
+    def _decide(self, item: Item) -> FileResult | FileTask:
         if item.refused is not None:
             return _failed(item, item.refused)
         journal = self.journal
-        existing = [path for path in item.outputs if os.path.lexists(path)]
+        existing = [path for path in item.outputs if self.files.is_there(path)]
         journal.refresh(own=True)  # what the same command has done meanwhile
         if not (self.overwrite or all(map(journal.knows, existing))):
             journal.refresh()  # what any other has
@@ -41,13 +50,12 @@ class Decider:
             return _failed(item, f"{foreign[0]}: exists and was not written by gan-denoise here; "
                                  "--overwrite replaces it")
         entry = journal.entry(item.target)
-        task = FileTask(item.source, item.target, item.residual, "", "", item.header)
+        digest = (digest_of_stamp(*self.files.stamp(item.source)) if is_remote(item.source)
+                  else "")  # of a file of this machine only where it decides: it is read for it
+        task = FileTask(item.source, item.target, item.residual, digest, "", item.header)
         reason = self._reason_without_reading(item, entry)
         if reason is None:
-            try:
-                task = replace(task, digest=read_digest(item.source))
-            except AudioError as error:
-                return _failed(item, str(error))
+            task = replace(task, digest=digest or read_digest(item.source))
             reason = self._reason(item, entry, task.digest)
         if reason is None:
             return task.result(**{**entry.figures, "status": "skipped", "reason": None})
@@ -69,7 +77,7 @@ class Decider:
             return "the input changed"
         if entry.settings != self.settings:
             return "model or settings changed"
-        if not self.journal.whole(entry, item.outputs):
+        if not self.journal.whole(entry, item.outputs, self.files.size):
             return "an output is missing or has another size"
         return None
 

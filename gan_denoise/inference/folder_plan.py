@@ -1,6 +1,7 @@
 """The plan of a folder run: which files, under which names, in which format, and what is refused.
 
-Made before any work, from names and headers alone.
+Made before any work, from names and headers alone; of recordings at an address from names alone,
+as their headers come when they are fetched.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from gan_denoise.audio import AudioError, AudioInfo, is_audio_suffix, probe, search
 from gan_denoise.audio.containers import CONTAINERS, FORMAT_SUFFIXES
+from gan_denoise.core.locations import is_remote, reaching
 from gan_denoise.inference.folder_journal import Journal
+from gan_denoise.inference.journal_files import NAME
+from gan_denoise.inference.listed_files import ListedFiles
 from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.output_format import OutputFormat
 
@@ -32,7 +36,7 @@ class Item:
         source: The input.
         target: The output.
         residual: The file for what is removed; None where none is wanted.
-        info: The input's header; None where it could not be read.
+        info: The input's header; None where it could not be read, or is at an address.
         refused: Why nothing is written for it; None where it is accepted.
     """
 
@@ -70,12 +74,14 @@ class FolderPlan:
         options: The options as asked for, with the format that the name of the output says.
         items: Every file, in the order of the inputs and their names.
         passed_over: Files that look like recordings and are not taken, by the reason.
+        files: What lies at the addresses.
     """
 
     out: Path
     options: DenoiseOptions
     items: list[Item]
     passed_over: dict[str, list[Path]]
+    files: ListedFiles
 
 
 def plan_folder(
@@ -89,7 +95,7 @@ def plan_folder(
     """Plan a run over files and folders; nothing is written.
 
     Args:
-        inputs: Files and folders; the trees of the folders are mirrored.
+        inputs: Files and folders, or their addresses; the trees of the folders are mirrored.
         out: Output folder; or the output file, where there is one input file and the name has the
             suffix of an audio file.
         options: Options of the run; they decide container and channels of the outputs.
@@ -101,6 +107,7 @@ def plan_folder(
     Raises:
         AudioError: When nothing is found, two inputs would write one output, a folder is input and
             output at once, or there is no such share.
+        LocationError: When an address cannot be reached.
     """
     places = [out] if residual is None else [out, residual]
     named = [_names_file(inputs, place) for place in places]
@@ -108,21 +115,24 @@ def plan_folder(
         options = _with_format_of_name(inputs[0], out, options)
     roots = [place.parent if is_file else place
              for place, is_file in zip(places, named, strict=True)]
+    _check_addresses(roots, options)
     if not all(named):
         _check_folders(inputs, roots)
+    files = ListedFiles([*filter(_is_folder, inputs), *(
+        root for root, is_file in zip(roots, named, strict=True) if not is_file)])
     taken: dict[Path, Path] = {}  # output -> source
     works: dict[Path, tuple[Path, list[Path]]] = {}  # source and outputs, by target
     passed_over: dict[str, list[Path]] = {}
-    for source, relative in _sources(inputs, roots, recursive, passed_over):
+    for source, relative in _sources(inputs, roots, recursive, files, passed_over):
         if options.format != "keep":
             relative = _renamed(relative, options.format)
-        outputs = [place if is_file else place / relative
+        outputs = [place if is_file else place.joinpath(*relative.parts)
                    for place, is_file in zip(places, named, strict=True)]
         if len(set(outputs)) < len(outputs):
             raise AudioError(f"{out}: is the output and the residual; give two")
         for output in outputs:
             before = taken.setdefault(output, source)
-            if before != source and before.resolve() != source.resolve():
+            if before != source and _real(before) != _real(source):
                 raise _clash(before, source, output)
         works.setdefault(outputs[0], (source, outputs))
     if not works:
@@ -130,7 +140,7 @@ def plan_folder(
     _check_merged_names(taken, roots[0])
     items = _items(_share(works.values(), shard), options)
     sources = [source for source, _ in works.values()]
-    return FolderPlan(roots[0], options, list(_check_sources(items, sources)), passed_over)
+    return FolderPlan(roots[0], options, list(_check_sources(items, sources)), passed_over, files)
 
 
 def _share(works: Iterable[Any], shard: tuple[int, int] | None) -> list[Any]:
@@ -142,8 +152,18 @@ def _share(works: Iterable[Any], shard: tuple[int, int] | None) -> list[Any]:
 
 def _names_file(inputs: Sequence[Path], place: Path) -> bool:
     """Whether an output is named as a file, as in `denoise talk.wav -o clean.wav`."""
-    return (len(inputs) == 1 and not inputs[0].is_dir() and is_audio_suffix(place.suffix)
-            and not place.is_dir())
+    return (len(inputs) == 1 and not _is_folder(inputs[0]) and is_audio_suffix(place.suffix)
+            and not _is_folder(place))
+
+
+def _is_folder(path: Path) -> bool:
+    with reaching(path):
+        return path.is_dir()
+
+
+def _real(path: Path) -> PurePath:
+    """Return what is equal for one place: a path without links, or an address as it is."""
+    return PurePosixPath(str(path)) if is_remote(path) else path.resolve()
 
 
 def _with_format_of_name(source: Path, out: Path, options: DenoiseOptions) -> DenoiseOptions:
@@ -164,50 +184,63 @@ def _with_format_of_name(source: Path, out: Path, options: DenoiseOptions) -> De
     return options
 
 
+def _check_addresses(roots: Sequence[Path], options: DenoiseOptions) -> None:
+    for root in roots:
+        if options.preserve_times and is_remote(root):
+            raise AudioError(f"{root}: a store gives what it is sent its own time of modification; "
+                             "leave out --preserve-times")
+
+
 def _check_folders(inputs: Sequence[Path], roots: Sequence[Path]) -> None:
     kinds = ("output", "residual")
     for kind, root in zip(kinds, roots, strict=False):
         for item in inputs:
-            if item.is_dir() and item.resolve() == root.resolve():
+            if _is_folder(item) and _real(item) == _real(root):
                 raise AudioError(f"{root}: {kind} folder is the input; give another one")
-        if root.exists() and not root.is_dir():
+        with reaching(root):
+            is_file = root.exists() and not root.is_dir()
+        if is_file:
             raise AudioError(f"{root}: {kind} is not a folder; give another one")
-    if len({root.resolve() for root in roots}) < len(roots):
+    if len(set(map(_real, roots))) < len(roots):
         raise AudioError(f"{roots[0]}: is the output and the residual folder; give two")
 
 
 def _sources(
-    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool,
+    inputs: Sequence[Path], roots: Sequence[Path], recursive: bool, listed: ListedFiles,
     passed_over: dict[str, list[Path]],
 ) -> Iterator[tuple[Path, Path]]:  # fmt: skip
     """Give each input file and its name below the output folder; add what is passed over."""
     for item in inputs:
-        if not item.is_dir():
+        if not _is_folder(item):
             yield from ((source, Path(source.name)) for source in search(item).files)
             continue
         # What earlier runs wrote into output folders inside the input is no input.
-        inside = {root.resolve() for root in roots} - set(item.resolve().parents)
+        inside = set(map(_real, roots)) - set(_real(item).parents)
         found = search(item, recursive)
         for reason, paths in found.passed_over.items():
             passed_over.setdefault(reason, []).extend(
-                path for path in paths if inside.isdisjoint(path.resolve().parents))
-        files = [path for path in found.files if inside.isdisjoint(path.resolve().parents)]
-        written = _written_before(item, files)
+                path for path in paths if inside.isdisjoint(_real(path).parents))
+        files = [path for path in found.files if inside.isdisjoint(_real(path).parents)]
+        written = _written_before(item, files, listed)
         if 0 < len(written) < len(files):  # else they are what is asked for
             passed_over.setdefault(WRITTEN, []).extend(written)
             files = [path for path in files if path not in written]
         yield from ((source, source.relative_to(item)) for source in files)
 
 
-def _written_before(root: Path, files: Iterable[Path]) -> set[Path]:
+def _written_before(root: Path, files: Iterable[Path], listed: ListedFiles) -> set[Path]:
     """Return the files that earlier runs wrote, by the journals of the folders that they lie in."""
     journals: dict[Path, Journal] = {}
-    written = set()
+    written: set[Path] = set()
+    at_addresses = listed.folders_with(NAME)
+    if is_remote(root) and not at_addresses:
+        return written
     for path in files:
         for folder in path.parents:
             if folder not in journals:
                 journals[folder] = Journal(folder)
-                journals[folder].refresh()
+                if not is_remote(folder) or str(folder) in at_addresses:
+                    journals[folder].refresh()
             if journals[folder].knows(path):
                 written.add(path)
             if folder == root:
@@ -233,6 +266,8 @@ def _items(works: Sequence[tuple[Path, list[Path]]], options: DenoiseOptions) ->
 
 
 def _item(source: Path, outputs: Sequence[Path], options: DenoiseOptions) -> Item:
+    if is_remote(source):
+        return Item(source, *outputs)
     info, hint = None, ""
     try:
         if source.exists() and not source.is_file():
@@ -264,7 +299,9 @@ def _check_sources(items: Sequence[Item], sources: Iterable[Path]) -> Iterator[I
         yield item
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | str | None:
+    if is_remote(path):
+        return str(path)
     try:
         status = path.stat()
     except OSError:
@@ -286,6 +323,8 @@ def _check_merged_names(taken: dict[Path, Path], out: Path) -> None:
 
 
 def _merges_names(folder: Path) -> bool:
+    if is_remote(folder):
+        return False
     while not folder.is_dir():
         folder = folder.parent
     name = f".gan-denoise-é-{secrets.token_hex(8)}"

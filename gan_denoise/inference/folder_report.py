@@ -9,6 +9,7 @@ from typing import Any
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.info import describe_anomalies
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.locations import location, reaching
 from gan_denoise.core.tables import write_csv
 from gan_denoise.inference.folder_journal import to_json
 from gan_denoise.inference.results import FileResult
@@ -23,11 +24,14 @@ def check_report(path: str | Path) -> None:
 
     Raises:
         AudioError: For another suffix than .json and .csv, or a folder.
+        LocationError: When an address cannot be reached.
     """
-    path = Path(path)
+    path = location(path)
     if path.suffix.lower() not in (".json", ".csv"):
         raise AudioError(f"{path}: a table of the files is .json or .csv")
-    if path.is_dir():
+    with reaching(path):
+        is_folder = path.is_dir()
+    if is_folder:
         raise AudioError(f"{path}: is a folder; give the report another name")
 
 
@@ -39,8 +43,9 @@ def write_report(results: Sequence[FileResult], path: str | Path) -> None:
     Raises:
         AudioError: As `check_report`.
         OutputError: When it cannot be written.
+        LocationError: When it cannot at an address.
     """
-    path = Path(path)
+    path = location(path)
     check_report(path)
     rows = [_row(result) for result in results]
     if path.suffix.lower() == ".json":

@@ -20,6 +20,7 @@ import ray
 
 from gan_denoise.config.artifacts import INFERENCE_PARTS
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.locations import LocationError
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError
 from gan_denoise.inference.file_task import FileTask, run_task
@@ -73,12 +74,16 @@ class Denoiser:
 
         Returns:
             `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
-            folder that is another one here; or with `refused`, why the model cannot be loaded.
+            folder that is another one here; or with `refused`, why the model cannot be loaded or
+            the folder's address not be reached.
         """
         answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
-        self._journal = Journal(**journal)
-        if self._journal.first_line() != mark:
-            return answer | {"missing": journal["out"]}
+        try:
+            self._journal = Journal(**journal)
+            if self._journal.first_line() != mark:
+                return answer | {"missing": journal["out"]}
+        except LocationError as error:  # this machine may lack the credentials
+            return answer | {"refused": str(error)}
         with tempfile.TemporaryDirectory(prefix="gan-denoise-model-") as folder:
             for name, content in parts.items():
                 (Path(folder) / name).write_bytes(content)

@@ -71,7 +71,8 @@ class FolderProgress:
 
     Attributes:
         files: Number of files.
-        seconds: Audio in them, in seconds.
+        seconds: Audio in them, in seconds; of recordings at addresses as far as they are done.
+        all_known: Whether `seconds` is that of all files.
         files_done: Number of files that are done, skipped or failed.
         seconds_done: Audio in those, and what is done of the files in work, in seconds.
         seconds_denoised: Audio that went through the model in this run, in seconds.
@@ -86,6 +87,7 @@ class FolderProgress:
     files_done: int = 0
     seconds_done: float = 0.0
     seconds_denoised: float = 0.0
+    all_known: bool = True
     passed_over: Mapping[str, list[Path]] = field(default_factory=dict)
     result: FileResult | None = None
     began: float = field(default_factory=time.monotonic)
@@ -97,6 +99,6 @@ class FolderProgress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the end at this speed; None before there is a speed."""
+        """Seconds until the end at this speed; None before there is one, or a length of all."""
         left = max(self.seconds - self.seconds_done, 0.0)
-        return left / self.speed if self.seconds_denoised else None
+        return left / self.speed if self.seconds_denoised and self.all_known else None

@@ -37,6 +37,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.locations import location
 
 _FOLDER = "templates"
 
@@ -62,7 +63,7 @@ def write_page(path: str | Path, text: str) -> Path:
     Raises:
         OutputError: When it cannot be written.
     """
-    path = Path(path)
+    path = location(path)
     content = text.encode("utf-8", "backslashreplace")
     write_atomically(path, lambda file: file.write(content))
     return path

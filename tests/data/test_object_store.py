@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
-from moto.server import ThreadedMotoServer
+from object_store import object_store
 
 from gan_denoise.cli.app import run
 from gan_denoise.config import load_config
@@ -26,20 +26,6 @@ from gan_denoise.inference.model import find_model
 RATE = 16000
 BUCKET = "s3://recordings"
 MEMORY = "memory://recordings"
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any",
-                            "AWS_DEFAULT_REGION": "us-east-1",
-                            "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-            patch.setenv(name, value)
-        yield
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +46,12 @@ def here(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bucket(server, here):
-    """The same tree in a bucket; its file system, another than the one that is tested."""
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
-    files.mkdir(BUCKET)
-    files.put(f"{here}/", f"{BUCKET}/", recursive=True)
-    return files
+def bucket(here):
+    """The same tree in a bucket."""
+    with object_store() as files:
+        files.mkdir(BUCKET)
+        files.put(f"{here}/", f"{BUCKET}/", recursive=True)
+        yield files
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from gan_denoise.audio.writer import write
 from gan_denoise.inference import folder, folder_plan, folder_report
 from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.folder import FolderOptions, enhance_folder
-from gan_denoise.inference.folder_journal import FOLDER, NAME, digest_of, digest_of_file
+from gan_denoise.inference.folder_journal import digest_of, digest_of_file
+from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.worker_pool import Worker
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from gan_denoise.audio.partial_files import remove_partial_files
 from gan_denoise.audio.writer import Writer
 from gan_denoise.core import file_locks
-from gan_denoise.inference.folder_journal import NAME, Journal, digest_of, digest_of_file
+from gan_denoise.inference.folder_journal import Journal, digest_of, digest_of_file
 from gan_denoise.inference.journal_entries import Entries
+from gan_denoise.inference.journal_files import NAME
 
 FIGURES = {"seconds": 1.5, "peak_in_db": None, "lost": ["iXML"]}
 

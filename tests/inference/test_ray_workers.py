@@ -26,7 +26,8 @@ from gan_denoise.core.ray_cluster import ClusterError, connect
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_folder
-from gan_denoise.inference.folder_journal import FOLDER, NAME, Journal
+from gan_denoise.inference.folder_journal import Journal
+from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.model import ModelError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
