@@ -3,51 +3,36 @@
     python scripts/train_workers.py --workers 4 -- pretrain --run runs/four --config debug \\
         data.speech=DIR data.noise=DIR training.batch_size=8
 
-
 What follows `--` is a command of `gan-denoise`; `training.strategy=multi_worker` is added, and a
 TF_CONFIG with ports of the loopback device. The output of worker 0, the chief, is shown; that of
-the others lies in files, whose folder is printed last. `--kill N --after SECONDS` kills a worker.
+the others lies in files, whose folder is printed first. Ctrl-C lets all save their state and end;
+`--kill N --after SECONDS` kills a worker.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
+from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.standard_streams import OUTPUT
+from gan_denoise.training.worker_processes import (
+    MULTI_WORKER,
+    Line,
+    WorkerProcess,
+    follow,
+    free_ports,
+)
 
-def free_ports(count: int) -> list[int]:
-    """Return numbers of ports that nothing listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(command: list[str], workers: int, logs: Path) -> list[subprocess.Popen]:
-    """Start the workers; the first one writes to this terminal, the others into files."""
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    processes = []
-    for index in range(workers):
-        cluster = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-        log = None if index == 0 else open(logs / f"worker-{index}.log", "w")  # noqa: SIM115
-        processes.append(subprocess.Popen(
-            [sys.executable, "-m", "gan_denoise.cli", *command, "training.strategy=multi_worker"],
-            env={**os.environ, "TF_CONFIG": json.dumps(cluster)}, stdout=log, stderr=log))
-    return processes
+INTERRUPTED = 130  # exit code
 
 
 def main() -> int:
-    """Run the command; return the first worker's exit code that is not 0."""
+    """Run the command; return the exit code of the worker that failed first, or 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", type=int, help="number of a worker to kill")
@@ -55,20 +40,39 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
     logs = Path(tempfile.mkdtemp(prefix="train-workers-"))
-    processes = start(given.command, given.workers, logs)
+    print(f"output of the others: {logs}", file=sys.stderr)
+
+    def show(worker: int, line: Line) -> None:
+        if worker == 0:
+            print(line.text, file=sys.stdout if line.stream == OUTPUT else sys.stderr, flush=True)
+        else:
+            with open(logs / f"worker-{worker}.log", "a", encoding="utf-8") as log:
+                print(line.text, file=log)
+
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(given.workers)]
+    workers = [WorkerProcess([*given.command, MULTI_WORKER], hosts, index)
+               for index in range(given.workers)]
+    killed: list[float] = []
+
+    def kill() -> None:
+        killed.append(time.monotonic())
+        workers[given.kill].kill()
+
+    timer = threading.Timer(given.after, kill)
+    timer.daemon = True
+    if given.kill is not None:
+        timer.start()
     try:
-        if given.kill is not None:
-            time.sleep(given.after)
-            processes[given.kill].kill()
-            begun = time.monotonic()
-        codes = [process.wait() for process in processes]
-        if given.kill is not None:
-            print(f"all ended {time.monotonic() - begun:.1f} s after worker {given.kill}")
-    finally:
-        for process in processes:
-            process.kill()
-    print(f"exit codes: {codes}; output of the others: {logs}")
-    return next((code for code in codes if code), 0)
+        follow(workers, show)
+        code = 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except GanDenoiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    if killed:
+        print(f"all ended {time.monotonic() - killed[0]:.1f} s after worker {given.kill}")
+    return code
 
 
 if __name__ == "__main__":

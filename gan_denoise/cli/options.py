@@ -144,6 +144,12 @@ Workers = Annotated[
                  help="Workers on the cluster, of one CPU each; 0 (the default): as many as it "
                       "has CPUs."),
 ]
+TrainingWorkers = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, show_default=False,
+                 help="Workers that train together on the cluster, of training.threads CPUs each "
+                      "(1 where that is 0)."),
+]
 ReportFiles = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", show_default=False,
