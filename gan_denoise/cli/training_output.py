@@ -115,8 +115,9 @@ def render_training(result: TrainingResult, console: Console) -> None:
 
     restarts = "".join(f"\ndead start, begun again with seed {row['seed']}: {row['reason']}"
                        for row in result.restarts)
-    print_line(console, f"{result.run_dir}: {result.step} steps, {result.audio_speed:.0f} audio "
-               f"seconds a second, {result.wait_share:.1%} of the time waiting for data{restarts}\n"
+    speed = (f", {result.audio_speed:.0f} audio seconds a second, {result.wait_share:.1%} of the "
+             "time waiting for data") if result.audio_speed else ""  # no step was timed
+    print_line(console, f"{result.run_dir}: {result.step} steps{speed}{restarts}\n"
                f"best validation: {summary(result.best)}")
 
 

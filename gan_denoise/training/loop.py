@@ -7,6 +7,7 @@ loop: the chief decides, and alone reads and writes the run directory.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -98,7 +99,7 @@ def train(
         ReadinessError, ConfigError, CheckpointError, AudioError, PairError, TrackingError: Before
             the first step.
         TrainingError: When losses stay non-finite, or the generator is dead and stays so.
-        KeyboardInterrupt: After Ctrl-C, once the state is saved.
+        KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
     """
     if kind not in KINDS:
         raise TrainingError(f"there is no '{kind}' training", f"take {' or '.join(KINDS)}")
@@ -106,9 +107,9 @@ def train(
     set_up(config.training)
     replicas = make_replicas(config.training)
     logger.info("%s", replicas.summary())
-    with replicas.watched():
+    with replicas.watched(), contextlib.ExitStack() as until:
         start = Start(config, Path(run_dir), kind, None if init is None else Path(init), replicas)
-        trainer = start.first_trainer(material)
+        trainer = start.first_trainer(material, until)
         return _Loop(trainer, start.trainer, Path(run_dir), progress, on_validation).run()
 
 
@@ -145,6 +146,9 @@ class _Loop:
         try:
             with Interrupt() as interrupt:
                 self._show({})
+                if self._finished():
+                    logger.info("all %d steps are done: nothing is left to train",
+                                self.progress.step)
                 while not self._finished() and not self.stopped:
                     try:
                         self._steps(interrupt)
@@ -153,7 +157,7 @@ class _Loop:
             if self.stopped:
                 self._save()
                 logger.info("interrupted at step %d; the same command resumes", self.progress.step)
-                raise KeyboardInterrupt
+                raise interrupt.error()
         finally:
             if self.keeper is not None:
                 self.keeper.close()

@@ -51,15 +51,17 @@ class TrainingProgress:
 
     @property
     def figures(self) -> str:
-        """Losses, speed and time left in one line."""
-        losses = " ".join(f"{name.removeprefix('loss/')} {value:.3g}"
-                          for name, value in self.losses.items())
-        line = (f"{losses} · {self.audio_speed:.0f} audio s/s · {self.wait_share:.0%} waiting for "
-                "data")
-        if self.seconds_left is None:
-            return line
-        minutes, seconds = divmod(round(self.seconds_left), 60)
-        return f"{line} · {minutes}:{seconds:02d} min left"
+        """Time left, speed and losses in one line; the losses last, as a terminal cuts the end."""
+        parts = []
+        if self.seconds_left is not None:
+            minutes, seconds = divmod(round(self.seconds_left), 60)
+            parts.append(f"{minutes}:{seconds:02d} min left")
+        if self.audio_speed:
+            parts.append(f"{self.audio_speed:.0f} audio s/s")
+            parts.append(f"{self.wait_share:.0%} waiting for data")
+        parts.append(" ".join(f"{name.removeprefix('loss/')} {value:.3g}"
+                              for name, value in self.losses.items()))
+        return " · ".join(parts)
 
 
 OnProgress = Callable[[TrainingProgress], None]

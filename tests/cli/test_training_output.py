@@ -38,8 +38,17 @@ def test_a_terminal_shows_a_bar_with_the_time_left():
     shown = terminal.file.getvalue()
     assert "starting" in shown
     assert "step 11/5000" in shown
-    assert "64 audio s/s · 20% waiting for data · 41:34 min left" in shown
+    assert "41:34 min left · 64 audio s/s · 20% waiting for data" in shown
     assert "step 11 validation: SI-SDR 3 dB" in shown
+
+
+def test_a_narrow_terminal_cuts_losses_not_the_time_left():
+    terminal = Console(file=io.StringIO(), width=60, force_terminal=True)
+    with TrainingDisplay(terminal) as display:
+        display.show(TrainingProgress(0, 5000, {}))
+        losses = {f"loss/number_{number}": 0.1 for number in range(20)}
+        display.show(TrainingProgress(11, 5000, losses, 2.0, 64.0, 0.2))
+    assert "41:34 min left" in terminal.file.getvalue()
 
 
 def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
@@ -55,7 +64,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
             display.show(TrainingProgress(step, 60, {"loss/mse": 0.1}, 1.0, 32.0, 0.0))
     lines = log.file.getvalue().splitlines()
     assert [line.split(" · ")[0] for line in lines] == ["step 16/60", "step 32/60"]
-    assert lines[0].endswith("mse 0.1 · 32 audio s/s · 0% waiting for data · 0:44 min left")
+    assert lines[0].endswith("0:44 min left · 32 audio s/s · 0% waiting for data · mse 0.1")
 
 
 def test_the_devices_that_train_come_before_the_hint_and_that_before_the_steps():
@@ -79,3 +88,10 @@ def test_a_finished_run_is_summed_up(tmp_path):
     for part in ("12 steps, 64 audio seconds a second, 12.5% of the time waiting for data",
                  "seed 1000: the gradient has vanished", "3.25"):
         assert part in text
+
+
+def test_a_run_without_a_timed_step_claims_no_speed(tmp_path):
+    shown = console()
+    render_training(TrainingResult(tmp_path / "run", 12, {"step": 10, "si_sdr": 3.25}, {}, 0.0,
+                                   0.0, ()), shown)
+    assert "12 steps\n" in shown.file.getvalue()
