@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo picture test lint docs torture-audio clean
+.PHONY: demo picture test test-system lint docs torture-audio clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -17,8 +17,14 @@ demo: $(INSTALLED)
 picture: demo
 	cp $(OUT)/spectrograms.png docs/spectrograms.png
 
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not system"
+
+# Whole jobs, several processes, clusters, browsers, packaging: as long again.
+test-system: $(INSTALLED)
+	$(PYTEST) -m system
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

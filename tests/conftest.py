@@ -33,14 +33,27 @@ RATE = 16000  # Hz
 CROP = 4096  # samples of a tiny training crop
 CLIP = 3200  # samples of a tiny validation clip: too short for PESQ, which takes its time
 
+# Whole jobs from the first to the last command, several processes, clusters, browsers, packaging:
+# `make test-system`. All others are `make test`.
+SYSTEM = (
+    "training/test_distributed.py", "training/test_ray_workers.py", "inference/test_ray_workers.py",
+    "test_ray_verbs.py", "test_docs_commands.py", "test_tutorial.py", "test_extend.py",
+    "test_package.py", "recipes/test_source_systems.py", "recipes/test_demo.py",
+    "cli/test_training.py", "pages/test_training_tab.py", "pages/test_serve_browser.py",
+    "reports/test_report_browser.py",
+)
 LONG = (  # files that take longest: they go first, so that no core is idle at the end
-    "test_loop.py", "test_starts.py", "test_source_systems.py", "cli/test_training.py",
-    "test_extend.py", "test_settings_effect.py", "test_demo.py", "test_study.py",
-    "test_library.py", "test_exporter.py", "test_formats.py",
+    "test_distributed.py", "test_docs_commands.py", "test_training_tab.py", "test_loop.py",
+    "test_starts.py", "test_source_systems.py", "test_study.py", "test_update_step.py",
+    "test_metric_teachers.py", "test_settings_effect.py", "test_formats.py", "test_folder.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix() in SYSTEM:
+            item.add_marker("system")
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
 
 

@@ -61,6 +61,7 @@ def python(*arguments: object) -> subprocess.CompletedProcess[str]:
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.system
 def test_the_public_functions_print_nothing(folders, tmp_path):
     import json
 
@@ -104,6 +105,7 @@ def test_training_without_tensorflow_says_what_to_install():
     assert "pip install 'gan-denoise[train]'" in done.stdout
 
 
+@pytest.mark.system
 def test_types_of_the_public_surface_and_of_a_users_script(tmp_path, pytestconfig):
     pytest.importorskip("mypy")
     assert (Path(gan_denoise.__file__).parent / "py.typed").is_file()

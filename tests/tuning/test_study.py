@@ -220,6 +220,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_study_that_is_killed_or_interrupted_loses_no_trial(quick, tmp_path, how):
     config = config_of(trials=4, prune=False)
@@ -445,6 +446,7 @@ def test_mistakes_write_nothing(tmp_path):
 
 
 # ---- The real thing ----------------------------------------------------------------------------
+@pytest.mark.system
 def test_real_runs_are_trials_and_the_best_trains_on(tmp_path):
     from gan_denoise.config.artifacts import LATEST
     from gan_denoise.training import loop
