@@ -1,10 +1,14 @@
-"""An object store for tests: a server of S3 on this machine's loopback, one for each process."""
+"""Object stores for tests: servers on this machine's loopback, one of a kind for each process."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import functools
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import fsspec
@@ -25,6 +29,38 @@ def object_store() -> Iterator[fsspec.AbstractFileSystem]:
                             "AWS_ENDPOINT_URL": _server()}.items():
             patch.setenv(name, value)
         yield fsspec.filesystem("s3", skip_instance_cache=True)
+
+
+@contextlib.contextmanager
+def google_store(bucket: str) -> Iterator[fsspec.AbstractFileSystem]:
+    """Let addresses `gs://` be of a server with a bucket within a `with` block.
+
+    Yields:
+        A file system of it, another than the one that is tested.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", _google_server(bucket))
+        # It would ask for the bucket's kind by gRPC, for a minute each time.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        yield fsspec.filesystem("gs", skip_instance_cache=True)
+
+
+@functools.cache
+def _google_server(bucket: str) -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    # A process of its own: stopped from within, it waits for connections that are kept open.
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory", "--host", host,
+               "--port", str(port), "--default-bucket", bucket]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    atexit.register(server.wait)
+    atexit.register(server.kill)  # before that
+    for _ in range(600):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+            return f"http://{host}:{port}"
+        time.sleep(0.05)
+    raise TimeoutError(" ".join(command))
 
 
 @functools.cache

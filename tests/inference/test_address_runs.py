@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE
-from object_store import object_store
+from object_store import google_store, object_store
 
 from gan_denoise.audio import AudioError
 from gan_denoise.cli.app import run
@@ -213,6 +213,21 @@ def test_a_missing_bucket_is_one_line(bucket, enhancer, here):
     for source, out in ((here, f"{missing}/out"), (f"{missing}/in", here / "x")):
         with pytest.raises((AudioError, LocationError), match=rf"{missing}/\w+: no such file or"):
             denoise(enhancer, source, out)
+
+
+def test_another_kind_of_store(enhancer, here, reference, monkeypatch):
+    with google_store("cleaning") as files:
+        files.put(f"{here}/", "gs://cleaning/in/", recursive=True)
+        denoise(enhancer, "gs://cleaning/in", "gs://cleaning/out")
+        assert contents(files, "gs://cleaning/out") == reference
+        files.put_file(str(here / "s2/d.wav"), "gs://cleaning/in/a.wav")
+        again = denoise(enhancer, "gs://cleaning/in", "gs://cleaning/out")
+        assert [result.reason for result in again if result.status == "done"] == [
+            "the input changed"]
+        assert sorted(result.status for result in again) == [
+            "done", "failed", *["skipped"] * (len(NAMES) - 1)]
+        with pytest.raises(LocationError, match="gs://no-such-bucket/out: no such file"):
+            denoise(enhancer, here, "gs://no-such-bucket/out")
 
 
 # ---- What goes wrong ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE
+from object_store import object_store
 
 from gan_denoise.core.ray_cluster import ClusterError, connect
 from gan_denoise.inference.enhancer import Enhancer
@@ -37,7 +38,13 @@ COUNT = 30
 
 
 @pytest.fixture(scope="module")
-def ray():
+def store():
+    with object_store() as files:
+        yield files
+
+
+@pytest.fixture(scope="module")
+def ray(store):  # its workers have the environment of its start
     with connect("local", cpus=2) as module:
         yield module
 
@@ -120,6 +127,22 @@ def test_a_cluster_gives_the_files_and_results_of_a_local_run(ray, enhancer, man
     assert [seconds for seconds, _ in seen] == sorted(seconds for seconds, _ in seen)
     assert seen[-1][0] == pytest.approx(sum(result.seconds for result in results))
     assert sum(result is not None for _, result in seen) == COUNT
+
+
+def test_from_address_to_address(ray, store, enhancer, tmp_path):
+    for number in range(6):
+        record(tmp_path / "in" / f"{number % 2}" / f"{number}.wav", number)
+    enhance_folder(enhancer, [tmp_path / "in"], tmp_path / "out", FolderOptions(jobs=1))
+    store.mkdir("s3://cluster")
+    store.put(f"{tmp_path}/in/", "s3://cluster/in/", recursive=True)
+    results = denoise(enhancer, "s3://cluster/in", "s3://cluster/out")
+    assert statuses(results) == statuses(
+        denoise(enhancer, tmp_path / "in", tmp_path / "out", overwrite=True))
+    for path in (tmp_path / "out").rglob("*.wav"):
+        assert store.cat_file(f"s3://cluster/out/{path.relative_to(tmp_path / 'out')}") == (
+            path.read_bytes())
+    again = denoise(enhancer, "s3://cluster/in", "s3://cluster/out")
+    assert {result.status for result in again} == {"skipped"}
 
 
 def test_what_is_done_starts_no_worker(ray, enhancer, many, tmp_path, monkeypatch):
