@@ -1,8 +1,8 @@
 """The command line `gan-denoise`: its verbs, and how it ends.
 
 Results go to stdout, logs and progress to stderr. Exit code 0: all done; 1: some files failed, or
-the results could not be printed; 2: the command cannot be done as given; 130: Ctrl-C. Verbs import
-what they need themselves, so that help comes quickly.
+the results could not be printed; 2: the command cannot be done as given; 130: Ctrl-C; 143: SIGTERM;
+129: SIGHUP. Verbs import what they need themselves, so that help comes quickly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -21,10 +22,11 @@ from gan_denoise.cli.groups import GROUPS
 from gan_denoise.cli.options import FAILED, USAGE
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.standard_streams import OUTPUT, TolerantStream, reason, tolerant_streams
+from gan_denoise.core.termination import ending_signal, raised_as_exceptions
 from gan_denoise.core.text import escape_text
 from gan_denoise.core.user_folders import settle_libraries
 
-INTERRUPTED = 130  # exit code
+INTERRUPTED = 128 + signal.SIGINT  # exit code
 PROGRAM = "gan-denoise"
 
 
@@ -69,7 +71,7 @@ def main(*arguments: str) -> None:
     Args:
         *arguments: Arguments that come before those of the process.
     """
-    with tolerant_streams() as output:
+    with raised_as_exceptions(), tolerant_streams() as output:
         code = run([*arguments, *sys.argv[1:]], output)
         output.flush()
         if output.error is not None:
@@ -94,8 +96,11 @@ def run(arguments: list[str], output: TolerantStream) -> int:
     settle_libraries()
     try:
         return app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        number = ending_signal(error)
+        if number != signal.SIGINT:
+            print_line(f"error: stopped by {signal.Signals(number).name}", stderr=True)
+        return 128 + number
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     except BrokenPipeError:  # the reader of standard output needs no more

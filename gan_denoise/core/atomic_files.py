@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from gan_denoise.core.errors import OutputError
+from gan_denoise.core.leftovers import (
+    FORMER,
+    remove_leftovers,
+    temporary_file,
+    temporary_folder,
+)
 from gan_denoise.core.locations import is_remote, publish, reaching, scratch_beside
 
 
@@ -22,7 +27,6 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         OutputError: When the disk is full or the folder cannot be written.
         LocationError: When an address cannot be reached or written.
     """
-    temporary = None
     try:
         if is_remote(path):
             with scratch_beside(path.parent) as folder:
@@ -31,20 +35,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 publish(folder / "file", path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with temporary_file(path) as (handle, temporary):
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error})", "what was there is kept"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -74,7 +75,7 @@ def new_folder(
     """Give an empty temporary folder, which becomes `out` when the `with` block has ended well.
 
     It lies beside `out`, on the same disk. After an exception in the block it is removed, and what
-    was at `out` is as before.
+    was at `out` is as before; of a killed process, the next one removes it.
 
     Args:
         out: Folder to make; missing parents are made.
@@ -88,15 +89,16 @@ def new_folder(
         OutputError: When there is something at `out` that must not be replaced.
         OSError: When the disk is full or the parent folder cannot be written.
     """
+    remove_leftovers(out.parent, f".{out.name}.", out)
     _refuse(out, replace)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        build = Path(temporary, "new")  # not `temporary` itself: only this user may enter that
+    with temporary_folder(f".{out.name}.", out.parent) as temporary:
+        build = temporary / "new"  # not `temporary` itself: only this user may enter that
         build.mkdir()
         yield build
         if _refuse(out, replace):
             with contextlib.suppress(FileNotFoundError):  # another process took it away
-                os.rename(out, Path(temporary, "old"))
+                os.rename(out, temporary / FORMER)
         try:
             if out.is_dir():
                 out.rmdir()  # Windows renames to no folder that exists

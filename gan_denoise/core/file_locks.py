@@ -1,13 +1,21 @@
-"""Locks of open files against other processes."""
+"""Locks of open files and of folders against other processes."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+from gan_denoise.core.errors import GanDenoiseError
+
 CAN_LOCK = fcntl is not None
+LOCK = ".lock"  # name of the file by which a folder is locked
 
 
 def lock_file(handle: int, wait: bool = True) -> bool:
@@ -28,3 +36,31 @@ def lock_file(handle: int, wait: bool = True) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, busy: GanDenoiseError) -> Iterator[None]:
+    """Keep other processes from a folder for a `with` block, or until this process ends.
+
+    Where the system or the disk has no locks, nobody is kept from it.
+
+    Args:
+        folder: Made where there is none; a file `.lock` stays in it.
+        busy: Raised where another process is at it.
+
+    Raises:
+        OSError: When the folder cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy from None
+            except OSError:  # the disk has no locks
+                pass
+        yield
+    finally:
+        os.close(handle)

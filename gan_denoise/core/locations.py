@@ -14,12 +14,12 @@ import contextlib
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.leftovers import temporary_folder
 
 # Two letters or more: `C:` is a drive.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -208,8 +208,8 @@ def scratch_beside(out: Path) -> Iterator[Path]:
     home = None if is_remote(out) else out
     if home is not None:
         home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=home) as temporary:
-        yield Path(temporary)
+    with temporary_folder(SCRATCH, home) as temporary:
+        yield temporary
 
 
 def publish(file: Path, target: Path) -> None:

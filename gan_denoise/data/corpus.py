@@ -26,6 +26,7 @@ import numpy as np
 from gan_denoise.audio import AudioError, find_audio, is_audio_suffix
 from gan_denoise.core.atomic_files import new_folder
 from gan_denoise.core.errors import OutputError
+from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.core.locations import SCRATCH, is_remote, location, stamp
 from gan_denoise.core.processes import ProcessPool, cores
 from gan_denoise.core.ray_jobs import MARK, Cluster, RayPool
@@ -124,6 +125,7 @@ def write_corpus(
         OSError: When the disk is full.
         LocationError: When an address cannot be reached.
         ProcessDied: When a process ends on the way.
+        CorpusError: When another process builds this corpus.
         ClusterError: When the cluster does not answer, or does not see the folders.
     """
     roots = dict(enumerate(location(folder) for folder in folders))
@@ -135,8 +137,10 @@ def write_corpus(
     if len(roots) > 1:
         files = [replace(file, name=f"{names[file.folder]}/{file.name}") for file in files]
     tasks = plan_shards(files, sample_rate)
-    index = _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True, cluster=cluster)
-    _remove_others(out, {index, *(task.name for task in tasks)})
+    with contextlib.nullcontext() if is_remote(out) else locked_folder(out, CorpusError(
+            f"{out}: another process builds this corpus", "wait for its end")):
+        index = _write(tasks, roots, out, progress, jobs, skip_bad, as_one=True, cluster=cluster)
+        _remove_others(out, {index, *(task.name for task in tasks)})
     return read_index(out)
 
 

@@ -14,7 +14,6 @@ import contextlib
 import importlib.metadata
 import json
 import platform
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from gan_denoise import metrics
 from gan_denoise.config import dump_config
 from gan_denoise.config.artifacts import CARD
 from gan_denoise.core.atomic_files import check_writable
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.evaluation.estimates import EvaluationError
 from gan_denoise.evaluation.notices import refusal_notices, score_notices, signal_notices
@@ -131,9 +131,9 @@ class _Run:
         """Return the scores of every pair and system, in the order of both."""
         with contextlib.ExitStack() as stack:
             if cluster is None:
-                temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan-denoise-"))
+                temporary = stack.enter_context(temporary_folder("gan-denoise-"))
                 jobs = min(jobs, len(self.pairs) * len(self.job.systems))
-                scored = on_this_machine(self.pairs, self.job, Path(temporary), jobs)
+                scored = on_this_machine(self.pairs, self.job, temporary, jobs)
             else:
                 scored = stack.enter_context(on_cluster(self.pairs, self.job, cluster))
             return [row for each in scored for row in self._noted(each)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from gan_denoise import metrics
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import Writer
 from gan_denoise.config.artifacts import INFERENCE_PARTS
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.processes import ProcessDied, ProcessPool
 from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.evaluation.estimates import (
@@ -196,7 +196,7 @@ class _ClusterJob:
         self._models, self._trivial, self._out = models, trivial, out
 
     def __call__(self, pair: Pair) -> PairScores:
-        with tempfile.TemporaryDirectory(prefix="gan-denoise-") as temporary:
+        with temporary_folder("gan-denoise-") as temporary:
             try:
                 signals, estimates = self._job.estimates(pair, Path(temporary, "pair"))
             except (AudioError, PairMismatchError) as error:
@@ -207,7 +207,7 @@ class _ClusterJob:
     def _job(self) -> PairJob:
         loaded = {}
         for name, (parts, setup) in self._models.items():
-            with tempfile.TemporaryDirectory(prefix="gan-denoise-model-") as folder:
+            with temporary_folder("gan-denoise-model-") as folder:
                 for part, content in parts.items():
                     Path(folder, part).write_bytes(content)
                 loaded[name] = load_setup(setup, Path(folder))

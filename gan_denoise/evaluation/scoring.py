@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_denoise import metrics
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.evaluation.mel_parts import part_ranges
 from gan_denoise.evaluation.results import FileScores
 from gan_denoise.inference.chunks import PART_SECONDS
@@ -79,7 +79,7 @@ def waveform_scores(
         packages: The installed ones of `pesq` and `pystoi`.
     """
     rate = metric_rate(sample_rate)
-    with tempfile.TemporaryDirectory(prefix="gan-denoise-") as folder:
+    with temporary_folder("gan-denoise-") as folder:
         pair = [
             at_rate(signal, sample_rate, rate, Path(folder, name))
             for signal, name in ((clean, "clean"), (estimate, "estimate"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from gan_denoise.config import ConfigError
 from gan_denoise.config.artifacts import NETWORK
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.native_libraries import load_onnxruntime
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def write_litert(network: keras.Model, path: Path) -> None:
     """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory(prefix="gan-denoise-") as temporary:
-        write_saved_model(network, Path(temporary))
-        converter = tf.lite.TFLiteConverter.from_saved_model(temporary)
+    with temporary_folder("gan-denoise-") as temporary:
+        write_saved_model(network, temporary)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(temporary))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
 

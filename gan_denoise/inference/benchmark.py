@@ -10,7 +10,6 @@ import dataclasses
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from gan_denoise import audio
 from gan_denoise.audio.writer import Writer, write
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.machine import machine
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_enhancer import BLOCK_SECONDS
@@ -45,7 +45,7 @@ def measure(enhancer: Enhancer, seconds: float = 60.0, runs: int = 5) -> dict[st
     timed = dataclasses.replace(enhancer.model, session=clock)
     timed = Enhancer(timed, enhancer.inversion, enhancer.options, enhancer.threads,
                      enhancer.chunk_seconds, enhancer.pool)
-    with tempfile.TemporaryDirectory(prefix="gan-denoise-bench-") as temporary:
+    with temporary_folder("gan-denoise-bench-") as temporary:
         source, target = Path(temporary) / "noisy.wav", Path(temporary) / "out" / "noisy.wav"
         write(source, recording, rate)
         rows = []

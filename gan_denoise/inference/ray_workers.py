@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import platform
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import ray
 
 from gan_denoise.config.artifacts import INFERENCE_PARTS
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.locations import LocationError
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError
@@ -84,7 +84,7 @@ class Denoiser:
                 return answer | {"missing": journal["out"]}
         except LocationError as error:  # this machine may lack the credentials
             return answer | {"refused": str(error)}
-        with tempfile.TemporaryDirectory(prefix="gan-denoise-model-") as folder:
+        with temporary_folder("gan-denoise-model-") as folder:
             for name, content in parts.items():
                 (Path(folder) / name).write_bytes(content)
             try:

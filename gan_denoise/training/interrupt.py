@@ -1,4 +1,4 @@
-"""Ctrl-C in a training run: noted, and heeded where a state is whole."""
+"""Ctrl-C, SIGTERM or SIGHUP in a training run: noted, and heeded where a state is whole."""
 
 from __future__ import annotations
 
@@ -6,24 +6,37 @@ import signal
 import threading
 from types import FrameType
 
+from gan_denoise.core.termination import ENDING, Terminated
+
 
 class Interrupt:
-    """Ctrl-C between two steps, not within one: a state holds whole steps. Twice: at once."""
+    """An end between two steps, not within one: a state holds whole steps. Twice: at once."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._number = signal.SIGINT
 
     def __enter__(self) -> Interrupt:
-        self._former = None
+        self._former = {}
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._note)
+            self._former = {number: signal.signal(number, self._note)
+                            for number in (signal.SIGINT, *ENDING)
+                            if number == signal.SIGINT
+                            or signal.getsignal(number) is not signal.SIG_IGN}  # as of nohup
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def error(self) -> KeyboardInterrupt:
+        """Return the exception that says what asked."""
+        if self._number == signal.SIGINT:
+            return KeyboardInterrupt()
+        return Terminated(self._number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        self._number = signal.Signals(number)
         if self.asked:
-            raise KeyboardInterrupt
+            raise self.error()
         self.asked = True

@@ -44,8 +44,6 @@ class Keeper:
         self.run_dir, self.on_validation = run_dir, on_validation
         self.training = trainer.config.training
         self._clock = time.monotonic()  # up to which `progress.seconds` counts
-        for left in run_dir.glob(f".{LATEST}.*"):  # of a save that was killed
-            left.unlink()
         self._watch(trainer)
         if not (run_dir / LATEST).is_file():
             self.save(LATEST)  # so that there is a state to go back to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from gan_denoise.config.artifacts import LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.models.generators import build_generator
 from gan_denoise.training.checkpoints import (
@@ -56,14 +58,27 @@ class Start:
             settings_of(self.init)  # an error now, not after minutes of decoding
         return found
 
-    def first_trainer(self, material: Material | None) -> Trainer:
-        """Return the trainer at its first step, or behind that of the last checkpoint."""
+    def first_trainer(
+        self, material: Material | None, until: contextlib.ExitStack
+    ) -> Trainer:
+        """Return the trainer at its first step, or behind that of the last checkpoint.
+
+        Args:
+            material: Training material; None: what the settings name.
+            until: Other processes are kept from the run until this ends.
+
+        Raises:
+            CheckpointError: When another process trains this run.
+        """
         build_generator(self.config)  # an error now, not after minutes of decoding
         self.data = load_material(self.config, log_decoding()) if material is None else material
         if self.replicas.from_chief(lambda: self.data.digest) != self.data.digest:
             raise TrainingError(
                 f"worker {self.replicas.rank} has other training material than the chief",
                 "give all workers the same recordings")
+        self.replicas.from_chief(lambda: until.enter_context(locked_folder(
+            self.run_dir, CheckpointError(f"{self.run_dir}: another process trains this run",
+                                          "wait for its end, or give another --run folder"))))
         trainer = self.trainer(self.config.training.seed, self.resuming)
         if self.replicas.chief:
             text = dump_config(self.config).encode()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.file_locks import lock_file
+from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.tuning.search_space import Space
 
 if TYPE_CHECKING:
@@ -70,22 +68,15 @@ def _fixed(config: Config) -> dict[str, object]:
     return flat | {f"tune.space.{key}": spec for key, spec in config.tune.space.items()}
 
 
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keep other processes from the study for a `with` block, or until this process ends.
 
     Raises:
         TuningError: Where another process is at the study.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not lock_file(handle, wait=False) and sys.platform != "win32":  # there nothing is locked
-            raise TuningError(f"{folder}: another process is at this study",
-                              "tune.workers=N has several trials done at a time")
-        yield
-    finally:
-        os.close(handle)
+    return locked_folder(folder, TuningError(
+        f"{folder}: another process is at this study",
+        "tune.workers=N has several trials done at a time"))
 
 
 def open_study(folder: Path, config: Config, facts: Mapping[str, str | None]) -> optuna.Study:

@@ -22,6 +22,8 @@ from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.file_locks import LOCK
+from gan_denoise.core.termination import Terminated
 from gan_denoise.exporting.exporter import export
 from gan_denoise.training import loop, monitor, restarts, start
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
@@ -235,8 +237,8 @@ def test_a_run_killed_at_a_random_step_resumes_bit_by_bit(tmp_path):
     assert owners == {"generator", "ema", "g_optimizer", "discriminator", "d_optimizer"}
     for name in (LATEST, BEST):
         assert_same_state(whole / name, killed / name)
-    left = [path.name for path in killed.iterdir() if path.name.startswith(".")]
-    assert not left  # no half-written state of the killed one
+    left = {path.name for path in killed.iterdir() if path.name.startswith(".")}
+    assert left == {LOCK}  # no half-written state of the killed one
 
 
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path):
@@ -254,6 +256,26 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path):
     assert f"at step {step}" in said
     assert "resumed" in said
     assert result.step == progress_of(run_dir).step == step + 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_of_the_system_saves_the_state_too(tmp_path, number):
+    def stop(progress):
+        if progress.step == 4:
+            signal.raise_signal(number)
+
+    with pytest.raises(Terminated, match=number.name):
+        loop.train(light(steps=400), tmp_path, material=tiny_material(), progress=stop)
+    assert 4 <= progress_of(tmp_path).step < 400  # the checkpoint before is of step 3
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    def begin_another(progress):
+        with pytest.raises(CheckpointError, match="another process trains this run"):
+            loop.train(light(steps=1), tmp_path, material=tiny_material())
+
+    loop.train(light(steps=1), tmp_path, material=tiny_material(), progress=begin_another)
 
 
 def test_what_is_called_after_a_validation_may_end_the_run(tmp_path):
