@@ -104,8 +104,24 @@ inversion: {{name: zero_phase, mix: 0.5}}
     return folder
 
 
-def run(folder, code, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+NAMES = ",".join(f"my_{name}" for name in EXAMPLES)
+UNNAMED = """
+import sys
+from gan_denoise import Enhancer
+from gan_denoise.core.errors import GanDenoiseError
+
+try:
+    Enhancer.load("model")
+except GanDenoiseError as error:
+    print(error)
+assert not [name for name in sys.modules if name.startswith("my_")]
+import my_generator, my_discriminator, my_loss, my_layout, my_inversion
+Enhancer.load("model")
+"""
+
+
+def run(folder, code, *arguments, plugins=NAMES):
+    environment = os.environ | {"PYTHONPATH": str(folder), "GAN_DENOISE_PLUGINS": plugins}
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, env=environment,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -127,6 +143,11 @@ def test_the_examples_train_resume_export_and_denoise(folder, told):
     card = json.loads((folder / "model" / CARD).read_text(encoding="utf-8"))
     assert card["onnx_parity_mel01"] < 1e-4
     run(folder, DENOISE)
+
+
+def test_a_model_folder_runs_no_module_that_the_user_has_not_named(folder, told):
+    said = run(folder, UNNAMED, plugins="my_loss").stdout
+    assert "GAN_DENOISE_PLUGINS=my_" in said
 
 
 def test_the_command_line_and_its_processes_import_them(folder, told):

@@ -40,6 +40,7 @@ from gan_denoise.config.shipped import find_config
 from gan_denoise.config.yaml_values import as_tuples, parse_value, read_yaml
 
 LOG = logging.getLogger(__name__)
+LARGEST_FILE = 2**20  # bytes of a settings file
 
 
 def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -84,7 +85,7 @@ def join_settings(layers: Sequence[Mapping[str, object]], origin: str = "") -> C
     modules: dict[str, None] = {}
     for layer in layers:
         _check_format(layer, origin)
-        modules |= dict.fromkeys(_modules(layer))
+        modules |= dict.fromkeys(modules_of(layer))
         import_plugins(modules)
         layer = with_present_names(as_tuples(layer))
         before, joined = joined, _merge(joined, layer)
@@ -104,8 +105,13 @@ def _check_format(layer: Mapping[str, object], origin: str) -> None:
                      f"one reads up to {FORMAT_VERSION}", "upgrade gan_denoise")
 
 
-def _modules(layer: Mapping[str, object]) -> Sequence[str]:
-    modules = layer.get("plugins") or ()
+def modules_of(values: Mapping[str, object]) -> Sequence[str]:
+    """Return the modules that nested values list under `plugins`.
+
+    Raises:
+        ConfigError: When that is no list of names.
+    """
+    modules = values.get("plugins") or ()
     modules = (modules,) if isinstance(modules, str) else modules
     if not (isinstance(modules, (list, tuple)) and all(isinstance(one, str) for one in modules)):
         raise ConfigError(f"plugins: expected a list of names of modules, not {modules!r}")
@@ -249,21 +255,40 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> list[dict[str, obj
     """Return the values of a file behind those of its parents, the farthest first."""
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
+    values = read_file(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return [values]
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends {parent!r}, expected the name of a settings file")
+    beside = path.parent / f"{parent}.yaml"
+    parent_path = beside if beside.is_file() else find_config(parent)
+    return [*_read_with_parents(parent_path, (*seen, path.resolve())), values]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the values of one settings file as they stand there.
+
+    Raises:
+        ConfigError: When it is not readable as YAML, larger than `LARGEST_FILE`, or holds something
+            else than sections.
+        OSError: When it cannot be read.
+    """
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path}: more than {LARGEST_FILE} bytes, which no settings take")
     try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
+        values = read_yaml(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {reason}") from None
     if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected sections such as 'training:', found {values!r}")
-    parent = values.pop("extends", None)
-    if parent is None:
-        return [values]
-    beside = path.parent / f"{parent}.yaml"
-    parent_path = beside if beside.is_file() else find_config(parent)
-    return [*_read_with_parents(parent_path, (*seen, path.resolve())), values]
+        return {}
+    if not (isinstance(values, dict) and all(isinstance(key, str) for key in values)):
+        shown = repr(values)[:100]
+        raise ConfigError(f"{path}: expected sections such as 'training:', found {shown}")
+    return values
 
 
 def _merge(base: Mapping[str, object], delta: Mapping[str, object]) -> dict[str, object]:

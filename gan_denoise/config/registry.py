@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 ALIKE = {"valid_speech": "valid_clean", "valid_clean": "valid_speech", "valid_noise": "valid_noisy",
          "valid_noisy": "valid_noise", "width": "channels", "blocks": "channels",
          "time_strides": "channels", "dilations": "kernel", "batch_norm": "dropout"}
+ALLOWED = "GAN_DENOISE_PLUGINS"  # names the modules that model folders may have imported
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -295,6 +298,26 @@ def register_layout(name: str, shows: str = "") -> Callable[[Function], Function
         return read
 
     return register
+
+
+def refuse_plugins(modules: Iterable[str], origin: str) -> None:
+    """Refuse modules that settings of a stranger ask for, unless the user has named them.
+
+    Named are those that this process has imported already, and those in `$GAN_DENOISE_PLUGINS`,
+    parted by commas.
+
+    Args:
+        modules: Their names.
+        origin: Where the settings come from.
+
+    Raises:
+        ConfigError: When one is not named.
+    """
+    named = {name.strip() for name in os.environ.get(ALLOWED, "").split(",")}
+    for module in modules:
+        if module not in sys.modules and module not in named:
+            raise ConfigError(f"{origin}: asks for the module '{module}' (plugins), whose code "
+                              "would run", f"if you trust it, name it: {ALLOWED}={module}")
 
 
 def import_plugins(modules: Iterable[str]) -> None:

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_denoise.config.artifacts import SETTINGS
-from gan_denoise.config.data_sources import DataConfig
-from gan_denoise.config.loader import ConfigError, load_config, make_config
-from gan_denoise.config.schema import Config
+from gan_denoise.config.artifacts import NETWORK, SETTINGS
+from gan_denoise.config.data_sources import DataConfig, DataSource
+from gan_denoise.config.loader import (
+    ConfigError,
+    join_settings,
+    load_config,
+    make_config,
+    modules_of,
+    read_file,
+)
+from gan_denoise.config.registry import refuse_plugins
+from gan_denoise.config.schema import PATH_SETTINGS, PATHS, Config
 
 
-def settings_of(source: Path) -> Config:
+def settings_of(source: Path, trusted: bool = True) -> Config:
     """Return the settings of a run directory or a model folder.
+
+    Args:
+        source: The folder.
+        trusted: Whether a run directory may run the code of its `plugins`. A model folder never
+            may: see `settings_of_stranger`.
 
     Raises:
         ConfigError: When there are none, or they are not readable.
@@ -20,7 +33,32 @@ def settings_of(source: Path) -> Config:
     path = source / SETTINGS
     if not path.is_file():
         raise ConfigError(f"{source}: holds no {SETTINGS}, so it is neither a run nor a model")
+    if is_model(source) or not trusted:
+        return settings_of_stranger(path)
     return load_config(path)
+
+
+def is_model(folder: Path) -> bool:
+    """Return whether a folder is that of a model."""
+    return (folder / NETWORK).is_file()
+
+
+def settings_of_stranger(path: Path) -> Config:
+    """Read settings that may come from anybody: they can neither run code nor name other files.
+
+    Modules that they list under `plugins` are imported only where the user has named them, see
+    `registry.refuse_plugins`.
+
+    Raises:
+        ConfigError: When they are not readable, extend another file, or ask for other modules.
+        OSError: When the file cannot be read.
+    """
+    values = read_file(path)
+    if "extends" in values:
+        raise ConfigError(f"{path}: extends another file, which settings of a model never do",
+                          "export the model again")
+    refuse_plugins(modules_of(values), str(path))
+    return join_settings([values], str(path))
 
 
 def mixing_recipe(source: str | Path) -> DataConfig:
@@ -51,7 +89,16 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
     config, theirs = load_config(source, overrides), settings_of(init)
     joined = config.model_copy(update={
         "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
-        "data": config.data if config.data.named else theirs.data,
+        "data": config.data if config.data.named else _data_of(init, theirs),
         "plugins": tuple(dict.fromkeys((*theirs.plugins, *config.plugins))),
     })
     return make_config(joined.model_dump(), origin=source)
+
+
+def _data_of(init: Path, theirs: Config) -> DataSource:
+    """Return where a run's recordings are; of a model only how it mixes them."""
+    if not is_model(init):
+        return theirs.data
+    return theirs.data.model_copy(update={
+        key: field.get_default() for key, field in type(theirs.data).model_fields.items()
+        if f"data.{key}" in PATH_SETTINGS | PATHS})

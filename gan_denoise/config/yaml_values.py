@@ -14,6 +14,7 @@ from gan_denoise.config.schema import PATH_SETTINGS
 from gan_denoise.config.section import ConfigError
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+MOST_VALUES = 100_000  # of a text, with its aliases written out
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 
 
@@ -52,24 +53,59 @@ def _parse_path(key: str, text: str, override: str) -> Any:
         ) from None
 
 
-class _AnyCharacter(yaml.SafeLoader):
+class _Bounded(yaml.SafeLoader):
+    """Refuses texts in which a few aliases of aliases stand for millions of values."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._values: dict[int, int] = {}  # of each node, those below it and its own
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        """Return the next node, counted."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            if id(node) not in self._values:
+                raise yaml.YAMLError("an alias stands within what it is an alias of")
+            return node
+        below = (item for pair in node.value for item in pair) if isinstance(
+            node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else ()
+        self._values[id(node)] = 1 + sum(self._values[id(item)] for item in below)
+        if self._values[id(node)] > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases written out")
+        return node
+
+
+class _AnyCharacter(_Bounded):
     """For names of files, which may hold what YAML refuses."""
 
     def check_printable(self, data: str) -> None:
         pass
 
 
-def read_yaml(text: str, key: str = "", loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """Return the value of a YAML text, of the setting `key`; paths in it are text."""
-    reader = loader(text)
+def read_yaml(text: str, key: str = "", loader: type[_Bounded] = _Bounded) -> Any:
+    """Return the value of a YAML text, of the setting `key`; paths in it are text.
+
+    Raises:
+        yaml.YAMLError: When the text is not YAML, nested too deep, or has more than `MOST_VALUES`
+            values with its aliases written out.
+    """
+    reader = None
     try:
+        reader = loader(text)
         node = reader.get_single_node()
         if node is None:
             return None
         _paths_as_text(reader, node, key)
         return reader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        # PyYAML lets out what Python says of a number or a date that is none.
+        raise yaml.YAMLError(str(error) or type(error).__name__) from error
     finally:
-        reader.dispose()
+        if reader is not None:
+            reader.dispose()
 
 
 def _paths_as_text(reader: yaml.SafeLoader, node: yaml.Node, key: str) -> None:

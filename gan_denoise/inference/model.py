@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.config import ConfigError, checkpoint_folder, load_config
+from gan_denoise.config import ConfigError, checkpoint_folder
 from gan_denoise.config.artifacts import (
     FILTERBANK,
     FIRST_FRAME,
@@ -21,17 +23,23 @@ from gan_denoise.config.artifacts import (
     SETTINGS,
     STOP_FRAME,
 )
+from gan_denoise.config.saved import settings_of_stranger
 from gan_denoise.config.schema import Config
-from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
+from gan_denoise.inference.model_limits import (
+    ModelError,
+    check_context,
+    check_filterbank,
+    check_network,
+    check_settings,
+    limit_tensors,
+    read_part,
+    whole_number,
+)
 
 DEFAULT_MODEL = "calm"
-
-
-class ModelError(GanDenoiseError):
-    """A model cannot be loaded or used."""
 
 
 @dataclass(frozen=True)
@@ -62,42 +70,35 @@ class Model:
 
     @classmethod
     def load(cls, name: str | Path = DEFAULT_MODEL) -> Model:
-        """Load a model folder, or a shipped model by name.
+        """Load a model folder, or a shipped model by name; it may come from a stranger.
+
+        Nothing in it can run code or name other files: see `model_limits`.
 
         Raises:
-            ModelError: When there is no such model, a part is missing, or it is too new.
+            ModelError: When there is no such model, a part is missing, it is too new, or it is
+                beyond the limits.
         """
-        onnxruntime = load_onnxruntime()
         folder = find_model(name)
-        try:
-            config = load_config(folder / SETTINGS)
-        except ConfigError as error:
-            raise ModelError(str(error)) from error
-        options = onnxruntime.SessionOptions()
-        # One thread: parts of a recording run side by side instead, the transforms with them, and
-        # what comes out does not depend on the machine's cores.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # a plan for each length would be kept
-        options.log_severity_level = FATAL  # its errors are raised
         digest = hashlib.blake2b(digest_size=16)
         try:
-            network = (folder / NETWORK).read_bytes()
-            session = onnxruntime.InferenceSession(
-                with_limits(network), options, providers=["CPUExecutionProvider"]
-            )
-            mel = Mel(config.audio, config.mel, np.load(folder / FILTERBANK))
+            parts = {part: read_part(folder, part) for part in INFERENCE_PARTS}
+            config = settings_of_stranger(folder / SETTINGS)
+            check_settings(config)
+            bank = np.load(io.BytesIO(parts[FILTERBANK]), allow_pickle=False)
+            check_filterbank(bank)
+            check_network(parts[NETWORK])
+            session = _session(parts[NETWORK])
+            field, stride = _geometry(session)
+            check_context(config, field)
+            mel = Mel(config.audio, config.mel, bank)
+        except (ModelError, ConfigError) as error:
+            raise ModelError(_with_folder(folder, error.reason), error.way_out) from error
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error
         for part in INFERENCE_PARTS:
-            digest.update((folder / part).read_bytes())
-        geometry = session.get_modelmeta().custom_metadata_map
-        missing = {"receptive_field", "time_stride"} - set(geometry)
-        if missing:
-            raise ModelError(f"{folder}: {NETWORK} does not say its "
-                             f"{', '.join(sorted(missing))}; export the model again")
-        return cls(folder, config, mel, int(geometry["receptive_field"]),
-                   int(geometry["time_stride"]), config.generator.frames, digest.hexdigest(),
-                   session, keeps_frames=FIRST_FRAME.encode() in network)
+            digest.update(parts[part])
+        return cls(folder, config, mel, field, stride, config.generator.frames,
+                   digest.hexdigest(), session, FIRST_FRAME.encode() in parts[NETWORK])
 
     def estimate(self, noisy01: np.ndarray, kept: slice = slice(None)) -> np.ndarray:
         """Return the network's estimate of the clean mel.
@@ -121,13 +122,58 @@ class Model:
     def _keep(self, noisy01: np.ndarray, first: int, stop: int) -> np.ndarray:
         """Return frames from `first` on to before `stop`; the network keeps whole strides."""
         before = first % self.time_stride
-        limits = {FIRST_FRAME: first - before, STOP_FRAME: stop + -stop % self.time_stride}
-        kept = self._run(noisy01, {name: np.int64([value]) for name, value in limits.items()})
+        begin, end = first - before, stop + -stop % self.time_stride
+        limits = {FIRST_FRAME: np.int64([begin]), STOP_FRAME: np.int64([end])}
+        kept = self._run(noisy01, limits, min(end, noisy01.shape[1]) - begin)
         return kept[:, before : before + stop - first]
 
-    def _run(self, noisy01: np.ndarray, more: Mapping[str, np.ndarray] = MappingProxyType({})
-             ) -> np.ndarray:
-        return self.session.run(["estimate_mel"], {"noisy_mel": noisy01, **more})[0]
+    def _run(self, noisy01: np.ndarray, more: Mapping[str, np.ndarray] = MappingProxyType({}),
+             frames: int | None = None) -> np.ndarray:
+        """Run the network; so many frames come out of it, or as many as go in."""
+        try:
+            estimate = self.session.run(["estimate_mel"], {"noisy_mel": noisy01, **more})[0]
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{self.folder}: the network cannot be run ({reason})",
+                             "export the model again") from error
+        batch, total, bands = noisy01.shape
+        shape = batch, total if frames is None else frames, bands
+        if not (isinstance(estimate, np.ndarray) and estimate.shape == shape
+                and estimate.dtype == np.float32 and math.isfinite(estimate.sum())):
+            raise ModelError(f"{self.folder}: the network's estimate is no mel of {shape} finite "
+                             "numbers", "export the model again")
+        return estimate
+
+
+def _session(network: bytes) -> Any:
+    """Return the session of a network that was checked."""
+    onnxruntime = load_onnxruntime()
+    limit_tensors(onnxruntime)
+    options = onnxruntime.SessionOptions()
+    # One thread: parts of a recording run side by side instead, the transforms with them, and
+    # what comes out does not depend on the machine's cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # a plan for each length would be kept
+    options.log_severity_level = FATAL  # its errors are raised
+    options.add_session_config_entry("session.use_env_allocators", "1")  # those that are limited
+    return onnxruntime.InferenceSession(
+        with_limits(network), options, providers=["CPUExecutionProvider"])
+
+
+def _geometry(session: Any) -> tuple[int, int]:
+    """Return the receptive field and the time stride that a network states."""
+    stated = session.get_modelmeta().custom_metadata_map
+    least = {"receptive_field": 0, "time_stride": 1}
+    missing = sorted(set(least) - set(stated))
+    if missing:
+        raise ModelError(f"{NETWORK} does not say its {', '.join(missing)}",
+                         "export the model again")
+    field, stride = (whole_number(stated[name], name, value) for name, value in least.items())
+    return field, stride
+
+
+def _with_folder(folder: Path, reason: str) -> str:
+    return reason if reason.startswith(str(folder)) else f"{folder}: {reason}"
 
 
 def with_limits(network: bytes) -> bytes:

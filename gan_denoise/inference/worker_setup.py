@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_denoise.config.registry import import_plugins
 from gan_denoise.core.malloc import keep_freed_memory
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.options import DenoiseOptions
@@ -22,7 +23,7 @@ def setup_of(enhancer: Enhancer, threads: int) -> dict[str, Any]:
     return {"model": str(enhancer.model.folder.resolve()),
             "inversion": enhancer.inversion.model_dump_json(),
             "options": enhancer.options.model_dump(), "threads": threads,
-            "chunk_seconds": enhancer.chunk_seconds}
+            "chunk_seconds": enhancer.chunk_seconds, "plugins": enhancer.config.plugins}
 
 
 def load_setup(setup: Mapping[str, Any], folder: Path | None = None) -> Enhancer:
@@ -36,6 +37,7 @@ def load_setup(setup: Mapping[str, Any], folder: Path | None = None) -> Enhancer
         ModelError: When it cannot be loaded.
     """
     keep_freed_memory()
+    import_plugins(setup["plugins"])  # the other process has them
     enhancer = Enhancer.load(folder or setup["model"], setup["threads"], setup["chunk_seconds"])
     return enhancer.with_inversion(**json.loads(setup["inversion"])).with_options(
         DenoiseOptions(**setup["options"]))

@@ -76,7 +76,7 @@ def plot_runs(
                              f"let its name end in .{', .'.join(FORMATS)}")
     check_writable(out)
     events = [read_run(path) for path in run_dirs]
-    configs = [settings_of(path) for path in run_dirs]
+    configs = [settings_of(path, trusted=False) for path in run_dirs]
     figure = draw(styled(labels(run_dirs, configs), events),
                   metric or configs[0].training.select_by, width)
     # No date, no random identifiers: the same runs give the same file.
