@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -82,8 +83,10 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """Answer with the reason and the way out in one line."""
-    return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+    """Answer with the reason and the way out in one line; who stalls is not waited for."""
+    status = getattr(error, "status", 400)
+    headers = {"connection": "close"} if status == HTTPStatus.REQUEST_TIMEOUT else None
+    return JSONResponse({"error": str(error)}, status, headers)
 
 
 async def _explain_http(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,14 @@ async def add_upload(request: Request) -> Response:
     """Take a file: the request's body; its name is in the query."""
     state, session = request.app.state, request.state.session
     length = request.headers.get("content-length", "")
-    body = (part async for part in request.stream() if part)
-    upload = await receive(body, request.query_params.get("name", ""),
+
+    async def parts() -> AsyncIterator[bytes]:
+        async for part in request.stream():
+            if part:
+                session.touch()  # a slow upload may take longer than a session lasts
+                yield part
+
+    upload = await receive(parts(), request.query_params.get("name", ""),
                            int(length) if length.isdecimal() else None,
                            session.folder, state.settings)
     return _added(session, upload, state.settings.kept_per_session)

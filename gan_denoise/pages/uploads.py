@@ -118,13 +118,16 @@ async def _write(
                 written += len(part)
                 if written > largest:
                     check_size(upload.name, written, settings)
+                if not upload.folder.exists():  # by "Delete them now", or its session is over
+                    raise ServeError(f"{upload.name}: deleted while it came", "upload it again",
+                                     410)
                 if shutil.disk_usage(upload.folder).free < FREE_BYTES + len(part):
                     raise ServeError("the server's disk is full", "try again later", 507)
                 file.write(part)
         except StopAsyncIteration:
             pass
         except TimeoutError:
-            raise ServeError(f"{upload.name}: nothing came for {SILENT_SECONDS:.0f} s",
+            raise ServeError(f"{upload.name}: nothing came for {SILENT_SECONDS:g} s",
                              "upload it again", 408) from None
     if not written:
         raise ServeError(f"{upload.name}: the file is empty", "choose another file")
