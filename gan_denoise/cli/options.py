@@ -54,13 +54,15 @@ JsonFile = Annotated[
 
 # ---- Options of denoise ------------------------------------------------------------------------
 Inputs = Annotated[
-    list[Path], typer.Argument(help="Files and folders; - for WAV on standard input.")
+    list[Path],
+    typer.Argument(help="Files and folders, or addresses (s3://bucket/folder); - for WAV on "
+                        "standard input."),
 ]
 DenoisedOut = Annotated[
     Path,
     typer.Option("--out", "-o", "--output-dir", "--out-dir",
-                 help="Folder for the denoised files; for one file also the name of the new one "
-                      "(clean.wav); - for standard output."),
+                 help="Folder or address for the denoised files; for one file also the name of "
+                      "the new one (clean.wav); - for standard output."),
 ]
 PresetName = Annotated[
     Literal[tuple(PRESETS)] | None,

@@ -204,7 +204,8 @@ class _Run:
             self._record(item.target, result)
 
     def _remove_parts(self) -> None:
-        self._journal.refresh()
+        if not is_remote(self._journal.out):  # where no process leaves any
+            self._journal.refresh()
         self._journal.remove_parts()
 
     def _worthwhile_jobs(self, items: Sequence[Item]) -> int:

@@ -266,6 +266,21 @@ def test_a_lost_connection_is_a_failed_file_and_the_same_command_does_it(
     assert contents(memory, "memory://cleaning/out") == reference
 
 
+def test_a_store_that_is_lost_for_good_leaves_the_results(memory, enhancer, monkeypatch):
+    def lose(tally):
+        if tally.result is not None and tally.result.status == "done":
+            for name in ("get_file", "put_file", "pipe_file", "info", "find", "cat", "cat_file"):
+                monkeypatch.setattr(memory, name, refuse)
+
+    def refuse(*_, **__):
+        raise ConnectionError("connection refused")
+
+    results = denoise(enhancer, "memory://cleaning/in", "memory://cleaning/out", lose)
+    monkeypatch.undo()
+    assert [result.status for result in results] == ["done"] + ["failed"] * len(NAMES)
+    assert all("connection refused" in result.error for result in results[1:])
+
+
 def test_a_file_that_was_not_written_here_is_not_replaced(memory, enhancer, reference):
     memory.pipe_file("/cleaning/out/a.wav", b"somebody else's")
     results = denoise(enhancer, "memory://cleaning/in", "memory://cleaning/out")
