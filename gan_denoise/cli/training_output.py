@@ -149,7 +149,7 @@ def render_study(report: StudyReport, console: Console) -> None:
     table.add_column("trial", justify="right")
     table.add_column(report.metric, justify="right")
     for key in keys:
-        table.add_column(key.replace(".", ".\n"), overflow="fold", vertical="bottom")
+        table.add_column(key.replace(".", ".\n"), overflow="fold")
     for trial in report.ranking[:SHOWN_TRIALS]:
         drawn = (Text(words(trial.drawn[key])) for key in keys)
         table.add_row(str(trial.number), f"{trial.score:.4g}", *drawn)

@@ -105,15 +105,17 @@ class StudyReport:
                 known.
         """
         keys = [dimension.key for dimension in self.space.dimensions]
+        reasons = any(row.reason for row in self.trials)
         text = render(
             "study.html.j2", title=f"Study {self.folder.resolve().name}",
             finished=sum(row.state != "running" for row in self.trials), metric=self.metric,
             better=self._better, best=self._best_settings(), keys=keys,
+            complete=len(self.ranking), reasons=reasons,
             history=self._drawn(self._history(), HISTORY) if self.best else "",
             importance=self._drawn(_bars(importance), IMPORTANCE) if importance else "",
             trials=[[row.number, row.score, row.state,
                      *(words(row.drawn[key]) if key in row.drawn else None for key in keys),
-                     row.minutes, row.reason] for row in self.trials],
+                     row.minutes, *([row.reason] if reasons else [])] for row in self.trials],
         )
         write_page(self.folder / PAGE, text)
 
