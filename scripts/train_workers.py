@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.standard_streams import OUTPUT
+from gan_denoise.core.termination import ending_signal
 from gan_denoise.training.worker_processes import (
     MULTI_WORKER,
     Line,
@@ -27,8 +28,6 @@ from gan_denoise.training.worker_processes import (
     follow,
     free_ports,
 )
-
-INTERRUPTED = 130  # exit code
 
 
 def main() -> int:
@@ -65,8 +64,8 @@ def main() -> int:
     try:
         follow(workers, show)
         code = 0
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except KeyboardInterrupt as error:
+        code = 128 + ending_signal(error)
     except GanDenoiseError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

@@ -175,8 +175,8 @@ def free_ports(count: int) -> list[int]:
 def follow(workers: Sequence[Worker], show: Callable[[int, Line], None]) -> None:
     """Show what workers print until all have ended; none is left when this returns or raises.
 
-    Where one has ended, the others have `GRACE_SECONDS` to do so. Ctrl-C is passed on to all, which
-    save their state and end; twice, it ends them at once.
+    Where one has ended, the others have `GRACE_SECONDS` to do so. After Ctrl-C, SIGTERM or SIGHUP
+    all save their state and end; twice, it ends them at once.
 
     Args:
         workers: The chief first.
@@ -184,7 +184,7 @@ def follow(workers: Sequence[Worker], show: Callable[[int, Line], None]) -> None
 
     Raises:
         WorkerError: When one has failed: with its reason, that of the first.
-        KeyboardInterrupt: After Ctrl-C.
+        KeyboardInterrupt: After Ctrl-C; its subclass `Terminated` after the other two.
     """
     heard: queue.SimpleQueue[tuple[int, Line | End]] = queue.SimpleQueue()
     listeners = [threading.Thread(target=_listen, args=(index, worker, heard), daemon=True)
@@ -219,7 +219,7 @@ def follow(workers: Sequence[Worker], show: Callable[[int, Line], None]) -> None
         for worker in workers:
             worker.kill()
     if told:
-        raise KeyboardInterrupt
+        raise interrupt.error()
     failed = [index for index, end in ends.items() if end.code != 0]
     if failed:
         # That others are gone is said by those that wait for them: one that was killed comes first.

@@ -156,6 +156,28 @@ def test_a_killed_worker_ends_the_run_and_one_device_goes_on_with_it(tmp_path, a
                                    err_msg=name)
 
 
+def test_a_roll_back_a_dead_start_and_ctrl_c_are_those_of_all_workers(tmp_path):
+    config = settings("pretrain", "multi_worker", steps=10**4, checkpoint_every=2,
+                      validate_every=10**4)
+    options = ("--bad", "3", "4", "5", "--dead", "6", "--delay", "0.05")
+    with Cluster(tmp_path, {"pretrain": config}, workers=2, options=options) as cluster:
+        latest, until = tmp_path / "pretrain" / LATEST, time.monotonic() + 200
+        while not (latest.is_file() and (found := read_progress(latest)).restarts and found.step):
+            assert cluster.processes[0].poll() is None, cluster.said()
+            assert time.monotonic() < until, cluster.said()
+            time.sleep(0.05)
+        cluster.processes[1].send_signal(signal.SIGINT)  # of one: all end behind the same step
+        cluster.wait(60)
+    for index in range(2):
+        assert "went back to the state of step 2, going on behind step 5" in cluster.said(index)
+        assert "begins again from another initialisation (seed 1000)" in cluster.said(index)
+    first, second = cluster.state("pretrain", 0), cluster.state("pretrain", 1)
+    for name, value in first.items():
+        assert value.tobytes() == second[name].tobytes(), name
+    assert cluster.losses("pretrain", 0) == cluster.losses("pretrain", 1)
+    assert f"interrupted at step {read_progress(latest).step};" in cluster.said()
+
+
 # ---- Settings ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("given", [None, "{", '{"cluster": {"worker": ["a:1"]}}',
                                    '{"cluster": {"worker": ["a:1"]}, "task": '

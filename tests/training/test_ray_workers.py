@@ -67,7 +67,7 @@ def test_the_weights_are_those_of_two_processes(folders, tmp_path, capfd):
         for name in set(ours.files) - {"meta.json"}:
             assert ours[name].tobytes() == theirs[name].tobytes(), name
         assert ours.files == theirs.files
-    assert not list((tmp_path / "ray").glob(".*"))
+    assert not list((tmp_path / "ray").glob(".shared*"))
 
 
 def test_what_cannot_be_is_refused_before_ray_is_asked(folders, tmp_path, capfd):

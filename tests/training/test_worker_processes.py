@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gan_denoise.core.standard_streams import ERRORS, OUTPUT
+from gan_denoise.core.termination import Terminated
 from gan_denoise.training import worker_processes
 from gan_denoise.training.worker_processes import WorkerError, WorkerProcess, follow
 
@@ -57,15 +58,17 @@ def test_the_one_that_was_killed_is_named_not_the_one_that_misses_it(tmp_path):
     assert ended.value.exit_code == 1
 
 
-def test_ctrl_c_lets_all_save(tmp_path):
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt),
+                                               (signal.SIGTERM, Terminated)])
+def test_ctrl_c_and_sigterm_let_all_save(tmp_path, number, error):
     begun = []
 
     def on_line(worker, line):
         begun.append(line.text)
         if begun.count("begun") == 2 and len(begun) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         follow_two("train", tmp_path, on_line)
     assert begun == ["begun"] * 2 + ["saved"] * 2
     assert len(list(tmp_path.glob("*.saved"))) == 2
