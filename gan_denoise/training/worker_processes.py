@@ -28,7 +28,7 @@ from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.interrupt import Interrupt
 
 GRACE_SECONDS = 30.0  # for the others to end once one has; TensorFlow tells them within 15
-STOP_SECONDS = 60.0  # for a step to end and its state to be saved after Ctrl-C
+STOP_SECONDS = 300.0  # after Ctrl-C, for a step to end, the first being traced, and to be saved
 DRAIN_SECONDS = 5.0  # for the last lines of a process that has ended
 POLL_SECONDS = 0.2  # between looks whether Ctrl-C was pressed
 ERROR = "error: "  # begin of the line in which a command says why it ends
@@ -208,7 +208,8 @@ def follow(workers: Sequence[Worker], show: Callable[[int, Line], None]) -> None
                     continue
                 if isinstance(message, End):
                     ends[index] = message
-                    until = min(until, time.monotonic() + GRACE_SECONDS)
+                    if not told:  # else the chief may still save
+                        until = min(until, time.monotonic() + GRACE_SECONDS)
                 elif message.stream == ERRORS and message.text.startswith(ERROR):
                     errors[index] = message.text.removeprefix(ERROR)
                 else:
