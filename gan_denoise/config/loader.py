@@ -38,6 +38,7 @@ from gan_denoise.config.schema import (
 from gan_denoise.config.section import ConfigError, Section
 from gan_denoise.config.shipped import find_config
 from gan_denoise.config.yaml_values import as_tuples, parse_value, read_yaml
+from gan_denoise.core.checksums import check_text
 
 LOG = logging.getLogger(__name__)
 LARGEST_FILE = 2**20  # bytes of a settings file
@@ -272,12 +273,14 @@ def read_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: When it is not readable as YAML, larger than `LARGEST_FILE`, or holds something
             else than sections.
+        DamagedError: When its checksum differs.
         OSError: When it cannot be read.
     """
     with open(path, "rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"{path}: more than {LARGEST_FILE} bytes, which no settings take")
+    check_text(content, path)
     try:
         values = read_yaml(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

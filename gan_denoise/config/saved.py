@@ -17,6 +17,7 @@ from gan_denoise.config.loader import (
 )
 from gan_denoise.config.registry import refuse_plugins
 from gan_denoise.config.schema import PATH_SETTINGS, PATHS, Config
+from gan_denoise.core.checksums import check_sums
 
 
 def settings_of(source: Path, trusted: bool = True) -> Config:
@@ -33,6 +34,10 @@ def settings_of(source: Path, trusted: bool = True) -> Config:
     path = source / SETTINGS
     if not path.is_file():
         raise ConfigError(f"{source}: holds no {SETTINGS}, so it is neither a run nor a model")
+    if not read_file(path):
+        raise ConfigError(f"{path}: holds no settings", "take it from a copy")
+    if is_model(source):
+        check_sums(source, {SETTINGS: None})
     if is_model(source) or not trusted:
         return settings_of_stranger(path)
     return load_config(path)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.audio import AudioError
+from gan_denoise.core.checksums import block_sums, sealed, unsealed
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
     NotThere,
@@ -33,17 +33,14 @@ from gan_denoise.core.locations import (
     scratch_beside,
 )
 from gan_denoise.data.corpus_shards import FORMAT, ShardRows, ShardTask
-from gan_denoise.data.recordings import Corpus, SampleFiles
+from gan_denoise.data.recordings import Corpus, CorpusError, SampleFiles
 from gan_denoise.data.texts import Texts
 
 INDEX = "corpus.json"
 _COLUMNS = ("folders", "files", "offsets", "lengths", "gains", "hashes")
 _TEXTS = ("names", "groups", "parents")
 _PARTS = ("blob", "ends", "codes")  # of texts
-
-
-class CorpusError(AudioError):
-    """A corpus cannot be opened: it is damaged, incomplete, or not what the settings need."""
+SUMS = "sums"  # CRC-32 of the blocks of all sample files, see `core.checksums`
 
 
 def is_corpus(root: Path) -> bool:
@@ -84,7 +81,9 @@ def make_index(
             for number in row.kept]
     names = [file.name for file in files]
     return Corpus(
-        samples=SampleFiles([out / f"{task.name}.i16" for task in tasks]),
+        samples=SampleFiles([out / f"{task.name}.i16" for task in tasks],
+                            [None if row.sums is None else np.array(row.sums, np.uint32)
+                             for row in rows]),
         names=Texts.of(names), groups=Texts.of(groups[number] for number in kept),
         parents=Texts.of(name.rpartition("/")[0] for name in names),
         folders=np.array([file.folder for file in files], np.int32),
@@ -123,8 +122,10 @@ def write_index(
     arrays = {name: getattr(corpus, name) for name in _COLUMNS}
     for name in _TEXTS:
         arrays |= {f"{name}_{part}": getattr(getattr(corpus, name), part) for part in _PARTS}
-    shards = [{"file": f"{task.name}.i16", "samples": sum(row.lengths)}
+    shards = [{"file": f"{task.name}.i16", "samples": sum(row.lengths),
+               "sums": None if row.sums is None else len(row.sums)}
               for task, row in zip(tasks, rows, strict=True)]
+    arrays[SUMS] = np.array([one for row in rows for one in row.sums or ()], np.uint32)
     notes = [(task.files[number].folder, task.files[number].name, note)
              for task, row in zip(tasks, rows, strict=True)
              for number, note in (row.notes | {
@@ -132,12 +133,13 @@ def write_index(
              }).items()]
     summary = {"format": FORMAT, "sample_rate": corpus.sample_rate, "recordings": len(corpus),
                "hours": round(corpus.seconds / 3600, 3), "digest": digest, "index": folder,
-               "shards": shards, "silent": corpus.silent, "notes": notes}
+               "shards": shards, "silent": corpus.silent, "notes": notes, "arrays": {}}
     with scratch_beside(out) as scratch:
         for name, array in arrays.items():
             np.save(scratch / f"{name}.npy", array)
+            summary["arrays"][name] = block_sums(scratch / f"{name}.npy")
             publish(scratch / f"{name}.npy", out / folder / f"{name}.npy")
-        (scratch / INDEX).write_text(json.dumps(summary, indent=0), encoding="utf-8")
+        (scratch / INDEX).write_text(json.dumps(sealed(summary), indent=0), encoding="utf-8")
         publish(scratch / INDEX, out / INDEX)
     return folder
 
@@ -159,10 +161,13 @@ def read_index(
     """
     summary = _read_summary(root)
     try:
-        arrays = {name: _array(root / summary["index"] / f"{name}.npy") for name in
-                  (*_COLUMNS, *(f"{name}_{part}" for name in _TEXTS for part in _PARTS))}
+        sums = summary.get("arrays", {})  # of an earlier version: none
+        names = (*_COLUMNS, *(f"{name}_{part}" for name in _TEXTS for part in _PARTS))
+        arrays = {name: _array(root / summary["index"] / f"{name}.npy", sums.get(name))
+                  for name in (*names, *([SUMS] if SUMS in sums else []))}
         corpus = Corpus(
-            samples=SampleFiles([root / shard["file"] for shard in summary["shards"]]),
+            samples=SampleFiles([root / shard["file"] for shard in summary["shards"]],
+                                _sums_of(summary["shards"], arrays.pop(SUMS, None))),
             **{name: arrays[name] for name in _COLUMNS},
             **{name: Texts(*(arrays[f"{name}_{part}"] for part in _PARTS)) for name in _TEXTS},
             sample_rate=summary["sample_rate"], silent=tuple(summary["silent"]),
@@ -182,9 +187,10 @@ def read_index(
 def _read_summary(root: Path) -> dict[str, Any]:
     try:
         with reaching(root):
-            summary = json.loads((root / INDEX).read_text(encoding="utf-8"))
-        version = summary["format"]
-    except (OSError, NotThere, ValueError, KeyError, TypeError) as error:
+            values = json.loads((root / INDEX).read_text(encoding="utf-8"))
+        version = values["format"]
+        summary = unsealed(values, INDEX) if version == FORMAT else values
+    except (OSError, NotThere, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(root, error) from error
     if version != FORMAT:
         raise CorpusError(f"{root}: a corpus of format {version}, this version reads {FORMAT}",
@@ -197,9 +203,32 @@ def _damaged(root: Path, error: object) -> CorpusError:
                        "build the corpus again: what is whole of it is kept")
 
 
-def _array(file: Path) -> np.ndarray:
-    """Return an array of the index; np.asarray: the memmap class is slow to take items from."""
+def _sums_of(
+    shards: Sequence[dict[str, Any]], sums: np.ndarray | None
+) -> list[np.ndarray | None]:
+    """Return the checksums of each sample file; None of one that has none."""
+    found: list[np.ndarray | None] = []
+    first = 0
+    for shard in shards:
+        count = shard.get("sums")
+        found.append(None if count is None or sums is None else sums[first : first + count])
+        first += count or 0
+    return found
+
+
+def _array(file: Path, sums: list[int] | None) -> np.ndarray:
+    """Return an array of the index; np.asarray: the memmap class is slow to take items from.
+
+    Args:
+        file: Where it is.
+        sums: Its checksums; None: it has none.
+
+    Raises:
+        ValueError: When it is not as it was written.
+    """
     copy = local_copy(file)
+    if sums is not None and block_sums(copy) != sums:
+        raise ValueError(f"{file.name}: its checksum differs")
     try:
         return np.asarray(np.load(copy, mmap_mode="r", allow_pickle=False))
     except ValueError:  # an empty array cannot be mapped

@@ -20,9 +20,17 @@ import numpy as np
 
 from gan_denoise.audio import AudioError, Reader, resample, to_mono
 from gan_denoise.audio.samples import cancels, energy
+from gan_denoise.core.checksums import block_sums, sealed, unsealed
 from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.fetched_files import local_copy
-from gan_denoise.core.locations import NotThere, publish, reaching, scratch_beside, stamp
+from gan_denoise.core.locations import (
+    NotThere,
+    is_remote,
+    publish,
+    reaching,
+    scratch_beside,
+    stamp,
+)
 from gan_denoise.data.recordings import FULL_SCALE
 
 FORMAT = 3  # of a corpus
@@ -78,6 +86,8 @@ class ShardRows:
         silent: Numbers of the recordings that are silent, and not in the shard.
         notes: A line on a file that is unusual, by its number.
         failures: A line on each file that cannot be read, by its number.
+        sums: CRC-32 of each block of the sample file, see `core.checksums`; None: of an earlier
+            version.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -87,6 +97,7 @@ class ShardRows:
     silent: list[int] = field(default_factory=list)
     notes: dict[int, str] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    sums: list[int] | None = None
 
 
 def plan_shards(files: Sequence[SourceFile], sample_rate: int) -> list[ShardTask]:
@@ -139,7 +150,9 @@ def build_shard(
                     progress()
         if rows.failures and not skip_bad:
             return rows
-        (scratch / "rows").write_text(json.dumps(asdict(rows), allow_nan=False), encoding="utf-8")
+        rows.sums = block_sums(scratch / "samples")
+        text = json.dumps(sealed(asdict(rows)), allow_nan=False)
+        (scratch / "rows").write_text(text, encoding="utf-8")
         publish(scratch / "samples", out / f"{task.name}.i16")
         publish(scratch / "rows", out / f"{task.name}.json")
     return rows
@@ -150,13 +163,19 @@ def read_rows(task: ShardTask, out: Path) -> ShardRows | None:
     samples = out / f"{task.name}.i16"
     try:
         with reaching(samples):
-            rows = ShardRows(**json.loads((out / f"{task.name}.json").read_text(encoding="utf-8")))
+            text = (out / f"{task.name}.json").read_text(encoding="utf-8")
+            rows = ShardRows(**unsealed(json.loads(text), out))
             size = stamp(samples)[0]
-    except (FileNotFoundError, NotADirectoryError, NotThere, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, NotThere, ValueError, TypeError,
+            AttributeError):
         return None
     for lines in ("notes", "failures"):  # JSON has text as keys
         setattr(rows, lines, {int(key): line for key, line in getattr(rows, lines).items()})
-    return rows if size == 2 * sum(rows.lengths) else None
+    if size != 2 * sum(rows.lengths):
+        return None
+    # At an address only the size is compared: to fetch all is what a build goes on to avoid.
+    whole = rows.sums is None or is_remote(samples) or block_sums(samples) == rows.sums
+    return rows if whole else None
 
 
 def _add(rows: ShardRows, number: int, path: Path, sample_rate: int, sink: BinaryIO) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config
+from gan_denoise.core.checksums import unsealed
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
@@ -161,13 +162,15 @@ def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]
             text = (root / INDEX).read_text(encoding="utf-8")
         index = json.loads(text)
         newer = index["format"] > FORMAT
+        if not newer:
+            index = unsealed(index, root / INDEX)
         made_with = {section: dict(index[section]) for section in ("audio", "mel")}
         clips = [] if newer else [Clip(**row) for row in index["clips"]]
     except (OSError, NotThere) as error:
         reason = getattr(error, "strerror", "") or "no such file"
         raise FeatureError(f"{root}: no folder of features ({INDEX}: {reason})",
                            "gan-denoise features writes one") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FeatureError(f"{root / INDEX}: is no index of features ({error!r})",
                            "write them anew") from error
     if newer:

@@ -17,6 +17,7 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.data_sources import CleanData, DataSource, PairData
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import check_new_folder, new_folder
+from gan_denoise.core.checksums import sealed
 from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.dataset_layouts import read_layout
 from gan_denoise.data.feature_folder import FORMAT, INDEX, SPLITS, Clip, FeatureError
@@ -71,7 +72,7 @@ def write_features(
             settings = with_settings(settings, ranges.settings(config))
         index = {"format": FORMAT, "audio": settings.audio.model_dump(mode="json"),
                  "mel": settings.mel.model_dump(mode="json"), "clips": [asdict(c) for c in clips]}
-        (build / INDEX).write_text(json.dumps(index, indent=0), encoding="utf-8")
+        (build / INDEX).write_text(json.dumps(sealed(index), indent=0), encoding="utf-8")
         (build / SETTINGS).write_text(dump_config(settings), encoding="utf-8")
     return settings
 

@@ -20,6 +20,7 @@ from gan_denoise.audio import peak
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.atomic_files import check_new_folder, new_folder, write_atomically
+from gan_denoise.core.checksums import sealed
 from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.core.rng import random_stream
@@ -287,7 +288,7 @@ def _write(
                 rows += made
                 if progress is not None:
                     progress(len(rows), len(drawn))
-        manifest = json.dumps(rows, indent=1, allow_nan=False).encode()
+        manifest = json.dumps([sealed(row) for row in rows], indent=1, allow_nan=False).encode()
     # The manifest last: it says that all is there.
     write_atomically(out / "manifest.json", lambda file: file.write(manifest))
     return rows

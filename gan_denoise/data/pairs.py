@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gan_denoise.audio import find_audio
+from gan_denoise.core.checksums import unsealed
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.file_labels import snr_of, speakers_of
@@ -230,14 +231,16 @@ def manifest_rows(path: Path) -> list[dict[str, Any]]:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         elif suffix == ".json":
             content = json.loads(text)
-            rows = list(content.values() if isinstance(content, dict) else content)
+            rows = content.values() if isinstance(content, dict) else content
+            if not isinstance(rows, Iterable) or isinstance(rows, str):
+                raise PairError(f"{path}: expected rows, found {str(content)[:60]}")
         else:
             raise PairError(
                 f"{path}: no manifest", f"expected a folder, or {' '.join(MANIFEST_SUFFIXES)}"
             )
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:  # of text, or of JSON
         raise PairError(f"{path}: not readable as {suffix[1:]} ({error})") from error
-    return [row for row in rows if isinstance(row, dict)]
+    return [unsealed(row, path) for row in rows if isinstance(row, dict)]
 
 
 def row_snr(row: Mapping[str, Any], path: Path) -> float | None:

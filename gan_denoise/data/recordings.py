@@ -16,12 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from gan_denoise.audio import AudioError
+from gan_denoise.core.checksums import BLOCK, CheckedBlocks
 from gan_denoise.core.fetched_files import RemoteBlocks
 from gan_denoise.core.locations import is_remote
 from gan_denoise.data.texts import Texts
 
 FULL_SCALE = 32767
 LOOK = 1 << 20  # samples that are looked at for a sound at once
+MEND = ("build the corpus again: only what is damaged is done; a folder of the cache of decoded "
+        "audio: remove it")
+
+
+class CorpusError(AudioError):
+    """A corpus cannot be opened: it is damaged, incomplete, or not what the settings need."""
 
 
 class SampleFiles:
@@ -29,28 +37,56 @@ class SampleFiles:
 
     Args:
         files: Paths and addresses; or int16 `[samples]` in memory.
+        sums: For each file the CRC-32 of its blocks, see `core.checksums`; None: it has none.
     """
 
-    def __init__(self, files: Sequence[Path | np.ndarray]):
+    def __init__(
+        self, files: Sequence[Path | np.ndarray], sums: Sequence[np.ndarray | None] = ()
+    ):
         self.files = tuple(files)
+        self.sums = tuple(sums) or (None,) * len(self.files)
         self._readers: dict[int, Callable[[int, int], np.ndarray]] = {}
 
     def read(self, number: int, start: int, stop: int) -> np.ndarray:
-        """Return samples start..stop-1 of a file, int16, as a view where it is mapped."""
+        """Return samples start..stop-1 of a file, int16, as a view where it is mapped.
+
+        Raises:
+            CorpusError: When they are not as they were written.
+        """
         reader = self._readers.get(number)
         if reader is None:
-            reader = self._readers[number] = _reader(self.files[number])
+            reader = _reader(self.files[number])
+            sums = self.sums[number]
+            if sums is not None:
+                reader = _checked(reader, sums, self.files[number])
+            self._readers[number] = reader
         return reader(start, stop)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files, "_readers": {}}
+        return {"files": self.files, "sums": self.sums, "_readers": {}}
+
+
+def _checked(
+    reader: Callable[[int, int], np.ndarray], sums: np.ndarray, file: object
+) -> Callable[[int, int], np.ndarray]:
+    """Return a reader that compares each block of a file when it is first read."""
+    blocks, samples = CheckedBlocks(sums), BLOCK // 2
+
+    def read(start: int, stop: int) -> np.ndarray:
+        for block in blocks.unchecked(2 * start, 2 * stop):
+            if not blocks.holds(block, reader(block * samples, (block + 1) * samples)):
+                raise CorpusError(f"{file}: damaged: samples are not as they were written", MEND)
+        return reader(start, stop)
+
+    return read
 
 
 def _reader(file: Path | np.ndarray) -> Callable[[int, int], np.ndarray]:
     """Return a function that reads samples start..stop-1."""
     if not isinstance(file, np.ndarray) and is_remote(file):
         blocks = RemoteBlocks(file)
-        return lambda start, stop: blocks.read(2 * start, 2 * stop).view(np.int16)
+        return lambda start, stop: blocks.read(
+            2 * start, min(2 * stop, blocks.size)).view(np.int16)
     # np.asarray: slicing and arithmetic of the memmap class cost several times more.
     samples = np.asarray(file if isinstance(file, np.ndarray)
                          else np.memmap(file, dtype=np.int16, mode="r"))
@@ -181,7 +217,8 @@ def join_corpora(parts: Sequence[Corpus]) -> Corpus:
     arrays = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("folders", "offsets", "lengths", "gains", "hashes")}
     joined = Corpus(
-        samples=SampleFiles([file for part in parts for file in part.samples.files]),
+        samples=SampleFiles([file for part in parts for file in part.samples.files],
+                            [sums for part in parts for sums in part.samples.sums]),
         files=np.concatenate([part.files + before
                               for part, before in zip(parts, files_before, strict=False)]),
         **{name: Texts.join([getattr(part, name) for part in parts])

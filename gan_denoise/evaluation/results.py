@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.checksums import DamagedError, sealed, unsealed
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.tables import write_csv
 from gan_denoise.metrics import METRICS
@@ -182,7 +183,7 @@ def save(evaluation: Evaluation, out: Path) -> None:
     Raises:
         OutputError: When they cannot be written.
     """
-    text = json.dumps(to_json(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(sealed(to_json(evaluation)), indent=1, allow_nan=False, ensure_ascii=False)
     content = f"{text}\n".encode("utf-8", "backslashreplace")
     write_atomically(out / "scores.json", lambda file: file.write(content))
     columns = ["name", "system", "speaker", "noise", "snr_db", "seconds", "sample_rate",
@@ -213,6 +214,7 @@ def read_scores(path: str | Path) -> Evaluation:
         if version != FORMAT_VERSION:
             raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}",
                               "evaluate again")
+        content = unsealed(content, path)
         rows = tuple(_row_from_json(row) for row in content["rows"])
         evaluation = Evaluation(tuple(content["systems"]), rows, tuple(content["notices"]),
                                 content["versions"], content.get("refused_pairs", {}),
@@ -220,7 +222,10 @@ def read_scores(path: str | Path) -> Evaluation:
     except OSError as error:
         raise ScoresError(f"{path}: cannot be read ({error.strerror})",
                           "give the folder of gan-denoise evaluate --out DIR") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
+    except DamagedError as error:
+        raise ScoresError(error.reason, "evaluate again") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:
         raise ScoresError(
             f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
         ) from error

@@ -27,6 +27,7 @@ from gan_denoise.config.data_sources import DataConfig, DataSource
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import PATH_SETTINGS, Config, TuneConfig
 from gan_denoise.core.atomic_files import new_folder
+from gan_denoise.core.checksums import write_sums
 from gan_denoise.dsp.mel import make_filterbank
 from gan_denoise.exporting.dsp_description import write_dsp
 from gan_denoise.exporting.formats import FORMATS, check_formats
@@ -80,6 +81,7 @@ def export(
         card = describe_model(out.name, config, progress, generator, geometry, parity)
         card |= notes or {}
         write_card(build, card)
+        write_sums(build)
     return card
 
 

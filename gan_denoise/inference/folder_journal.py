@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.audio.partial_files import remove_partial_files
+from gan_denoise.core.checksums import sealed
 from gan_denoise.core.locations import NotThere, is_remote, location, stamp
 from gan_denoise.inference.journal_entries import Entries, Entry
 from gan_denoise.inference.journal_files import JournalFiles
@@ -204,9 +205,10 @@ class Journal:
                 **more: Any) -> None:
         with self._guard:  # later than all it knows, though another machine's clock be ahead
             self._written = max(time.time(), self._newest + _TICK)
-            self._lines.append(to_json({
+            line = json.loads(to_json({
                 "state": state, "target": self._name(outputs[0]), "time": self._written,
-                "host": platform.node(), "outputs": sizes, **more}) + b"\n")
+                "host": platform.node(), "outputs": sizes, **more}))
+            self._lines.append(to_json(sealed(line)) + b"\n")
 
     def _name(self, path: Path) -> str:
         if is_remote(path):

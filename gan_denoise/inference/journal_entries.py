@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gan_denoise.core.checksums import unsealed
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -60,7 +62,7 @@ class Entries:
             number: The line's number there.
         """
         try:
-            values = json.loads(line)
+            values = unsealed(json.loads(line), journal)
             target, entry = str(values["target"]), _entry(values, float(number))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return

@@ -25,6 +25,7 @@ from gan_denoise.config.artifacts import (
 )
 from gan_denoise.config.saved import settings_of_stranger
 from gan_denoise.config.schema import Config
+from gan_denoise.core.checksums import DamagedError, check_sums
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
@@ -82,6 +83,7 @@ class Model:
         digest = hashlib.blake2b(digest_size=16)
         try:
             parts = {part: read_part(folder, part) for part in INFERENCE_PARTS}
+            check_sums(folder, parts)
             config = settings_of_stranger(folder / SETTINGS)
             check_settings(config)
             bank = np.load(io.BytesIO(parts[FILTERBANK]), allow_pickle=False)
@@ -91,7 +93,7 @@ class Model:
             field, stride = _geometry(session)
             check_context(config, field)
             mel = Mel(config.audio, config.mel, bank)
-        except (ModelError, ConfigError) as error:
+        except (ModelError, ConfigError, DamagedError) as error:
             raise ModelError(_with_folder(folder, error.reason), error.way_out) from error
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise ModelError(f"{folder}: not a usable model ({error}); export it again") from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
 from gan_denoise.config.saved import settings_of
+from gan_denoise.core.checksums import check_sums
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
 
@@ -54,6 +55,7 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
 
 
 def _load(network: keras.Model, path: Path) -> None:
+    check_sums(path.parent, {path.name: None})
     try:
         network.load_weights(path)
     except ValueError as error:  # Keras' own message lists every layer

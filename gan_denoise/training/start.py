@@ -15,6 +15,7 @@ from gan_denoise.config.artifacts import LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.checksums import sealed_text
 from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.data.datasets import Material, load_material
 from gan_denoise.models.generators import build_generator
@@ -81,7 +82,7 @@ class Start:
                                           "wait for its end, or give another --run folder"))))
         trainer = self.trainer(self.config.training.seed, self.resuming)
         if self.replicas.chief:
-            text = dump_config(self.config).encode()
+            text = sealed_text(dump_config(self.config)).encode()
             write_atomically(self.run_dir / SETTINGS, lambda file: file.write(text))
         for notice in self.data.notices:
             logger.warning("%s", notice)

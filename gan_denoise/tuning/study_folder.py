@@ -12,6 +12,7 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.checksums import sealed_text
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.tuning.search_space import Space
@@ -94,7 +95,8 @@ def open_study(folder: Path, config: Config, facts: Mapping[str, str | None]) ->
     """
     import optuna
 
-    write_atomically(folder / SETTINGS, lambda file: file.write(dump_config(config).encode()))
+    text = sealed_text(dump_config(config)).encode()
+    write_atomically(folder / SETTINGS, lambda file: file.write(text))
     settings = config.tune
     metric = settings.metric or config.training.select_by
     study = optuna.create_study(

@@ -14,6 +14,7 @@ import soundfile
 
 from gan_denoise.audio import AudioError
 from gan_denoise.config.data_sources import DataConfig
+from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.core.locations import location
 from gan_denoise.data import corpus_shards
 from gan_denoise.data.corpus import build_corpus, write_corpus
@@ -202,3 +203,41 @@ class TestOpening:
         assert crop.shape == (1000,)
         assert 0 <= voice < 1000
         assert NoiseCrops(opened, DataConfig()).draw(np.random.default_rng(1), 1000) is not None
+
+
+class TestDamage:
+    """A flipped bit of a corpus is told, and mended by building again."""
+
+    @pytest.mark.parametrize("file", ["*.i16", "index-*/gains.npy", "index-*/offsets.npy"])
+    def test_a_flipped_bit_is_told_and_mended(self, file, tree, tmp_path):
+        out = tmp_path / "out"
+        whole = write_corpus([tree], out, RATE)
+        samples = [whole.clip(number) for number in range(len(whole))]
+        path = next(out.glob(file))
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(CorpusError, match="damaged"):  # noqa: PT012
+            damaged = build_corpus([out], RATE)
+            for number in range(len(damaged)):
+                damaged.clip(number)
+        mended = write_corpus([tree], out, RATE)
+        for number, clip in enumerate(samples):
+            assert np.array_equal(mended.clip(number), clip)
+
+    def test_a_corpus_of_before_there_were_checksums_opens(self, tree, tmp_path):
+        whole = write_corpus([tree], tmp_path / "out", RATE)
+        path = tmp_path / "out" / "corpus.json"
+        summary = json.loads(path.read_text())
+        del summary["crc32"], summary["arrays"]
+        for shard in summary["shards"]:
+            del shard["sums"]
+        path.write_text(json.dumps(summary))
+        opened = build_corpus([tmp_path / "out"], RATE)
+        assert all(np.array_equal(opened.clip(number), whole.clip(number))
+                   for number in range(len(whole)))
+
+    def test_another_build_at_the_same_time_is_told(self, tree, tmp_path):
+        with locked_folder(tmp_path / "out", CorpusError("busy")), \
+                pytest.raises(CorpusError, match="another process builds this corpus"):
+            write_corpus([tree], tmp_path / "out", RATE)

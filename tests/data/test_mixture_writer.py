@@ -12,6 +12,7 @@ import soundfile
 
 from gan_denoise.audio import read_mono
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core.checksums import unsealed
 from gan_denoise.core.errors import OutputError
 from gan_denoise.data.mixing import MixError, snr_gain
 from gan_denoise.data.mixture_writer import MixtureSpec, mix_at_snr, write_pairs
@@ -85,7 +86,8 @@ class TestWritePairs:
     def test_snr_of_the_files_is_that_of_the_manifest(self, folders, tmp_path):
         out = tmp_path / "out"
         rows = self._write(folders, out)
-        assert json.loads((out / "manifest.json").read_text()) == rows
+        written = json.loads((out / "manifest.json").read_text())
+        assert [unsealed(row, "manifest") for row in written] == rows
         assert [row["snr_db"] for row in rows] == [-5.0, 0.0, 25.0] * 2
         assert {row["file"] for row in rows} == {f"{s}/u{n}.wav" for s in ("anna", "bert")
                                                   for n in range(3)}

@@ -6,6 +6,7 @@ import os
 import pytest
 from rich.console import Console
 
+from gan_denoise.core.checksums import sealed, unsealed
 from gan_denoise.core.errors import OutputError
 from gan_denoise.evaluation import results
 from gan_denoise.evaluation.results import Evaluation, FileScores
@@ -197,7 +198,8 @@ def test_what_is_no_file_of_scores_is_told(refusing, tmp_path):
     for text, reason in [
         ("name,system\n", "no scores.json"), ("[]", "no scores.json"), ("{}", "format_version"),
         (json.dumps(whole | {"format_version": 99}), "of version 99, expected 1"),
-        (json.dumps(whole | {"rows": [{"name": "a"}]}), "no scores.json"),
+        (json.dumps(whole | {"systems": ["model", "noisy"]}), "checksum differs"),
+        (json.dumps(sealed(unsealed(whole, path) | {"rows": [{"name": "a"}]})), "no scores.json"),
     ]:
         path.write_text(text)
         with pytest.raises(results.ScoresError, match=reason) as error:
