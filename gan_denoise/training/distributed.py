@@ -40,7 +40,8 @@ def make_replicas(training: TrainingConfig) -> Replicas:
     """
     if training.strategy == "none":
         return Replicas()
-    tf.get_logger().setLevel(logging.WARNING)  # it says at length what `summary` says
+    # It says at length what `summary` says, and warns of a graph for each length of a message.
+    tf.get_logger().setLevel(logging.ERROR)
     if training.strategy == "mirrored":
         replicas = DistributedReplicas(_strategy(tf.distribute.MirroredStrategy))
     else:
