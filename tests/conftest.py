@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -64,6 +65,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["GAN_DENOISE_CACHE"], ignore_errors=True)
+
+
+# ---- The command line, for tests/cli -------------------------------------------------------------
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run the command line in this process; return its exit code, stdout and stderr."""
+    from command_line import run_main
+
+    return partial(run_main, monkeypatch, capfd)
+
+
+@pytest.fixture
+def refusal(monkeypatch, capfd):
+    """Run the command line in this process, which refuses; return the one line why."""
+    from command_line import refused
+
+    return partial(refused, monkeypatch, capfd)
 
 
 # ---- Tiny settings and material ----------------------------------------------------------------

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -29,6 +27,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 from documented import ROOT, collected, parse, python_blocks
+from trial_threads import in_a_thread
 
 from gan_denoise.cli.app import INTERRUPTED, run
 from gan_denoise.config import checkpoint_folder, load_config
@@ -36,7 +35,6 @@ from gan_denoise.core.standard_streams import tolerant_streams
 from gan_denoise.data import synthetic_audio
 from gan_denoise.training import step_benchmark
 from gan_denoise.tuning import study
-from gan_denoise.tuning.trial import run_connected
 
 RATE = 16000  # Hz
 
@@ -205,23 +203,6 @@ def follow(command, environment=()):
                             partial(step_benchmark.measure_training, steps=1)),
           mock.patch.object(study, "launch", in_a_thread)):
         assert run(words, output) == 0, shlex.join(words)
-
-
-class Thread(threading.Thread):
-    """A trial in this process: one of its own would import TensorFlow and make graphs."""
-
-    def kill(self):
-        """Do nothing: it has ended, or the test fails."""
-
-    interrupt = kill
-
-
-def in_a_thread(job, train=None):
-    """Do a trial, as `gan_denoise.tuning.trial.launch`."""
-    ours, theirs = multiprocessing.Pipe()
-    thread = Thread(target=run_connected, args=(job, theirs, train))
-    thread.start()
-    return thread, ours
 
 
 def visit(words, environment):

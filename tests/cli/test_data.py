@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 
 import numpy as np
-import pytest
 import soundfile
-from command_line import gan_denoise, refused, run_main
+from command_line import gan_denoise
 from conftest import RATE
 from rich.console import Console
 
 from gan_denoise.cli.data import print_report
 from gan_denoise.data import synthetic_audio
 from gan_denoise.inspection.findings import CheckReport, DatasetSummary, Finding
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run the command line in this process; return its exit code, stdout and stderr."""
-    return functools.partial(run_main, monkeypatch, capfd)
-
-
-@pytest.fixture
-def refusal(monkeypatch, capfd):
-    """Run the command line in this process, which refuses; return the one line why."""
-    return functools.partial(refused, monkeypatch, capfd)
 
 
 # ---- check -------------------------------------------------------------------------------------

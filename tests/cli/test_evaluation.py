@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import soundfile
-from command_line import refused, run_main, write_recordings
+from command_line import write_recordings
 from conftest import RATE
 
 from gan_denoise.data import synthetic_audio
@@ -17,18 +15,6 @@ from gan_denoise.inference.model import DEFAULT_MODEL
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     return write_recordings(tmp_path_factory.mktemp("recordings"))
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run the command line in this process; return its exit code, stdout and stderr."""
-    return functools.partial(run_main, monkeypatch, capfd)
-
-
-@pytest.fixture
-def refusal(monkeypatch, capfd):
-    """Run the command line in this process, which refuses; return the one line why."""
-    return functools.partial(refused, monkeypatch, capfd)
 
 
 def test_orphans_and_other_bad_pairs_are_refused(recordings, refusal, tmp_path):

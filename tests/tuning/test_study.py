@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import multiprocessing
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import logged, tiny_config, tiny_material
 from rich.console import Console
+from trial_threads import in_a_thread
 
 from gan_denoise.cli.training_output import render_study
 from gan_denoise.config import ConfigError, dump_config, load_config
@@ -28,7 +27,7 @@ from gan_denoise.tuning import study as studies
 from gan_denoise.tuning.search_space import SpaceError
 from gan_denoise.tuning.study import TuningError
 from gan_denoise.tuning.study_report import BEST, HISTORY, IMPORTANCE, PAGE, TABLE
-from gan_denoise.tuning.trial import Job, Outcome, run_connected, run_trial
+from gan_denoise.tuning.trial import Job, Outcome, run_trial
 
 pytest.importorskip("optuna")
 OPTIMUM = 3e-3  # learning rate
@@ -61,22 +60,6 @@ def slow_toy(config, run_dir, kind, init, *, on_validation, **_):
 
 def dies(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Thread(threading.Thread):
-    """A trial in this process, where a process of its own would take a second."""
-
-    def kill(self):
-        pass
-
-    interrupt = kill
-
-
-def in_a_thread(job, train=None):
-    ours, theirs = multiprocessing.Pipe()
-    thread = Thread(target=run_connected, args=(job, theirs, train))
-    thread.start()
-    return thread, ours
 
 
 @pytest.fixture
