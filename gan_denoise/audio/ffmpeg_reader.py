@@ -117,10 +117,10 @@ class FfmpegReader:
     def _read_properties(self) -> None:
         container = self._container
         stream = container.streams.best("audio")
-        if stream is None or not stream.codec_context.sample_rate:
+        context = None if stream is None else stream.codec_context
+        if context is None or not context.sample_rate:  # none: FFmpeg has no decoder for it
             raise MediaError("holds no audio")
         self._stream = stream
-        context = stream.codec_context
         context.thread_count = 1
         self.sample_rate, self.channels = context.sample_rate, context.channels
         self.layout = context.layout.name

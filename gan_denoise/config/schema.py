@@ -122,7 +122,7 @@ class TrainingConfig(Section):
     minutes: typing.Annotated[float, Field(gt=0.0)] | None = None
     batch_size: Positive = 16
     accumulate: Positive = 1  # batches of batch_size that make one update
-    crop_seconds: typing.Annotated[float, Field(gt=0.0)] = 2.0
+    crop_seconds: typing.Annotated[float, Field(gt=0.0, le=86_400.0)] = 2.0
     seed: Count = 0
     learning_rate: NonNegative = 1.5e-3
     # How both learning rates grow with the number of devices.

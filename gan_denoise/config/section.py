@@ -21,11 +21,17 @@ def _odd(value: int) -> int:
     return value
 
 
+def _of_64_bits(value: int) -> int:
+    if value >= 2**63:  # what NumPy and TensorFlow count with
+        raise ValueError("should be less than 2**63")
+    return value
+
+
 Unit = typing.Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = typing.Annotated[float, Field(ge=0.0)]
-Count = typing.Annotated[int, Field(ge=0)]
-Positive = typing.Annotated[int, Field(ge=1)]
-Odd = typing.Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Count = typing.Annotated[int, Field(ge=0), AfterValidator(_of_64_bits)]
+Positive = typing.Annotated[int, Field(ge=1), AfterValidator(_of_64_bits)]
+Odd = typing.Annotated[int, Field(ge=1), AfterValidator(_of_64_bits), AfterValidator(_odd)]
 Range = tuple[float, float]  # (low, high)
 Channels = typing.Annotated[tuple[Positive, ...], Field(min_length=1)]
 # Settings that name files and folders: text as it was given, never read as a number or a date.

@@ -133,10 +133,13 @@ def _read_manifest(path: Path) -> list[Pair]:
             )
         noisy = beside(path.parent, str(row[noisy_column]))
         clean = beside(path.parent, str(row[clean_column]))
-        missing += [file for file in (noisy, clean) if not file.is_file()]
         if noisy in seen:
             raise PairError(f"{path}: row {number} lists {noisy} for the second time", "remove one")
         seen.add(noisy)
+        absent = [file for file in (noisy, clean) if not _is_file(file)]
+        if absent:
+            missing += absent
+            continue
         name = Path(os.path.relpath(str(noisy), str(path.parent))).with_suffix("").as_posix()
         split = row.get("split") or None
         snr_db = row_snr(row, path)
@@ -162,6 +165,11 @@ def _read_manifest(path: Path) -> list[Pair]:
         replace(pair, speaker=pair.speaker or speaker)
         for pair, speaker in zip(pairs, speakers, strict=True)
     ]
+
+
+def _is_file(path: Path) -> bool:
+    with reaching(path):
+        return path.is_file()
 
 
 def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -114,6 +114,14 @@ def test_ogg_pages(tmp_path: Path) -> None:
     assert check_header(tmp_path / "cut").cut_off == "it ends within a page"
 
 
+def test_pages_of_which_none_begins_a_stream(tmp_path: Path) -> None:
+    def page(serial: int) -> bytes:
+        return b"OggS" + bytes(10) + struct.pack("<I", serial) + bytes(9)
+
+    (tmp_path / "a").write_bytes(page(1) + page(2))
+    assert check_header(tmp_path / "a") == HeaderCheck(reliable=False)
+
+
 def test_mp3_that_counts_its_bytes(tmp_path: Path) -> None:
     raw = recording(tmp_path / "a", "MPEG_LAYER_III", "MP3", samples=40000)
     assert check_header(tmp_path / "a") == HeaderCheck(states_length=True)

@@ -426,3 +426,10 @@ def test_float_samples_of_a_w64(tmp_path: Path) -> None:
     info = audio.probe(path)
     assert (info.format, info.subtype) == ("W64", "FLOAT")
     np.testing.assert_array_equal(read_all(path)[0], given)
+
+
+def test_an_encoding_that_no_decoder_knows_is_an_error(tmp_path: Path) -> None:
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 0x7777, 1, RATE, 2 * RATE, 2, 16)
+    (tmp_path / "a.wav").write_bytes(b"RIFF\xff\0\0\0WAVE" + form + b"data\x80\0\0\0" + bytes(128))
+    with pytest.raises(AudioError, match="not readable as audio"):
+        Reader(tmp_path / "a.wav")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import pickle
 import re
+import time
 
 import numpy as np
 import pytest
 import yaml
 from conftest import TinySource, tiny_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gan_denoise.config import (
@@ -36,6 +40,7 @@ from gan_denoise.config.data_sources import (
 from gan_denoise.config.kinds import Autoencoder, Cnn, GriffinLimInversion, MetricDiscriminator
 from gan_denoise.config.registry import KINDS
 from gan_denoise.config.schema import FREE_ON_RESUME, PATH_SETTINGS, PATHS, Config, valid_keys
+from gan_denoise.config.yaml_values import read_yaml
 
 SHIPPED = sorted(path.relative_to(config_folder()).with_suffix("").as_posix()
                  for path in config_folder().rglob("*.yaml"))
@@ -514,3 +519,56 @@ def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     moved = [not np.array_equal(old, new)
              for old, new in zip(before, trainer.generator.get_weights(), strict=True)]
     assert np.mean(moved) > 0.9
+
+
+# ---- Texts that are made to break readers -------------------------------------------------------
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12))
+
+
+@pytest.mark.parametrize("text", [
+    LAUGHS, MERGES, "a: &a [*a]", "a: &a {b: *a}", "a: " + "[" * 50_000, "a: " + "{a: " * 50_000,
+    "a: " + "9" * 5000, "a: 2024-99-99", "a: !!int x", "a: !!float x", "a: !!timestamp x",
+    "a: !!binary é", "? [a, b]\n: 1", "? {a: b}\n: 1", "1: 2", "a: !!python/name:os.system",
+    "a: !!python/object/apply:os.getcwd []", "--- a\n--- b", "a: !!int ''", "extends: [a]",
+    "extends: {a: b}", "extends: 5", "training: {crop_seconds: 1e308}", "a: \x00",
+    "audio: {sample_rate: " + "1" * 400 + "}", "%YAML 9.9\n--- {}",
+])
+def test_a_hostile_text_is_one_error_and_soon(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    begun = time.perf_counter()
+    with pytest.raises((ConfigError, FileNotFoundError)) as caught:
+        load_config(path)
+    assert time.perf_counter() - begun < 60  # written out, the aliases would take years
+    assert len(str(caught.value)) < 1000
+
+
+def test_aliases_are_taken_where_they_stand_for_little(tmp_path):
+    (tmp_path / "a.yaml").write_text("training: {steps: &n 7, batch_size: *n}")
+    config = load_config(tmp_path / "a.yaml")
+    assert (config.training.steps, config.training.batch_size) == (7, 7)
+
+
+def test_a_settings_file_of_gigabytes_is_refused_unread(tmp_path):
+    with open(tmp_path / "a.yaml", "wb") as file:
+        file.truncate(3 * 2**30)
+    with pytest.raises(ConfigError, match="more than 1048576 bytes"):
+        load_config(tmp_path / "a.yaml")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["steps", "name", "kind", "channels", "speech", "space", "tune", "plugins"])
+        | st.text(max_size=3), inner, max_size=3), max_leaves=8),
+    st.sampled_from([*Config.model_fields, "x"]))
+def test_any_values_are_settings_or_one_error(value, section):
+    text = yaml.safe_dump({section: value}, allow_unicode=True)
+    if section == "plugins":
+        return  # a module by any name
+    with contextlib.suppress(ConfigError):
+        make_config(read_yaml(text))

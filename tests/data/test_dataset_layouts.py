@@ -104,6 +104,8 @@ def test_manifest_files(tmp_path: Path, columns: tuple[str, str], suffix: str) -
         ("noisy,clean\na.wav,b.wav\na.wav,b.wav\n", "second time"),
         ("noisy,clean,snr_db\na.wav,b.wav,loud\n", "snr_db is 'loud'"),
         ("noisy,clean\n", "no pairs"),
+        ("noisy,clean\n.,a.wav\n", "1 listed file"),
+        ("noisy,clean\na\0.wav,a.wav\n", "1 listed file|not readable"),
     ],
 )
 def test_bad_manifests(tmp_path: Path, text: str, match: str) -> None:
@@ -111,6 +113,13 @@ def test_bad_manifests(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(PairError, match=match):
         read_layout(tmp_path / "pairs.csv")
+
+
+@pytest.mark.parametrize("text", ["5", "true", '"text"', "[" * 100_000, "9" * 5000, "null"])
+def test_json_that_holds_no_rows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pairs.json").write_text(text)
+    with pytest.raises(PairError, match=r"pairs.json: (expected rows|not readable|row|lists)"):
+        read_layout(tmp_path / "pairs.json")
 
 
 def test_broken_json(tmp_path: Path) -> None:

@@ -53,4 +53,4 @@ def _chained_streams(file: BinaryIO, size: int) -> tuple[tuple[int, int], ...]:
             begins.append(at)
         first = bool(head[5] & 2)
         at += _PAGE_HEADER + head[26] + sum(read_exactly(file, head[26]))
-    return tuple(zip(begins, [*begins[1:], size], strict=True))
+    return tuple(zip(begins, [*begins[1:], size], strict=True)) if begins else ()
