@@ -153,13 +153,18 @@ def _losses(panel: Axes, runs: Sequence[Run]) -> None:
     for run in runs:
         steps, values = run.events.curve("loss/total")
         panel.plot(steps, values, color=run.style["color"], alpha=0.25, linewidth=0.6)
-        panel.plot(steps, running_mean(values), label=run.label, **run.style)
+        panel.plot(steps, running_mean(values), label=run.label, **run.style, **_dot(values))
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     panel.yaxis.set_major_locator(AutoLocator() if high < 10 * low else LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set_ylabel("loss of the generator")
+
+
+def _dot(values: Sequence[float]) -> dict[str, Any]:
+    """Return what shows a curve of one value, of which a line shows nothing."""
+    return {"marker": "o", "markersize": 3} if len(values) == 1 else {}
 
 
 def _balance(panel: Axes, runs: Sequence[Run]) -> None:
@@ -170,7 +175,8 @@ def _balance(panel: Axes, runs: Sequence[Run]) -> None:
     for run in runs:
         for name, thickness in ((of_clean, 1.4), ("fake", 0.7)):
             steps, values = run.events.curve(f"discriminator/{name}")
-            panel.plot(steps, running_mean(values), **run.style, linewidth=thickness)
+            panel.plot(steps, running_mean(values), **run.style, **_dot(values),
+                       linewidth=thickness)
     thick = "PESQ of estimates" if of_clean == "score" else "clean"
     panel.legend(handles=[Line2D([], [], color=GREY, linewidth=1.4, label=thick),
                           Line2D([], [], color=GREY, linewidth=0.7, label="estimates")],

@@ -103,9 +103,9 @@ class Monitor:
                 bar = trivial_score(now, metric)
                 findings.append(Finding("trivial", (
                     f"after {now['step']} steps {metric} {now[metric]:.4g} is no better than "
-                    f"doing nothing ({bar:.4g}): this model is of no use yet. Look at the data "
-                    "with gan-denoise check, train longer, or with a lower "
-                    "training.learning_rate")))
+                    f"the noisy input or a constant gain ({bar:.4g}): this model is of "
+                    "no use yet. Look at the data with gan-denoise check, train longer, or with "
+                    "a lower training.learning_rate")))
         return findings
 
     def _game(self, values: Mapping[str, float]) -> list[Finding]:

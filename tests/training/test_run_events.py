@@ -117,6 +117,14 @@ def test_a_figure_has_the_curves_of_all_runs_and_what_they_must_beat(run, tmp_pa
     assert min(text.get_fontsize() for axes in figure.axes for text in axes.get_xticklabels()) >= 6
 
 
+def test_a_run_of_one_logged_step_is_seen_in_each_panel(tmp_path):
+    log(tmp_path / "short", tiny_config(), steps=5).close()
+    figure = draw(styled(["short"], [read_run(tmp_path / "short")]), "si_sdr")
+    for panel in figure.axes:
+        lone = [line for line in panel.lines if len(line.get_xdata()) == 1]
+        assert any(line.get_marker() == "o" for line in lone)
+
+
 def test_a_picture_is_as_wide_as_asked_and_the_same_each_time(run, tmp_path):
     png = plot_runs([run], tmp_path / "curves.png")
     assert Image.open(png).width == pytest.approx(86 / 25.4 * 300, abs=2)
