@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from keyboard import tab_to
 from page_server import noise_and_tone, running
 
 from gan_denoise import audio
@@ -155,6 +156,85 @@ def test_a_page_loaded_again_shows_its_results_until_they_are_deleted(page):
     assert page.locator(".result").count() == 0
     page.reload()
     page.locator("#none").wait_for()
+
+
+def focused(page) -> str:
+    return page.evaluate("document.activeElement.id || document.activeElement.tagName")
+
+
+def test_everything_is_done_by_keyboard_alone(page, tmp_path):
+    page.emulate_media(reduced_motion="reduce")  # what has the focus is in view at once
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # skips the tabs
+    assert tab_to(page, page.locator("#file")) == []
+    with page.expect_file_chooser() as waiting:
+        page.keyboard.press("Space")
+    waiting.value.set_files(recording(tmp_path / "talk.wav", 16000, 1))
+    page.wait_for_selector(".player")
+    assert focused(page) == "file"  # what came has not taken the focus away
+
+    tab_to(page, page.get_by_label("Preset"))
+    page.keyboard.type("podcast")
+    assert page.get_by_label("Preset").input_value() == "podcast"
+    tab_to(page, page.get_by_label("Strength"))
+    page.keyboard.press("Home")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    tab_to(page, page.get_by_label("Attenuation limit"))
+    page.keyboard.press("Control+A")
+    page.keyboard.type("15")
+    tab_to(page, page.get_by_text("More options"))
+    page.keyboard.press("Enter")
+    tab_to(page, page.get_by_label("Format"))
+    page.keyboard.type("flac")
+    tab_to(page, page.locator("#denoise"))
+    page.keyboard.press("Enter")
+    page.locator(".result .player").nth(1).wait_for()
+    said = page.locator(".result .note").first.inner_text()
+    assert "preset podcast, strength 0.4, at most 15 dB" in said
+    assert said.endswith("flac")
+    assert focused(page) == "denoise"
+
+    newest = page.locator(".result").first
+    tab_to(page, newest.get_by_role("link", name="Download talk-denoised.flac"))
+    with page.expect_download() as down:
+        page.keyboard.press("Enter")
+    assert down.value.suggested_filename == "talk-denoised.flac"
+    tab_to(page, newest.get_by_role("button", name="Play"))
+    page.keyboard.press("Space")
+    newest.locator(".player-status", has_text="before, playing").wait_for(state="attached")
+    tab_to(page, newest.get_by_role("button", name="removed"))
+    page.keyboard.press("Enter")
+    newest.locator(".player-status", has_text="removed, playing").wait_for(state="attached")
+    tab_to(page, newest.get_by_label("Position"))
+    page.keyboard.press("Space")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    newest.locator(".player-time", has_text="1.0 of").wait_for()
+
+    tab_to(page, page.locator("#forget"))
+    page.keyboard.press("Enter")
+    page.get_by_text("Your files are deleted.").wait_for()
+    tab_to(page, page.get_by_role("link", name="Train"), back=True)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Train a model").wait_for()
+
+
+def test_a_part_of_a_long_recording_is_chosen_by_keyboard(page, monkeypatch):
+    from gan_denoise.pages import previews
+
+    monkeypatch.setattr(previews, "WINDOW_SECONDS", 1)
+    page.click("#example")
+    chooser = page.get_by_label("Listen from")
+    chooser.wait_for()
+    heard = page.locator(".player").get_attribute("id")
+    chooser.focus()
+    for part in ("1", "2"):  # the arrow goes on from where the last one led
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector(f".player:not(#{heard})")
+        heard = page.locator(".player").get_attribute("id")
+        assert chooser.input_value() == part
+        assert focused(page) == "SELECT"
 
 
 @pytest.mark.parametrize("width", [1280, 390])

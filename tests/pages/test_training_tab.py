@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from keyboard import tab_to
 from page_server import finish, running, upload
 
 from gan_denoise.audio import read
@@ -59,7 +60,8 @@ def page(server):
     faults, hosts = [], set()
     with tool.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="dark")
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="dark",
+                                  reduced_motion="reduce")
         opened.on("console", lambda line: line.type == "error" and faults.append(line.text))
         opened.on("pageerror", lambda error: faults.append(str(error)))
         opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -113,19 +115,30 @@ def choice(folders, **changed):
 
 
 def start(client, page, folders):
-    """Start the run `one` of 20 steps, by the form of the page where there is a browser."""
+    """Start the run `one` of 20 steps, by keyboard on the page where there is a browser."""
     if page is None:
         post(client, "", choice(folders))
         return
     check_access(page, "light", "dark")
-    page.get_by_label("Name").fill("one")
-    page.get_by_label("Config").first.select_option("debug")
-    page.get_by_label("Minutes").fill("")
-    page.get_by_label("Steps at most").fill("20")
+    page.reload()  # the focus at the beginning
+    for label, keys in (("Name", "one"), ("Config", "debug"), ("Minutes", ""),
+                        ("Steps at most", "20")):
+        field = page.get_by_label(label).first
+        tab_to(page, field)
+        if label == "Config":
+            page.keyboard.type(keys)
+        else:
+            page.keyboard.press("Control+A")
+            page.keyboard.press("Delete")
+            page.keyboard.type(keys)
+        assert field.input_value() == keys
     for group, entry in (("clean speech", "speech (8 files)"), ("noise", "noise (3 files)")):
-        page.get_by_role("group", name=f"Folders of {group}").get_by_label(
-            f"{folders.name}/{entry}").check()
-    page.get_by_role("button", name="Start").click()
+        tab_to(page, page.get_by_role("group", name=f"Folders of {group}").get_by_label(
+            f"{folders.name}/{entry}"))
+        page.keyboard.press("Space")
+    tab_to(page, page.get_by_role("button", name="Start"))
+    page.keyboard.press("Enter")
+    page.locator("#run-title:focus").wait_for()  # where it is said what comes of it
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +161,8 @@ def exported(client, page, trained):
     if page is None:
         post(client, "/runs/one/export")
     else:
-        page.get_by_role("button", name="Export one").click()
+        tab_to(page, page.get_by_role("button", name="Export one"))
+        page.keyboard.press("Enter")
         page.locator("#state", has_text="model one").wait_for()
     return wait(client, idle)
 

@@ -218,13 +218,19 @@ function makeCard(job) {
   card.button = element("button", {type: "button", textContent: "Cancel"});
   card.button.addEventListener("click", () => ask("DELETE", `/api/jobs/${job.id}`)
     .then(() => poll(job.id)).catch((error) => { card.state.textContent = error.message; }));
-  card.append(element("h3", {textContent: job.upload.name}),
+  card.heading = element("h3", {textContent: job.upload.name, tabIndex: -1});
+  card.append(card.heading,
               element("p", {className: "note", textContent: describe(job.choice)}),
               card.state, card.bar, element("p", {}, card.button));
   byId("results").prepend(card);
   byId("none").hidden = true;
   shown.set(job.id, card);
   return card;
+}
+
+// A button that goes leaves whoever used it at its recording, not at the page's beginning.
+function releaseButton(card) {
+  if (document.activeElement === card.button) card.heading.focus();
 }
 
 function stateWords(job) {
@@ -251,6 +257,7 @@ function show(job) {
   card.state.textContent = stateWords(job);
   card.state.classList.toggle("bad", job.state === "failed");
   const active = job.state === "waiting" || job.state === "running";
+  if (!active) releaseButton(card);
   card.bar.hidden = card.button.parentElement.hidden = !active;
   card.bar.value = job.share ?? 0;
   if (active) setTimeout(() => poll(job.id), POLL_MILLISECONDS);
@@ -267,6 +274,7 @@ async function poll(identifier) {
       setTimeout(() => poll(identifier), RETRY_MILLISECONDS);
     } else {
       card.state.classList.add("bad");
+      releaseButton(card);
       card.bar.hidden = card.button.parentElement.hidden = true;
     }
   }
@@ -282,6 +290,7 @@ function finish(card, job) {
   if (figures.elapsed) words.push(`took ${figures.elapsed.toFixed(1)} s`);
   card.state.textContent = words.join("; ");
   card.bar.remove();
+  releaseButton(card);
   card.button.parentElement.remove();
   for (const note of [figures.cut_off && `Cut off: ${figures.cut_off}`, figures.note,
                       figures.lost.length && `Not kept: ${figures.lost.join(", ")}`]) {
@@ -314,7 +323,10 @@ async function showPreview(place, address, window) {
       choice.append(element("option", {value: part, selected: part === window,
                                        textContent: clock(part * data.window_seconds)}));
     }
-    choice.addEventListener("change", () => showPreview(place, address, Number(choice.value)));
+    choice.addEventListener("change", async () => {
+      await showPreview(place, address, Number(choice.value));
+      place.querySelector("select")?.focus();
+    });
     children.push(element("p", {className: "line"},
       element("label", {}, "Listen from ", choice),
       element("span", {className: "note", textContent: `${Math.round(preview.seconds)} seconds`})));

@@ -73,7 +73,7 @@ form.addEventListener("submit", async (event) => {
     await ask("POST", TRAINING, values);
     showRun(values.name);
     suggestName();
-    byId("run-title").scrollIntoView();
+    byId("run-title").focus();
     await refresh();
   } catch (error) {
     byId("new-error").textContent = error.message;
@@ -111,7 +111,9 @@ function showStatus(status) {
   bar.hidden = !active;
   if (progress.total_steps) bar.value = progress.step / progress.total_steps;
   else bar.removeAttribute("value");
-  byId("stop").hidden = state !== "training" && state !== "stopping";
+  const stoppable = state === "training" || state === "stopping";
+  if (!stoppable && document.activeElement === byId("stop")) byId("run-title").focus();
+  byId("stop").hidden = !stoppable;
   byId("stop").textContent = state === "stopping" ? "Stop at once" : "Stop";
   byId("start").disabled = active;
   const exported = !active && outcome === "done" && words.startsWith("model ");
@@ -136,7 +138,7 @@ async function act(address, values) {
     await refresh();
   } catch (error) {
     byId("run-error").textContent = refusal = error.message;
-    byId("run-title").scrollIntoView();  // the buttons are far below
+    byId("run-title").focus();  // the buttons are far below
   }
 }
 
@@ -172,14 +174,20 @@ async function showCurves() {
   line.append(label, ` at step ${step}`);
   const player = document.createElement("div");
   const heard = () => place.querySelector(".player")?.player?.selected ?? 0;
-  const before = heard();
+  const before = heard(), focused = document.activeElement;
+  const choosing = place.contains(focused) && focused.matches("select");
+  const listening = place.contains(focused) && !choosing;
   place.replaceChildren(line, player);
+  if (choosing) select.focus();
   select.addEventListener("change", () => {
     const kept = heard();
     place.querySelector(".player")?.player?.pause();
     showClip(player, name, Number(select.value), kept);
   });
   await showClip(player, name, chosen, before);
+  if (listening && document.activeElement === document.body) {
+    player.querySelector(".player")?.focus({preventScroll: true});
+  }
 }
 
 async function showClip(place, name, clip, heard = 0) {
@@ -212,7 +220,7 @@ function runRow(run, active) {
     made.addEventListener("click", action);
     cells[2].append(made);
   };
-  button("Show", () => { showRun(run.name); byId("curves-title").scrollIntoView(); showCurves(); });
+  button("Show", () => { showRun(run.name); byId("curves-title").focus(); showCurves(); });
   if (run.finished) cells[2].append(moreMinutes(run, active));
   else button("Resume", () => act(`${runAddress(run.name)}/resume`), active);
   if (run.has_best) button(run.exported ? "Export again" : "Export",
@@ -245,7 +253,14 @@ function showRuns(status) {
   if (state === lastState) return;  // a focused button stays
   lastState = state;
   byId("no-runs").hidden = status.runs.length > 0;
+  const used = byId("runs").contains(document.activeElement) &&
+    document.activeElement.getAttribute("aria-label");
   byId("runs").replaceChildren(...status.runs.map((run) => runRow(run, status.state !== "idle")));
+  if (used) {  // whoever goes by keyboard stays there, or where it is said what goes on
+    const again = [...byId("runs").querySelectorAll(":enabled")]
+      .find((field) => field.getAttribute("aria-label") === used);
+    (again ?? byId("run-title")).focus();
+  }
   if (shownRun === null && status.runs.length) showRun(status.runs[0].name);
   const known = new Set([...form.elements.init.options].map((option) => option.value));
   for (const {name, has_best: best} of status.runs) {
