@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 # Chunks that every writer makes itself.
 _OWN = {b"fmt ", b"data", b"fact", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"ds64", b"levl"}
-_MOST_BYTES = 2**26  # of a chunk; larger ones are left out
+_MOST_BYTES = 2**26  # of all chunks that are copied; those that are too large are left out
 _EXTENSIBLE = 0xFFFE
 _MASK = 20  # offset of the speaker mask in an extensible format
 
@@ -36,7 +36,7 @@ def copy_chunks(source: Path, target: Path) -> None:
         if not _is_wav(old) or not _is_wav(new):
             return
         present = dict(_chunks(new))
-        carried = b""
+        carried, room = [], _MOST_BYTES
         for name, (begin, size) in _chunks(old):
             old.seek(begin)
             if name == b"fmt ":
@@ -44,14 +44,15 @@ def copy_chunks(source: Path, target: Path) -> None:
                 continue
             kind = old.read(4)
             info = name == b"LIST" and kind == b"INFO"
-            if name in _OWN or info or (name in present and name != b"LIST") or size > _MOST_BYTES:
+            if name in _OWN or info or (name in present and name != b"LIST") or size > room:
                 continue
             old.seek(begin)
             body = old.read(size)
-            carried += name + struct.pack("<I", size) + body + b"\0" * (size % 2)
+            carried.append(name + struct.pack("<I", size) + body + b"\0" * (size % 2))
+            room -= size
         end = new.seek(0, os.SEEK_END)
-        if carried and end + 1 + len(carried) < 2**32:
-            new.write(b"\0" * (end % 2) + carried)
+        if carried and end + 1 + sum(map(len, carried)) < 2**32:
+            new.write(b"\0" * (end % 2) + b"".join(carried))
             end = new.tell()
             new.seek(4)
             new.write(struct.pack("<I", end - 8))

@@ -13,6 +13,7 @@ QUIET = 0.1  # share of the frames, the quietest, whose largest level is the noi
 # Levels are counted in steps between these, in dB relative to full scale. Frames below the lowest
 # are digital silence and not counted.
 SILENCE_DB, LOUD_DB, STEP_DB = -100.0, 20.0, 0.05
+LARGEST = 1e15  # magnitude that is squared; float32 ends at 3e38
 
 
 class Levels:
@@ -41,6 +42,8 @@ class Levels:
         """
         self._peaks = [max(before, peak(block))
                        for before, block in zip(self._peaks, (noisy, output), strict=True)]
+        if max(self._peaks) > LARGEST:
+            noisy, output = (np.clip(block, -LARGEST, LARGEST) for block in (noisy, output))
         power = np.stack([np.mean(np.square(block), axis=0, dtype=np.float64)
                           for block in (noisy, output)])
         power = np.concatenate([self._rest, power], axis=1)

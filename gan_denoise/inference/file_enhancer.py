@@ -194,7 +194,8 @@ class _FilePass:
         for noisy, removed in parts:
             output = noisy - removed
             if scale != 1.0:
-                output, removed = scale * output, scale * removed
+                # In the type of the output: what is brought back may be beyond float32.
+                output, removed = scale * output, scale * removed.astype(output.dtype, copy=False)
             if settings.input_gain != 1.0:
                 noisy = noisy / noisy.dtype.type(settings.input_gain)
             yield noisy, output, removed

@@ -49,3 +49,13 @@ def test_digital_silence_is_no_noise_floor():
     noisy[:, RATE:] = 0.01 * np.random.default_rng(0).standard_normal(RATE)
     assert measured(noisy, 0.1 * noisy).noise_floor_drop_db == pytest.approx(20, abs=0.15)
     assert measured(noisy, 0 * noisy).noise_floor_drop_db > 50  # all of it gone: finite
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float32, 3e38), (np.float64, 1e300)])
+def test_samples_whose_squares_no_float_holds_are_measured(dtype, largest):
+    noisy = np.full((1, 4000), largest, dtype)
+    noisy[:, 2000:] = 0.01
+    levels = Levels(8000)
+    levels.add(noisy, noisy / 10)
+    assert levels.peak_in_db == pytest.approx(20 * np.log10(largest), abs=0.01)
+    assert levels.noise_floor_drop_db == pytest.approx(20.0, abs=0.1)

@@ -20,6 +20,7 @@ from conftest import RATE
 from gan_denoise import audio
 from gan_denoise.audio import AudioError, ffmpeg
 from gan_denoise.audio.info import describe_anomalies
+from gan_denoise.audio.wav_chunks import copy_chunks
 from gan_denoise.audio.writer import write
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.folder import FolderOptions, enhance_folder
@@ -227,6 +228,20 @@ def test_a_field_recording_keeps_its_chunks_mask_mode_and_time(enhancer, tmp_pat
     assert set(lost) == {"bext (broadcast extension)", "iXML", "cue points", "cue point labels"}
 
 
+def test_many_chunks_are_copied_up_to_so_many_bytes(tmp_path):
+    """Each may be as large as it says: together they are held in memory."""
+    for name, size in (("source", 30), ("target", 0)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(99), RATE)
+        with open(tmp_path / f"{name}.wav", "ab") as file:
+            for number in range(3 if size else 0):
+                file.write(b"abc%d" % number + struct.pack("<I", size << 20))
+                file.truncate(file.tell() + (size << 20))
+                file.seek(0, os.SEEK_END)
+    copy_chunks(tmp_path / "source.wav", tmp_path / "target.wav")
+    copied = (tmp_path / "target.wav").read_bytes()
+    assert [copied.count(b"abc%d" % number) for number in range(3)] == [1, 1, 0]
+
+
 def test_the_mask_of_one_channel_is_not_that_of_six(enhancer, tmp_path):
     field_recording(tmp_path / "take.wav", 6, mask=0x60F)
     one = enhancer.with_options(DenoiseOptions(channels="mono"))
@@ -250,6 +265,17 @@ def test_far_above_full_scale_is_cleaned_like_the_same_at_it(enhancer, tmp_path,
     like = soundfile.read(tmp_path / "out" / "quiet.wav", dtype="float32")[0]
     change = 20 * np.log10(np.std(written / gain) / np.std(like))
     assert abs(change) < 1
+
+
+@pytest.mark.parametrize(("subtype", "level"), [("FLOAT", 3e37), ("DOUBLE", 1e300)])
+@pytest.mark.filterwarnings("error")
+def test_what_is_near_the_end_of_the_floats_comes_back(enhancer, tmp_path, subtype, level):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
+    soundfile.write(tmp_path / "in.wav", noise * level, RATE, subtype)
+    enhancer.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav", tmp_path / "removed.wav")
+    noisy, cleaned, removed = (soundfile.read(tmp_path / f"{name}.wav")[0] / level
+                               for name in ("in", "out", "removed"))
+    np.testing.assert_allclose(cleaned + removed, noisy, atol=1e-5)
 
 
 def test_a_stream_far_above_full_scale_says_the_gain_to_apply(enhancer):
