@@ -133,7 +133,8 @@ def start(model, source, out, jobs=2, **options):
 def wait_for(condition, process, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, "the run ended before it could be stopped"
+        ended = process.poll() is not None
+        assert not ended or condition(), "the run ended before it could be stopped"
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -679,7 +680,7 @@ def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
         "        except BaseException: raise ImportError('initialization failed') from None\n"
         "sys.meta_path.insert(0, Finder)\n")
     setup = {"model": str(model), "inversion": "{}", "options": {}, "threads": 1,
-             "chunk_seconds": 30, "out": str(tmp_path)}
+             "chunk_seconds": 30, "plugins": [], "out": str(tmp_path)}
     path = os.pathsep.join([str(tmp_path), *(entry or os.getcwd() for entry in sys.path)])
     run = subprocess.run([sys.executable, "-m", "gan_denoise.inference.folder_worker"],
                          capture_output=True, text=True, input=json.dumps(setup),
