@@ -13,6 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
+import tokenize
+import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +28,10 @@ from gan_denoise.core.errors import GanDenoiseError
 KEY = "crc32"
 SUMS = "SHA256SUMS"
 BLOCK = 1 << 16  # bytes
+# What NumPy and zipfile raise for a damaged file of arrays; RuntimeError: for a bit that says that
+# it is encrypted, or compressed in a way that is not known.
+BROKEN_ARRAYS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
+                 LookupError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError)
 _LINE = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _BEGIN = "# crc32 of the lines below: "
 

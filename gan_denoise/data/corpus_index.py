@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise.core.checksums import block_sums, sealed, unsealed
+from gan_denoise.core.checksums import BROKEN_ARRAYS, block_sums, sealed, unsealed
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
     NotThere,
@@ -177,7 +177,7 @@ def read_index(
         )
         whole = {len(array) for name, array in arrays.items()
                  if name.endswith("codes") or name in _COLUMNS} == {summary["recordings"]}
-    except (OSError, NotThere, ValueError, KeyError, TypeError) as error:
+    except (NotThere, *BROKEN_ARRAYS) as error:
         raise _damaged(root, error) from error
     if not whole:
         raise _damaged(root, "arrays of different lengths")

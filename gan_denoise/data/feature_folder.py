@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config
-from gan_denoise.core.checksums import unsealed
+from gan_denoise.core.checksums import BROKEN_ARRAYS, unsealed
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
@@ -106,7 +105,7 @@ class FeatureFolder:
             with np.load(local_copy(path), allow_pickle=False) as arrays:
                 scaled = {side: self.mel.scale(arrays[side].astype(np.float32)) for side in arrays}
             return scaled.get("noisy"), scaled["clean"]
-        except (OSError, NotThere, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        except (NotThere, *BROKEN_ARRAYS) as error:
             raise FeatureError(f"{path}: is not a whole clip ({error})",
                                "write the features anew") from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from gan_denoise.config.artifacts import LATEST, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
+from gan_denoise.core.checksums import BROKEN_ARRAYS
 from gan_denoise.core.errors import GanDenoiseError
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def save_state(path: Path, variables: Mapping[str, ArrayLike], progress: RunStat
 
 def read_progress(path: Path) -> RunState:
     """Return the progress stored in a state file."""
-    return RunState(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
+    try:
+        return RunState(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a whole checkpoint ({error})") from error
 
 
 def read_variables(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
@@ -157,5 +160,5 @@ def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path}: no such file; is this a training run?") from None
     except CheckpointError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except BROKEN_ARRAYS as error:
         raise CheckpointError(f"{path}: is not a whole checkpoint ({error})") from error

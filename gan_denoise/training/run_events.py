@@ -24,6 +24,9 @@ HEADER, FOOTER = 12, 4  # bytes around a record of a TFRecord file: length and c
 SCALARS, IMAGES, AUDIO = "scalars", "images", "audio"  # TensorBoard's plugins
 
 
+CHECKED = 1 << 12  # bytes of a record whose checksum is compared: curves; sounds would take minutes
+
+
 class RunEventsError(GanDenoiseError):
     """A folder holds no event files of a run, or one that cannot be read."""
 
@@ -86,12 +89,16 @@ class RunEvents:
         with open(path, "rb") as file:
             file.seek(self._read_up_to.get(path, 0))
             while len(header := file.read(HEADER)) == HEADER:
+                _check(path, header[:8], header[8:])
                 (length,) = struct.unpack("<Q", header[:8])
                 record = file.read(length + FOOTER)
                 if len(record) < length + FOOTER:
                     return  # is being written
+                content, checksum = record[:length], record[length:]
+                if length <= CHECKED:
+                    _check(path, content, checksum)
                 try:
-                    event = Event.FromString(record[:length])
+                    event = Event.FromString(content)
                 except DecodeError as error:
                     raise RunEventsError(f"{path}: is no event file of TensorBoard ({error})",
                                          "remove it") from error
@@ -110,6 +117,15 @@ class RunEvents:
             self.images[tag] = step, list(make_ndarray(value.tensor)[2:])
         elif plugin == AUDIO:  # each sound with its label
             self.audio[tag] = step, [clip for clip, _ in make_ndarray(value.tensor)]
+
+
+def _check(path: Path, content: bytes, checksum: bytes) -> None:
+    """Compare a part of a TFRecord file with its checksum, a masked CRC-32C."""
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    if struct.pack("<I", masked_crc32c(content)) != checksum:
+        raise RunEventsError(f"{path}: is no event file of TensorBoard, or damaged: a checksum "
+                             "differs", "remove it, with the curves that it holds")
 
 
 def read_run(run_dir: Path) -> RunEvents:

@@ -35,6 +35,7 @@ from gan_denoise.tuning.study_folder import (
     lock_folder,
     open_study,
     require_optuna,
+    seal_trial,
 )
 from gan_denoise.tuning.study_report import StudyReport, importances, read_study
 from gan_denoise.tuning.trial import (
@@ -299,6 +300,7 @@ class _Session:
 
         if reason:
             trial.set_user_attr("reason", reason)
+        seal_trial(trial, state, score)
         self.study.tell(trial, score, TrialState[state])
         report = self._write_report()
         if score is None or report.best is None:

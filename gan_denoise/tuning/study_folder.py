@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.core.checksums import sealed_text
+from gan_denoise.core.checksums import KEY, crc32, sealed_text
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.file_locks import locked_folder
 from gan_denoise.tuning.search_space import Space
@@ -80,6 +82,55 @@ def lock_folder(folder: Path) -> contextlib.AbstractContextManager[None]:
         "tune.workers=N has several trials done at a time"))
 
 
+def seal_trial(trial: optuna.Trial, state: str, score: float | None) -> None:
+    """Note the checksum of a trial that is about to be finished.
+
+    Args:
+        trial: With all that is noted of it.
+        state: Name of Optuna's `TrialState` that it gets.
+        score: Its score; None: it has none.
+    """
+    found = trial.study.get_trials(deepcopy=False)[trial.number]
+    trial.set_user_attr(KEY, _sum(found, state, score))
+
+
+def _sum(trial: optuna.trial.FrozenTrial, state: str, score: float | None) -> str:
+    noted = {key: value for key, value in trial.user_attrs.items() if key != KEY}
+    reported = {str(step): value for step, value in trial.intermediate_values.items()}
+    values = [trial.number, state, score, trial.params, noted, reported]
+    return crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _check_trials(study: optuna.Study) -> None:
+    """Compare the finished trials with their checksums; those of an earlier version have none."""
+    for trial in study.get_trials(deepcopy=False):
+        score = trial.value if trial.state.name == "COMPLETE" else None
+        known = trial.user_attrs.get(KEY) if trial.state.is_finished() else None
+        if known is not None and known != _sum(trial, trial.state.name, score):
+            raise ValueError(f"the checksum of trial {trial.number} differs")
+
+
+@contextlib.contextmanager
+def _database_errors(folder: Path) -> Iterator[None]:
+    """Say of whatever Optuna and SQLite raise that the database is damaged."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = folder / DATABASE
+    try:
+        if path.is_file():
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                (state,) = database.execute("pragma integrity_check").fetchone()
+                if state != "ok":
+                    raise ValueError(state)
+        yield
+    except (OptunaError, SQLAlchemyError, sqlite3.Error, ValueError, LookupError, TypeError,
+            AttributeError, AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TuningError(f"{path}: is damaged ({reason})",
+                          "take it from a copy, or give another --study folder") from error
+
+
 def open_study(folder: Path, config: Config, facts: Mapping[str, str | None]) -> optuna.Study:
     """Return the study in a folder, begun where there is none.
 
@@ -90,7 +141,7 @@ def open_study(folder: Path, config: Config, facts: Mapping[str, str | None]) ->
             start from, and `material`, the hash of the training material.
 
     Raises:
-        TuningError: For other training material.
+        TuningError: For other training material, or when the database is damaged.
         ConfigError: For another `init`.
     """
     import optuna
@@ -99,12 +150,14 @@ def open_study(folder: Path, config: Config, facts: Mapping[str, str | None]) ->
     write_atomically(folder / SETTINGS, lambda file: file.write(text))
     settings = config.tune
     metric = settings.metric or config.training.select_by
-    study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}"), study_name=NAME,
-        direction="minimize" if metric == "mse_mel" else "maximize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(settings.startup_trials),
-    )
-    known = study.user_attrs
+    with _database_errors(folder):
+        study = optuna.create_study(
+            storage=optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}"), study_name=NAME,
+            direction="minimize" if metric == "mse_mel" else "maximize", load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(settings.startup_trials),
+        )
+        _check_trials(study)
+        known = study.user_attrs
     if known.get("material", facts["material"]) != facts["material"]:
         raise TuningError(
             f"{folder}: the training material is not the one that this study was started with",

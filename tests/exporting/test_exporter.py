@@ -21,8 +21,9 @@ from gan_denoise.training.checkpoints import CheckpointError
 from gan_denoise.training.initialization import load_weights
 from gan_denoise.training.trainer import Trainer
 
-FILES = ["config.yaml", "discriminator.weights.h5", "dsp.json", "generator.weights.h5",
-         "mel_filterbank.npy", "model.onnx", "model_card.json", "model_card.md"]
+FILES = ["SHA256SUMS", "config.yaml", "discriminator.weights.h5", "dsp.json",
+         "generator.weights.h5", "mel_filterbank.npy", "model.onnx", "model_card.json",
+         "model_card.md"]
 
 
 def config_of(name, **generator):

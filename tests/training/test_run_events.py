@@ -159,4 +159,10 @@ def test_what_is_no_run_is_refused(run, tmp_path):
     file.write_bytes(b"\x08" + bytes(11) + b"\xff" * 12)
     with pytest.raises(RunEventsError, match="no event file"):
         plot_runs([broken], out)
+    shutil.copy(next((run / "tensorboard").glob("events*")), file)
+    content = bytearray(file.read_bytes())
+    content[40] ^= 1  # of the first record, which TensorBoard writes itself
+    file.write_bytes(content)
+    with pytest.raises(RunEventsError, match="a checksum differs"):
+        plot_runs([broken], out)
     assert not out.exists()
