@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from gan_denoise import audio
 from gan_denoise.audio import AudioError
 from gan_denoise.audio.writer import write
+from gan_denoise.core.checksums import SUMS
 from gan_denoise.inference import folder, folder_plan, folder_report
 from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.folder import FolderOptions, enhance_folder
@@ -453,6 +454,9 @@ def test_a_changed_model_redoes_the_files(enhancer, model, tree, tmp_path):
     assert statuses(denoise(same, [tree], tmp_path / "out")) == ["skipped"] * 3
     with open(tmp_path / "model" / "config.yaml", "a") as file:
         file.write("# trained again\n")
+    with pytest.raises(ModelError, match="not as it was written"):
+        Enhancer.load(tmp_path / "model")
+    (tmp_path / "model" / SUMS).unlink()  # the change is meant
     other = Enhancer.load(tmp_path / "model")
     for jobs in (2, 1):
         results = denoise(other, [tree], tmp_path / "out", jobs=jobs)
