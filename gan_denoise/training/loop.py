@@ -147,8 +147,9 @@ class _Loop:
             with Interrupt() as interrupt:
                 self._show({})
                 if self._finished():
-                    logger.info("all %d steps are done: nothing is left to train",
-                                self.progress.step)
+                    logger.info("all %d steps are done: nothing is left to train%s",
+                                self.progress.step, "" if self.training.minutes is not None
+                                else "; a larger training.steps trains on")
                 while not self._finished() and not self.stopped:
                     try:
                         self._steps(interrupt)

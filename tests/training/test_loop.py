@@ -300,12 +300,14 @@ def test_what_is_called_after_a_validation_may_end_the_run(tmp_path):
     assert progress_of(run_dir).history[0]["si_sdr"] == seen[0][1]
 
 
-def test_a_finished_run_stays_as_it_is_and_more_steps_go_on(tmp_path):
+def test_a_finished_run_stays_as_it_is_and_more_steps_go_on(tmp_path, caplog):
     run_dir = tmp_path / "run"
     train(light(steps=3), run_dir)
     before = read_variables(run_dir / LATEST)
-    result, _ = train(light(steps=3), run_dir)
+    with caplog.at_level("INFO", "gan_denoise"):
+        result, _ = train(light(steps=3), run_dir)
     assert (result.step, result.audio_speed) == (3, 0)
+    assert "all 3 steps are done: nothing is left to train; a larger training.steps" in caplog.text
     for name, value in read_variables(run_dir / LATEST).items():
         np.testing.assert_array_equal(value, before[name])
     result, _ = train(light(steps=5, log_every=1, checkpoint_every=1), run_dir)
