@@ -63,12 +63,12 @@ def info(
     """Show a model's card: data, licences, scores, limits."""
     from gan_denoise.config.artifacts import CARD_TEXT
     from gan_denoise.inference.model import DEFAULT_MODEL, ModelError, find_model
+    from gan_denoise.inference.model_limits import read_part
 
     folder = find_model(model or DEFAULT_MODEL)
-    card = folder / CARD_TEXT
-    if not card.is_file():
+    if not (folder / CARD_TEXT).is_file():
         raise ModelError(f"{folder}: has no {CARD_TEXT}", "export it again")
-    print_text(card.read_text(encoding="utf-8"))
+    print_text(read_part(folder, CARD_TEXT).decode("utf-8", "replace"))
 
 
 def bench(

@@ -130,6 +130,9 @@ def _is_path(key: str) -> bool:
 def as_tuples(value: Any, key: str = "") -> Any:
     """YAML has lists where the settings hold tuples, and reads 1e-4 as text."""
     if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ConfigError(f"'{key.lstrip('.')}': {name!r} is no name of a setting")
         return {name: as_tuples(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return tuple(as_tuples(item, key) for item in value)

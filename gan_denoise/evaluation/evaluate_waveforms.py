@@ -31,6 +31,7 @@ from gan_denoise.evaluation.notices import refusal_notices, score_notices, signa
 from gan_denoise.evaluation.pair_jobs import CLEAN, PairJob, PairScores, on_cluster, on_this_machine
 from gan_denoise.evaluation.pair_reader import SignalPair
 from gan_denoise.evaluation.results import Evaluation, FileScores, save
+from gan_denoise.inference.model_limits import ModelError, read_part
 from gan_denoise.metrics.baselines import BEST_GAIN, NOISY, ORACLE, SILENCE
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def describe_model(model: Enhancer) -> dict[str, Any]:
     card = model.folder / CARD
     if card.is_file():
         try:
-            found["card"] = json.loads(card.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found["card"] = json.loads(read_part(model.folder, CARD))
+        except (ValueError, RecursionError, ModelError) as error:
             found["card"] = {"not readable": str(error)}
     return found
 

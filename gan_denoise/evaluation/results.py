@@ -224,8 +224,7 @@ def read_scores(path: str | Path) -> Evaluation:
                           "give the folder of gan-denoise evaluate --out DIR") from error
     except DamagedError as error:
         raise ScoresError(error.reason, "evaluate again") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError,
-            RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ScoresError(
             f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
         ) from error

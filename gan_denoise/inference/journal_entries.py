@@ -64,7 +64,7 @@ class Entries:
         try:
             values = unsealed(json.loads(line), journal)
             target, entry = str(values["target"]), _entry(values, float(number))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return
         self.newest = max(self.newest, entry.time)
         before = self._entries.get(target)

@@ -25,7 +25,7 @@ from gan_denoise.config.artifacts import (
 )
 from gan_denoise.config.saved import settings_of_stranger
 from gan_denoise.config.schema import Config
-from gan_denoise.core.checksums import DamagedError, check_sums
+from gan_denoise.core.checksums import SUMS, DamagedError, check_sums
 from gan_denoise.core.native_libraries import FATAL, load_onnxruntime
 from gan_denoise.dsp.mel import Mel
 from gan_denoise.dsp.overlap_add import windowed
@@ -83,6 +83,8 @@ class Model:
         digest = hashlib.blake2b(digest_size=16)
         try:
             parts = {part: read_part(folder, part) for part in INFERENCE_PARTS}
+            if (folder / SUMS).is_file():
+                read_part(folder, SUMS)
             check_sums(folder, parts)
             config = settings_of_stranger(folder / SETTINGS)
             check_settings(config)

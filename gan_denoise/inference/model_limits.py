@@ -19,11 +19,12 @@ import numpy as np
 
 from gan_denoise.config.artifacts import CARD, CARD_TEXT, FILTERBANK, NETWORK, SETTINGS
 from gan_denoise.config.schema import Config
+from gan_denoise.core.checksums import SUMS
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.processes import cores
 
 LARGEST = {NETWORK: 2**29, FILTERBANK: 2**26, SETTINGS: 2**20, CARD: 2**20,
-           CARD_TEXT: 2**20}  # bytes
+           CARD_TEXT: 2**20, SUMS: 2**20}  # bytes
 # Bytes of the tensors of all networks of a process: so much, and so much more for each core.
 TENSOR_BYTES, TENSOR_BYTES_OF_CORE = 2**30, 2**29
 # Of the settings.

@@ -533,7 +533,8 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
     "a: " + "9" * 5000, "a: 2024-99-99", "a: !!int x", "a: !!float x", "a: !!timestamp x",
     "a: !!binary é", "? [a, b]\n: 1", "? {a: b}\n: 1", "1: 2", "a: !!python/name:os.system",
     "a: !!python/object/apply:os.getcwd []", "--- a\n--- b", "a: !!int ''", "extends: [a]",
-    "extends: {a: b}", "extends: 5", "training: {crop_seconds: 1e308}", "a: \x00",
+    "extends: {a: b}", "generator: {4: [8]}", "tune: {space: {generator: [{4: 5}]}}", "extends: 5",
+    "training: {crop_seconds: 1e308}", "a: \x00",
     "audio: {sample_rate: " + "1" * 400 + "}", "%YAML 9.9\n--- {}",
 ])
 def test_a_hostile_text_is_one_error_and_soon(tmp_path, text):

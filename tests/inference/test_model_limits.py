@@ -18,19 +18,26 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_denoise import Enhancer
+from gan_denoise.cli.models import info
 from gan_denoise.config import checkpoint_folder, load_config, make_config
 from gan_denoise.config.loader import ConfigError
 from gan_denoise.config.saved import finetune_config
+from gan_denoise.core.checksums import SUMS
+from gan_denoise.evaluation.evaluate_waveforms import describe_model
+from gan_denoise.evaluation.results import ScoresError, read_scores
+from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.model import Model, ModelError
-from gan_denoise.inference.model_limits import LARGEST, check_network, check_settings
+from gan_denoise.inference.model_limits import LARGEST, check_network, check_settings, read_part
 
 PAYLOAD = 'open("ran", "w").close()\n'
 
 
 @pytest.fixture
 def copy(tiny_model, tmp_path):
-    """A copy of the model to spoil."""
-    shutil.copytree(tiny_model, tmp_path / "copy")
+    """A copy of the model to spoil, without checksums, which anybody can make fit."""
+    shutil.copytree(tiny_model, tmp_path / "copy", ignore=shutil.ignore_patterns(SUMS))
+    path = tmp_path / "copy" / "config.yaml"
+    path.write_text(re.sub("^#.*\n", "", path.read_text()))
     return tmp_path / "copy"
 
 
@@ -179,12 +186,13 @@ def test_a_folder_that_is_a_link_is_a_model(copy, tmp_path):
     Model.load(tmp_path / "link")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "config.yaml", "mel_filterbank.npy"])
+@pytest.mark.parametrize("name", LARGEST)
 def test_a_part_of_10_gb_is_refused_unread(copy, name):
-    os.truncate(copy / name, 10 * 2**30)
+    with open(copy / name, "ab") as file:
+        file.truncate(10 * 2**30)
     begun = time.perf_counter()
     with pytest.raises(ModelError, match=rf"{name}: has 10,737,418,240 bytes.*{LARGEST[name]:,}"):
-        Model.load(copy)
+        (lambda: read_part(copy, name) if "card" in name else Model.load(copy))()
     assert time.perf_counter() - begun < 2
 
 
@@ -293,3 +301,36 @@ def test_networks_that_compute_something_else_are_errors_and_no_output(copy, tmp
         with pytest.raises(ModelError, match="the network's estimate is no mel"):
             Enhancer.load(copy).enhance_file(tmp_path / "in.wav", tmp_path / "out.wav")
         assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["in.wav"]
+
+
+# ---- Cards and journals ------------------------------------------------------------------------
+DEEP = "[" * 100_000
+
+
+def test_a_card_is_read_within_its_limits_or_said_not_to_be_readable(copy, tmp_path, capsys):
+    for text in (DEEP, '{"a": ' * 50_000, "{", "9" * 5000):
+        (copy / "model_card.json").write_text(text)
+        assert "not readable" in describe_model(Enhancer.load(copy))["card"]
+    os.truncate(copy / "model_card.json", 2**21)
+    assert "not readable" in describe_model(Enhancer.load(copy))["card"]
+    (tmp_path / "secret").write_text("secret")
+    (copy / "model_card.md").unlink()
+    (copy / "model_card.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="link out of the model folder"):
+        info(str(copy))
+    assert "secret" not in capsys.readouterr().out
+
+
+def test_a_journal_of_deep_lines_says_nothing(tmp_path):
+    lines = [DEEP, '{"target": ' * 50_000, '{"state": "done", "outputs": ' + "9" * 5000 + "}", "5"]
+    (tmp_path / ".gan-denoise-journal.jsonl").write_text("\n".join(lines) + "\n")
+    journal = Journal(tmp_path)
+    journal.refresh()
+    assert journal.entry(tmp_path / "a.wav") is None
+
+
+@pytest.mark.parametrize("text", [DEEP, "9" * 5000, "5", "null", '{"format_version": 1}'])
+def test_scores_that_are_none_are_one_error(tmp_path, text):
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(ScoresError, match=r"scores\.json"):
+        read_scores(tmp_path)
