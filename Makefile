@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo picture test test-system lint docs torture-audio clean
+.PHONY: demo picture test test-system lint docs torture-audio torture-faults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -36,6 +36,11 @@ docs: $(INSTALLED)
 # Some 215 audio files of 68 sorts, cleaned and compared: needs ffmpeg, sox, lame, flac on the PATH.
 torture-audio: $(INSTALLED)
 	@$(BIN)/python scripts/torture_audio.py --out build/torture-audio
+
+# Kills, signals, full disks, failing system calls, damaged files: see docs/reliability.md. Root's
+# rights for the full disks, a C compiler for the failing calls.
+torture-faults: $(INSTALLED)
+	@$(BIN)/python scripts/torture_faults.py --out build/torture-faults
 
 # Of pip only errors are shown (-q -q): its warnings are about how this machine is set up.
 # pesq is built from source: without a C compiler everything but PESQ still works.

@@ -173,7 +173,7 @@ def _model(home: Path) -> object:
     from gan_denoise.inference.model import Model
 
     model = Model.load(home / "model")
-    noisy = np.random.default_rng(0).random((40, model.mel.bands), np.float32)
+    noisy = np.random.default_rng(0).random((40, model.config.mel.bands), np.float32)
     return model.config.model_dump(), model.estimate(noisy).tobytes()
 
 

@@ -205,3 +205,25 @@ def test_a_run_of_the_other_kind_or_with_other_settings_is_refused(tmp_path):
 
 def test_the_names_of_states_are_part_of_the_format():
     assert (LATEST, BEST, SETTINGS) == ("latest.npz", "best.npz", "config.yaml")
+
+
+def test_a_flipped_bit_is_told_or_changes_nothing(tmp_path):
+    path = tmp_path / LATEST
+    save_state(path, some_variables(), RunState("pretrain", "digest", step=3))
+    whole, content = bytes_of_file(path), path.read_bytes()
+    refused = 0
+    for at in range(len(content)):
+        changed = bytearray(content)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(changed)
+        try:
+            assert bytes_of_file(path) == whole, at
+        except CheckpointError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > len(content) / 4  # the others are paddings, and dates of the archive
+
+
+def bytes_of_file(path):
+    return read_progress(path), {name: (value.dtype, value.tobytes())
+                                 for name, value in read_variables(path).items()}
