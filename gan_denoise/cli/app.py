@@ -8,11 +8,13 @@ the results could not be printed; 2: the command cannot be done as given; 130: C
 from __future__ import annotations
 
 import errno
+import functools
 import inspect
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +38,18 @@ def unwrap(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
+def ended_by_signals(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb that ends by the exit code of the signal; Typer's is always that of Ctrl-C."""
+    @functools.wraps(verb)
+    def ended(*args: Any, **options: Any) -> None:
+        try:
+            verb(*args, **options)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(_interrupted(error)) from None
+
+    return ended
+
+
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Train an adversarial speech denoiser on your own recordings, measure it, and "
@@ -50,7 +64,7 @@ for _group, _examples in GROUPS.items():  # the order of the help
     for _name, _example in _examples.items():
         _verb = _verbs.pop(_name)
         app.command(rich_help_panel=_group, help=unwrap(inspect.getdoc(_verb) or ""),
-                    epilog=f"Example: {_example}")(_verb)
+                    epilog=f"Example: {_example}")(ended_by_signals(_verb))
 assert not _verbs, f"cli/groups.py has no group for {', '.join(_verbs)}"
 
 
@@ -97,10 +111,7 @@ def run(arguments: list[str], output: TolerantStream) -> int:
     try:
         return app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except KeyboardInterrupt as error:
-        number = ending_signal(error)
-        if number != signal.SIGINT:
-            print_line(f"error: stopped by {signal.Signals(number).name}", stderr=True)
-        return 128 + number
+        return _interrupted(error)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     except BrokenPipeError:  # the reader of standard output needs no more
@@ -117,6 +128,14 @@ def run(arguments: list[str], output: TolerantStream) -> int:
         error.message = escape_text(str(error.message))  # Typer's, on an option or argument
         error.show()
         return getattr(error, "exit_code", USAGE)
+
+
+def _interrupted(error: KeyboardInterrupt) -> int:
+    """Print what ended the command, unless it was Ctrl-C, and return the exit code."""
+    number = ending_signal(error)
+    if number != signal.SIGINT:
+        print_line(f"error: stopped by {signal.Signals(number).name}", stderr=True)
+    return 128 + number
 
 
 def _end_by(error: OSError, output: TolerantStream) -> int:
