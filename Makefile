@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo picture test test-system lint docs torture-audio torture-faults clean
+.PHONY: demo picture test test-system lint docs torture-audio torture-inputs torture-faults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -36,6 +36,10 @@ docs: $(INSTALLED)
 # Some 215 audio files of 68 sorts, cleaned and compared: needs ffmpeg, sox, lame, flac on the PATH.
 torture-audio: $(INSTALLED)
 	@$(BIN)/python scripts/torture_audio.py --out build/torture-audio
+
+# 150 odd and hostile recordings: bounded memory and time, an error in words, nothing half-written.
+torture-inputs: $(INSTALLED)
+	@$(BIN)/python scripts/torture_inputs.py --out build/torture-inputs
 
 # Kills, signals, full disks, failing system calls, damaged files: see docs/reliability.md. Root's
 # rights for the full disks, a C compiler for the failing calls.

@@ -76,7 +76,9 @@ def check_network(network: bytes) -> None:
     """
     for number, value in _fields(memoryview(network)):
         if number == 8:  # opset_import
-            _check_domain(b"".join(bytes(v) for n, v in _fields(value) if n == 1))
+            for inner, part in _fields(value):
+                if inner == 1:
+                    _check_domain(part)
         elif number in (20, 25):  # training_info, functions
             raise ModelError("its network brings functions of its own; only operators of ONNX run")
         elif number == 7:  # graph
@@ -88,7 +90,7 @@ def _check_graph(graph: memoryview) -> None:
         if number == 1:  # node
             for inner, part in _fields(value):
                 if inner == 7:  # domain
-                    _check_domain(bytes(part))
+                    _check_domain(part)
                 elif inner == 5:  # attribute
                     _check_attribute(part)
         elif number == 5:  # initializer
@@ -121,10 +123,12 @@ def _check_tensor(tensor: memoryview) -> None:
                              "save it as one file")
 
 
-def _check_domain(domain: bytes) -> None:
+def _check_domain(domain: Any) -> None:
     if domain not in OWN_DOMAINS:
-        raise ModelError("its network has operators of the domain "
-                         f"{domain[:60].decode('utf-8', 'backslashreplace')!r}; only those of ONNX "
+        # A number is no text: bytes of it would be so many zeros.
+        shown = str(domain[:60], "utf-8", "backslashreplace") if isinstance(
+            domain, memoryview) else str(domain)
+        raise ModelError(f"its network has operators of the domain {shown!r}; only those of ONNX "
                          "itself run")
 
 

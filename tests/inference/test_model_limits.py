@@ -130,6 +130,14 @@ def test_a_network_that_could_load_code_or_files_is_refused(copy, name):
         Model.load(copy)
 
 
+@pytest.mark.parametrize("place", ["opset_import", "node"])
+def test_a_number_in_place_of_a_domain_takes_no_memory(place):
+    domain = b"\x08" + b"\xff" * 8 + b"\x01"  # field 1, 2**57 - 1
+    node = b"\x3a\x0c\x0a\x0a\x38" + b"\xff" * 8 + b"\x01"  # graph, node, field 7
+    with pytest.raises(ModelError, match="the domain '144115188075855871'"):
+        check_network(b"\x42\x0a" + domain if place == "opset_import" else node)
+
+
 def test_functions_of_a_network_are_refused(copy):
     model = a_model(an_operator())
     model.functions.add(name="f", domain="")
