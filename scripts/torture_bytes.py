@@ -78,7 +78,7 @@ def _damaged(home: Path, todo: list[tuple[Path, int]], read: Read) -> list[str]:
             if not _same(found, expected):
                 lines.append(f"{path.name}, {what} (seed {seed}): another result, silently")
         except GanDenoiseError as error:
-            if str(path.parent) not in str(error) and path.name not in str(error):
+            if str(home / path.relative_to(home).parts[0]) not in str(error):
                 lines.append(f"{path.name}, {what} (seed {seed}): no file is named: {error}")
         except Exception as error:
             lines.append(f"{path.name}, {what} (seed {seed}): {type(error).__name__}: {error}")
@@ -106,7 +106,14 @@ class Redone(list):
     """Entries of a journal: a file without one is done again, which is no other result."""
 
 
+class Logged(list):
+    """Curves: a file that is cut is that of a run which goes on, and has the first points."""
+
+
 def _same(a: object, b: object) -> bool:
+    if isinstance(a, Logged):
+        whole = dict(b)
+        return all(tag in whole and whole[tag].startswith(points) for tag, points in a)
     if isinstance(a, Redone):
         return all(one is None or one.state != "done" or one == other
                    for one, other in zip(a, b, strict=True))
@@ -203,7 +210,7 @@ def _curves(home: Path) -> object:
     from gan_denoise.training.run_events import read_run
 
     events = read_run(home / "run")
-    return [(tag, events.curve(tag)[1].tobytes()) for tag in events.tags]
+    return Logged((tag, events.curve(tag)[1].tobytes()) for tag in events.tags)
 
 
 def _study(home: Path) -> object:
@@ -214,8 +221,9 @@ def _study(home: Path) -> object:
     config = settings_of(folder)
     check_folder(folder, config)
     before = (folder / "config.yaml").read_bytes()
-    study = open_study(folder, config, {"init": None, "material": _MATERIAL.setdefault(
-        folder, _material(folder))})
+    if folder not in _MATERIAL:  # of the whole one, which is read first
+        _MATERIAL[folder] = _material(folder)
+    study = open_study(folder, config, {"init": None, "material": _MATERIAL[folder]})
     (folder / "config.yaml").write_bytes(before)
     return [(trial.number, trial.value, trial.params) for trial in study.trials], study.user_attrs
 

@@ -14,7 +14,7 @@ def check_after(verb: Verb, out: Path, fault: Fault, what: str, code: int, text:
     """Check what an attack has left, run the command again, and compare its result."""
     folder = out / "work"
     if "Traceback" in text:
-        fault(f"{verb.name}, {what}: a traceback: {text.strip().splitlines()[-1]}")
+        fault(f"{verb.name}, {what}: a traceback: {text[text.index('Traceback'):][-600:]!r}")
     elif code > 0 and "error: " not in text and "failed" not in text:
         fault(f"{verb.name}, {what}: exit {code} without a reason")
     if not verb.piped and (half := half_files(folder)):

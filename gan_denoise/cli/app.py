@@ -43,7 +43,8 @@ def ended_by_signals(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def ended(*args: Any, **options: Any) -> None:
         try:
-            verb(*args, **options)
+            with raised_as_exceptions():  # before and after it there is nothing to save or remove
+                verb(*args, **options)
         except KeyboardInterrupt as error:
             raise typer.Exit(_interrupted(error)) from None
 
@@ -85,7 +86,7 @@ def main(*arguments: str) -> None:
     Args:
         *arguments: Arguments that come before those of the process.
     """
-    with raised_as_exceptions(), tolerant_streams() as output:
+    with tolerant_streams() as output:
         code = run([*arguments, *sys.argv[1:]], output)
         output.flush()
         if output.error is not None:

@@ -38,6 +38,10 @@ def test_values_come_back_and_a_change_is_found():
     text = json.dumps(sealed(VALUES))
     assert unsealed(json.loads(text), "place") == VALUES
     assert unsealed(VALUES, "place") == VALUES  # of an earlier version
+    changed = sealed({"b": 2})
+    with pytest.raises(DamagedError):  # its key is damaged, and so might be the rest
+        unsealed({"crc3:" if key == "crc32" else key: value
+                  for key, value in changed.items()}, "place")
     for changed in flips(text.encode()):
         try:
             values = unsealed(json.loads(changed), "place")
