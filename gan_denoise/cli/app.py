@@ -23,6 +23,7 @@ from gan_denoise.cli.console import print_line, print_text
 from gan_denoise.cli.groups import GROUPS
 from gan_denoise.cli.options import FAILED, USAGE
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.memory import collect_seldom
 from gan_denoise.core.standard_streams import OUTPUT, TolerantStream, reason, tolerant_streams
 from gan_denoise.core.termination import ending_signal, raised_as_exceptions
 from gan_denoise.core.text import escape_text
@@ -86,6 +87,7 @@ def main(*arguments: str) -> None:
     Args:
         *arguments: Arguments that come before those of the process.
     """
+    collect_seldom()
     with tolerant_streams() as output:
         code = run([*arguments, *sys.argv[1:]], output)
         output.flush()

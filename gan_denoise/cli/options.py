@@ -227,7 +227,7 @@ def load_enhancer(
     chunk_seconds: float | None = None,
 ) -> Enhancer:
     """Load a model for denoising; what is None is the default model, its inversion, 45 seconds."""
-    from gan_denoise.core.malloc import keep_freed_memory
+    from gan_denoise.core.memory import keep_freed_memory
     from gan_denoise.inference.enhancer import CHUNK_SECONDS, DEFAULT_MODEL, Enhancer
 
     keep_freed_memory()

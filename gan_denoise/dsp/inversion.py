@@ -122,7 +122,7 @@ def refine_phase(mel: Mel, spectrum: np.ndarray, length: int, steps: int) -> np.
     magnitude = np.abs(spectrum)
     for _ in range(steps):
         rebuilt = mel.stft(mel.istft(spectrum, length))
-        spectrum = magnitude * _unit(rebuilt)
+        spectrum = _scale(_unit(rebuilt), magnitude)
     return spectrum
 
 
@@ -186,4 +186,12 @@ def _mean_around(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _unit(spectrum: np.ndarray) -> np.ndarray:
-    return spectrum / np.maximum(np.abs(spectrum), np.float32(1e-12))
+    """Give all of a spectrum the magnitude 1, in place."""
+    return _scale(spectrum, 1 / np.maximum(np.abs(spectrum), np.float32(1e-12)))
+
+
+def _scale(spectrum: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Multiply a complex array by real factors in place; NumPy would make them complex first."""
+    for part in (spectrum.real, spectrum.imag):
+        part *= factor
+    return spectrum

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
+from gan_denoise.core.memory import collect_seldom
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_journal import Journal, digest_of, to_json
 from gan_denoise.inference.model import ModelError
@@ -24,6 +25,7 @@ from gan_denoise.inference.worker_setup import load_setup
 def main() -> None:
     """Denoise what comes on stdin until it ends, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends this process
+    collect_seldom()
     code = 0
     try:
         # Whatever a library prints must not come among the answers.

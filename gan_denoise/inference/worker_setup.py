@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.config.registry import import_plugins
-from gan_denoise.core.malloc import keep_freed_memory
+from gan_denoise.core.memory import keep_freed_memory
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.options import DenoiseOptions
 

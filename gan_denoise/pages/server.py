@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from gan_denoise.core.malloc import limit_arenas
+from gan_denoise.core.memory import limit_arenas
 from gan_denoise.pages.app import close_app, create_app
 from gan_denoise.pages.settings import ServeError, ServeSettings
 

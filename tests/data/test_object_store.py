@@ -13,10 +13,10 @@ from object_store import object_store
 
 from gan_denoise.cli.app import run
 from gan_denoise.config import load_config
-from gan_denoise.core import fetched_files
+from gan_denoise.core import checksums, fetched_files
 from gan_denoise.core.locations import LocationError, location
 from gan_denoise.core.standard_streams import tolerant_streams
-from gan_denoise.data import corpus_shards
+from gan_denoise.data import corpus_shards, recordings
 from gan_denoise.data.corpus import build_corpus, write_corpus
 from gan_denoise.data.corpus_index import CorpusError
 from gan_denoise.data.datasets import load_material
@@ -94,7 +94,8 @@ def test_a_changed_object_makes_another_corpus(store, here, tmp_path):
 
 def test_a_written_corpus_is_read_in_parts(store, here, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_shards, "SHARD_FILES", 2)
-    monkeypatch.setattr(fetched_files, "BLOCK", 4000)
+    for module in (fetched_files, checksums, recordings):  # what is fetched and checked at once
+        monkeypatch.setattr(module, "BLOCK", 4000)
     ours = build_corpus([here / "speech"], RATE, tmp_path / "local", jobs=1)
     written = write_corpus([f"{BUCKET}/speech"], f"{BUCKET}/speech.corpus", RATE, jobs=1)
     assert written.digest == ours.digest

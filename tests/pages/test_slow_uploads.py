@@ -120,7 +120,7 @@ def test_an_upload_whose_files_are_deleted_meanwhile_says_so(server):
         wait_until(lambda: files(folder))
         client.delete("/api/session")
         connection.sendall(bytes(1000))
-        answer = connection.recv(65536).decode()
+        answer = answer_on(connection)
         assert answer.startswith("HTTP/1.1 410")
         assert "deleted while it came" in answer
     assert files(folder) == []

@@ -81,7 +81,7 @@ def test_a_run_leaves_its_settings_its_states_and_its_history(pretrained):
     assert result.best == max(progress.history, key=lambda row: row["si_sdr"])
     assert result.last["loss/mse"] > 0
     assert sorted(path.name for path in run_dir.iterdir()) == [
-        BEST, SETTINGS, LATEST, "tensorboard"]
+        LOCK, BEST, SETTINGS, LATEST, "tensorboard"]
 
 
 def test_fine_tuning_says_how_the_game_stands(finetuned, pretrained):

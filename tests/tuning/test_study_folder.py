@@ -32,7 +32,8 @@ def study_in(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("change", [
-    "update trial_values set value = 2.7500001", "update trial_params set param_value = 1 - param_value",
+    "update trial_values set value = 2.7500001",
+    "update trial_params set param_value = 1 - param_value",
     "update trial_intermediate_values set intermediate_value = 2",
     "update trials set state = 'FAIL'"])
 def test_what_differs_in_the_database_is_told(change: str, tmp_path: Path):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 ARENAS = """
 import ctypes, sys, threading
-from gan_denoise.core.malloc import limit_arenas
+from gan_denoise.core.memory import limit_arenas
 if sys.argv[1] == "limited" and not limit_arenas(2):
     sys.exit(77)
 libc = ctypes.CDLL(None)
@@ -50,7 +50,7 @@ def test_threads_share_the_arenas_that_there_may_be(tmp_path):
 FAULTS = """
 import resource, sys
 import numpy as np
-from gan_denoise.core.malloc import keep_freed_memory
+from gan_denoise.core.memory import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit(77)
 
