@@ -223,6 +223,7 @@ def manifest_rows(path: Path) -> list[dict[str, Any]]:
         PairError: When it is none of these, or broken.
     """
     suffix = path.suffix.lower()
+    rows: Iterable[Any]
     try:
         text = path.read_text(encoding="utf-8-sig")
         if suffix == ".csv":
