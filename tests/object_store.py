@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -29,6 +30,15 @@ def object_store() -> Iterator[fsspec.AbstractFileSystem]:
                             "AWS_ENDPOINT_URL": _server()}.items():
             patch.setenv(name, value)
         yield fsspec.filesystem("s3", skip_instance_cache=True)
+
+
+@contextlib.contextmanager
+def store_of(folder: Path, address: str) -> Iterator[fsspec.AbstractFileSystem]:
+    """As `object_store`, with what is in a folder at an address, in a bucket that is made."""
+    with object_store() as files:
+        files.mkdir("/".join(address.split("/")[:3]))
+        files.put(f"{folder}/", f"{address}/", recursive=True)
+        yield files
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Recordings encoded by FFmpeg, in containers and codecs that libsndfile does not write.
+"""Recordings encoded by FFmpeg, or MP3 by LAME, in containers that libsndfile does not write.
 
 Arrays are float `[channels, samples]` with full scale at +-1.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import logging
@@ -571,5 +570,11 @@ def test_any_values_are_settings_or_one_error(value, section):
     text = yaml.safe_dump({section: value}, allow_unicode=True)
     if section == "plugins":
         return  # a module by any name
-    with contextlib.suppress(ConfigError):
-        make_config(read_yaml(text))
+    try:
+        made = make_config(read_yaml(text))
+    except ConfigError as error:
+        said = str(error)
+    else:
+        said = "settings"
+        assert make_config(read_yaml(dump_config(made))) == made
+    assert said.strip()

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
-from object_store import object_store
+from object_store import store_of
 
 from gan_denoise.cli.app import run
 from gan_denoise.config import load_config
@@ -48,9 +48,7 @@ def here(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bucket(here):
     """The same tree in a bucket."""
-    with object_store() as files:
-        files.mkdir(BUCKET)
-        files.put(f"{here}/", f"{BUCKET}/", recursive=True)
+    with store_of(here, BUCKET) as files:
         yield files
 
 

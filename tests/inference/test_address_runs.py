@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE
-from object_store import google_store, object_store
+from object_store import google_store, store_of
 
 from gan_denoise.audio import AudioError
 from gan_denoise.cli.app import run
@@ -71,9 +71,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def bucket(here):
-    with object_store() as files:
-        files.mkdir(BUCKET)
-        files.put(f"{here}/", f"{BUCKET}/in/", recursive=True)
+    with store_of(here, f"{BUCKET}/in") as files:
         yield files
 
 

@@ -191,7 +191,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_followed(copy, name,
 
 def test_a_folder_that_is_a_link_is_a_model(copy, tmp_path):
     (tmp_path / "link").symlink_to(copy)
-    Model.load(tmp_path / "link")
+    assert Model.load(tmp_path / "link").config == Model.load(copy).config
 
 
 @pytest.mark.parametrize("name", LARGEST)

@@ -113,6 +113,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server):
         with begin(client, bytes(500_000), 1_000_000):
             wait_until(lambda: files(folder))
         wait_until(lambda: not files(folder))
+        assert client.get("/api/jobs").json() == []
 
 
 def test_an_upload_whose_files_are_deleted_meanwhile_says_so(server):
