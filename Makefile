@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo picture test test-system lint docs torture-audio torture-inputs torture-faults clean
+.PHONY: demo picture test test-system lint docs torture-audio torture-inputs torture-faults soak clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -45,6 +45,13 @@ torture-inputs: $(INSTALLED)
 # rights for the full disks, a C compiler for the failing calls.
 torture-faults: $(INSTALLED)
 	@$(BIN)/python scripts/torture_faults.py --out build/torture-faults
+
+# Three hours of training, 20,000 files, 1,000 requests: memory, handles, threads, temporary files and
+# speed have to stay as they are. Linux.
+soak: $(INSTALLED)
+	@$(BIN)/python scripts/soak.py files
+	@$(BIN)/python scripts/soak.py page
+	@$(BIN)/python scripts/soak.py train
 
 # Of pip only errors are shown (-q -q): its warnings are about how this machine is set up.
 # pesq is built from source: without a C compiler everything but PESQ still works.

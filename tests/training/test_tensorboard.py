@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from conftest import tiny_config, tiny_material
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +15,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 
 from gan_denoise.training import loop
+from gan_denoise.training.keeper import shows_clips
 from gan_denoise.training.tensorboard_layout import comparable_settings
 from gan_denoise.training.trackers import SCORES
 
@@ -84,6 +87,22 @@ def test_the_fixed_clips_are_seen_and_heard(run):
         "mel: noisy, estimate, clean from the top"]
     assert {tag for tag, kind in kinds.items() if kind == "audio"} == {
         "audio/noisy", "audio/estimate", "audio/clean"}
+
+
+def test_a_long_run_shows_its_clips_seldom_and_at_its_end(tmp_path):
+    trained(tmp_path / "long", training={"steps": 17, "validate_every": 1})
+    board = events(tmp_path / "long")
+    for tag in ("mel: noisy, estimate, clean from the top", "audio/estimate"):
+        assert [event.step for event in board.Tensors(tag)] == [*range(1, 13), 14, 15, 16, 17]
+    assert [event.step for event in board.Tensors("valid/si_sdr")] == list(range(1, 18))
+
+
+def test_clips_grow_with_the_logarithm_of_the_validations():
+    shown = [number for number in range(1, 100_001) if shows_clips(number)]
+    assert shown[:10] == list(range(1, 11))
+    assert all(later <= 1.1 * earlier + 1 for earlier, later in pairwise(shown))
+    tens = [sum(number <= 10**power for number in shown) for power in (2, 3, 4, 5)]
+    assert set(np.diff(tens)) <= {24, 25}  # log(10) / log(1.1), whatever the length
 
 
 def test_the_columns_of_the_comparison_are_the_scores_of_the_last_validation(run):

@@ -1,0 +1,349 @@
+"""Long runs: memory, file handles, threads, temporary files and speed of a command over hours.
+
+    python scripts/soak.py train --minutes 180
+    python scripts/soak.py files --count 20000
+    python scripts/soak.py page --requests 1000
+
+Runs the command on made-up or shipped recordings, looks at its processes every few seconds (Linux:
+/proc), writes what it sees to `OUT/samples.csv`, and ends with a verdict: exit 1 where a series
+grows. Speed is work per second of processor time, so that other programs on the machine do not
+count. Needs the extras `train` (train), `web` and `dev` (page).
+
+    python scripts/soak.py judge build/soak-train/samples.csv
+
+gives the verdict on samples that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import soundfile
+from serve_load import denoise
+
+from gan_denoise.examples import noisy_speech
+
+ASKED = 128 + signal.SIGTERM  # exit code of a command that has ended as it was asked
+TICKS = os.sysconf("SC_CLK_TCK")
+PEOPLE = 4  # at once
+Sample = dict[str, float]
+COLUMNS = ("seconds", "work", "cpu_seconds", "pss_mb", "handles", "threads", "temporary", "files",
+           "logged_mb")
+
+
+# ---- Verdict -------------------------------------------------------------------------------------
+MEMORY = 5.0  # MB by which the mean of the last fifth may lie above that of the second
+SPEED = 0.05  # share by which the work per CPU second may differ
+LOGGED = 5.0  # MB of curves, pictures and sounds for 1,000 steps, in the last fifth
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of a run: its figures in the second and in the last fifth, and the judgement."""
+
+    name: str
+    early: float
+    late: float
+    flat: bool
+
+
+def verdict(samples: Sequence[Sample]) -> list[Series]:
+    """Judge a run by its second and its last fifth: in the first, caches fill.
+
+    Memory is compared by the mean; handles, threads and temporary files by the least, as what is
+    open for a moment is no growth, and may not grow by one.
+
+    Args:
+        samples: By time, ten or more.
+    """
+    fifth = len(samples) // 5
+    early, late = samples[fifth : 2 * fifth], samples[-fifth:]
+
+    def both(figure: Callable[[Sequence[Sample]], float]) -> tuple[float, float]:
+        return figure(early), figure(late)
+
+    memory = both(lambda part: float(np.mean([s["pss_mb"] for s in part])))
+    speed = both(lambda part: slope(part, "work", "cpu_seconds"))
+    logged = both(lambda part: 1000 * slope(part, "logged_mb", "work"))
+    counts = [(name, both(lambda part: min(s[name] for s in part)))  # noqa: B023 - called at once
+              for name in ("handles", "threads", "temporary")]
+    return [
+        Series("memory, PSS (MB)", *memory, memory[1] <= memory[0] + MEMORY),
+        *(Series(name, *pair, pair[1] <= pair[0]) for name, pair in counts),
+        Series("work per CPU second", *speed, abs(speed[1] - speed[0]) <= SPEED * speed[0]),
+        Series("logged MB per 1,000", *logged, logged[1] <= LOGGED),
+    ]
+
+
+def slope(samples: Sequence[Sample], of: str, per: str) -> float:
+    """Return how fast one column grows with another: the slope of the line through all samples."""
+    x, y = (np.array([s[name] for s in samples]) for name in (per, of))
+    x = x - x.mean()
+    return float(x @ y / (x @ x)) if x.any() else 0.0
+
+
+def read(table: Path) -> list[Sample]:
+    """Return the samples of a run."""
+    with open(table, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)]
+
+
+def judge(table: Path) -> bool:
+    """Print the verdict on a run; return whether all is flat."""
+    samples = read(table)
+    if len(samples) < 10:
+        print(f"{table}: {len(samples)} samples are too few")
+        return False
+    last = samples[-1]
+    print(f"{last['work']:.0f} done in {last['seconds'] / 60:.1f} min, of which "
+          f"{last['cpu_seconds'] / 60:.1f} min of processor time; {len(samples)} samples")
+    print(f"{'':22}{'second fifth':>14}{'last fifth':>14}")
+    found = verdict(samples)
+    for series in found:
+        print(f"{series.name:22}{series.early:>14.3f}{series.late:>14.3f}  "
+              f"{'flat' if series.flat else 'NOT FLAT'}")
+    return all(series.flat for series in found)
+
+
+# ---- Samples -------------------------------------------------------------------------------------
+def processes(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [pid]
+    for child in _children(pid):
+        found += processes(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children += [int(word) for word in (task / "children").read_text().split()]
+        except OSError:  # a thread that has ended
+            continue
+    return children
+
+
+def sample(pid: int, temporary: Path, written: Path, logged: Path) -> Sample:
+    """Look at a process, its descendants, and the folders that it writes to.
+
+    Args:
+        pid: Of the process.
+        temporary: Its TMPDIR.
+        written: Its output.
+        logged: Its curves, pictures and sounds.
+    """
+    seen = dict.fromkeys(COLUMNS, 0.0)
+    for each in processes(pid):
+        try:
+            proc = Path(f"/proc/{each}")
+            rollup = dict(line.split(":", 1) for line in
+                          (proc / "smaps_rollup").read_text().splitlines()[1:])
+            numbers = (proc / "stat").read_text().rsplit(")", 1)[1].split()
+            seen["pss_mb"] += int(rollup["Pss"].split()[0]) * 1024 / 1e6
+            seen["handles"] += len(list((proc / "fd").iterdir()))
+            seen["threads"] += int(numbers[17])
+            # Its own, and of the children that it has waited for: user and system.
+            seen["cpu_seconds"] += sum(map(int, numbers[11:15])) / TICKS
+        except (OSError, KeyError):  # it has ended
+            continue
+    outputs = _files(written)
+    seen["temporary"] = len(_files(temporary)) + sum(
+        file.suffix in (".tmp", ".part") for file in outputs)
+    seen["files"] = len(outputs)
+    seen["logged_mb"] = sum(file.stat().st_size for file in _files(logged)) / 1e6
+    return seen
+
+
+def _files(folder: Path) -> list[Path]:
+    return [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+
+
+def watch(command: Sequence[str], out: Path, every: float, written: Path, logged: Path,
+          work: Callable[[], float], enough: Callable[[Sample], bool] | None = None) -> int:
+    """Run a command, and look at it until it ends.
+
+    Args:
+        command: Its words.
+        out: Folder for `samples.csv`, `log.txt` and temporary files.
+        every: Seconds between two looks.
+        written: See `sample`.
+        logged: See `sample`.
+        work: Returns the work done so far: steps, files, requests.
+        enough: Whether it is to be asked to end, after a sample.
+
+    Returns:
+        Its exit code, 0 where it has ended as it was asked.
+    """
+    temporary = out / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    begun, asked = time.monotonic(), False
+    with (open(out / "log.txt", "w", encoding="utf-8") as log,
+          open(out / "samples.csv", "w", newline="", encoding="utf-8") as table):
+        rows = csv.DictWriter(table, COLUMNS)
+        rows.writeheader()
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT,
+                                 env=os.environ | {"TMPDIR": str(temporary)})
+        while not _ended(child, every):
+            done = work()
+            seen = sample(child.pid, temporary, written, logged)
+            if child.poll() is not None or not done:
+                continue
+            seen |= {"seconds": time.monotonic() - begun, "work": done}
+            rows.writerow({name: f"{value:.3f}" for name, value in seen.items()})
+            table.flush()
+            if enough is not None and enough(seen) and not asked:
+                child.send_signal(signal.SIGTERM)
+                asked = True
+    return child.returncode - (ASKED if asked and child.returncode else 0)
+
+
+def _ended(child: subprocess.Popen, seconds: float) -> bool:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def tool(*arguments: object) -> list[str]:
+    """Return the words of a command of gan-denoise."""
+    return [sys.executable, "-m", "gan_denoise.cli", *map(str, arguments)]
+
+
+# ---- The three -----------------------------------------------------------------------------------
+def train(options: argparse.Namespace) -> int:
+    """Train a tiny network, with validations, states and curves as often as by default."""
+    from gan_denoise.data.synthetic_audio import write_corpus
+    from gan_denoise.training.checkpoints import read_progress
+
+    material, run = options.out / "material", options.out / "run"
+    write_corpus(material)
+
+    def steps() -> float:
+        state = run / "latest.npz"
+        return float(read_progress(state).step) if state.is_file() else 0.0
+
+    command = tool("pretrain", "-c", "debug", "--run", run,
+                   *(f"data.{key}={material}/{kind}/{part}" for key, kind, part in (
+                       ("speech", "speech", "train"), ("noise", "noise", "train"),
+                       ("valid_speech", "speech", "valid"), ("valid_noise", "noise", "valid"))),
+                   f"data.cache={options.out}/cache", "data.valid_seconds=4",
+                   "data.valid_clips=4", "training.threads=1",
+                   "training.steps=1000000000", "training.validate_every=500",
+                   "training.checkpoint_every=200", "training.log_every=25")
+    return watch(command, options.out, 30, run, run / "tensorboard", steps,
+                 lambda seen: seen["seconds"] > 60 * options.amount)
+
+
+def files(options: argparse.Namespace) -> int:
+    """Denoise a folder of files of about a second, in one process."""
+    source, target = options.out / "noisy", options.out / "clean"
+    source.mkdir()
+    speech, rate = soundfile.read(noisy_speech(), dtype="int16")
+    for number in range(options.amount):
+        first = 997 * number % (len(speech) - 2 * rate)
+        length = rate + 37 * number % rate // 2 - rate // 4  # 0.75 to 1.25 s
+        soundfile.write(source / f"{number:06}.{('wav', 'flac')[number % 2]}",
+                        speech[first : first + length], rate)
+    return watch(tool("denoise", source, "-o", target, "-j", 1), options.out, 15, target,
+                 options.out / "none", lambda: float(len(_files(target))))
+
+
+def page(options: argparse.Namespace) -> int:
+    """Denoise recordings of four people through the server, each: upload, job, sounds, download."""
+    counted = Requests(options.amount, options.out / "log.txt")
+    code = watch(tool("serve", "--port", 0), options.out, 5, options.out / "none",
+                 options.out / "none", counted.so_far, lambda seen: counted.over)
+    print(f"{counted.failed} of {options.amount} requests failed")
+    return code or counted.failed
+
+
+class Requests:
+    """Requests of four people at once to a server, which begin when it says its address.
+
+    Args:
+        count: Of requests in all.
+        log: What the server prints.
+    """
+
+    def __init__(self, count: int, log: Path):
+        self.count, self.log = count, log
+        self.done = self.failed = 0
+        self._began = False
+
+    @property
+    def over(self) -> bool:
+        """Whether all are done."""
+        return self.done >= self.count
+
+    def so_far(self) -> float:
+        """Return how many are done; the first call with a server that listens begins them."""
+        found = re.search(r"^http://\S+", self.log.read_text(encoding="utf-8"), re.MULTILINE)
+        if found and not self._began:
+            self._began = True
+            threading.Thread(target=self._send, args=[found[0]], daemon=True).start()
+        return float(self.done)
+
+    def _send(self, address: str) -> None:
+        content, clients = noisy_speech().read_bytes(), queue.SimpleQueue()
+        for _ in range(PEOPLE):
+            clients.put(httpx.Client(base_url=address, timeout=300))
+
+        def one(_: int) -> bool:
+            client = clients.get()
+            try:
+                return denoise(client, content) is not None
+            finally:
+                clients.put(client)
+
+        with ThreadPoolExecutor(PEOPLE) as pool:
+            for passed in pool.map(one, range(self.count)):
+                self.done += 1
+                self.failed += not passed
+
+
+def main() -> None:
+    """Run one of the three and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(required=True, metavar="train | files | page | judge")
+    for kind, name, value, words in ((train, "minutes", 180.0, "of training (180)"),
+                                     (files, "count", 20000, "of files (20000)"),
+                                     (page, "requests", 1000, "in all (1000)")):
+        chosen = kinds.add_parser(kind.__name__, help=kind.__doc__.splitlines()[0])
+        chosen.add_argument(f"--{name}", type=type(value), default=value, help=words, dest="amount")
+        chosen.add_argument("--out", type=Path, default=Path("build", f"soak-{kind.__name__}"),
+                            help=f"folder, made anew (build/soak-{kind.__name__})")
+        chosen.set_defaults(run=kind)
+    kinds.add_parser("judge", help="Judge samples.").add_argument("table", type=Path)
+    options = parser.parse_args()
+    if "table" in options:
+        sys.exit(not judge(options.table))
+    shutil.rmtree(options.out, ignore_errors=True)
+    options.out.mkdir(parents=True)
+    code = options.run(options)
+    flat = judge(options.out / "samples.csv")
+    if code:
+        print(f"it failed ({code}): see {options.out}/log.txt")
+    sys.exit(1 if code or not flat else 0)
+
+
+if __name__ == "__main__":
+    main()
