@@ -16,10 +16,10 @@ NOISE = RNG.standard_normal((3, 7, 5)).astype(np.float32)
 PHASE = RNG.uniform(0, 2 * np.pi, (3, 7, 5)).astype(np.float32)
 
 
-def complex_loss(clean, estimate):
+def complex_loss(clean, estimate, power=POWER):
     """`compressed_complex` of complex spectra."""
     parts = [((x.real.copy(), x.imag.copy()), np.abs(x)) for x in (clean, estimate)]
-    return float(losses.compressed_complex(*parts[0], *parts[1], POWER))
+    return float(losses.compressed_complex(*parts[0], *parts[1], power))
 
 
 def spectrum(magnitude, phase=PHASE):
@@ -28,9 +28,9 @@ def spectrum(magnitude, phase=PHASE):
 
 TERMS = {
     "mse": lambda c, e: float(losses.mse(c, e)),
-    "mel": lambda c, e: float(losses.compressed_mel(c, e, POWER)),
-    "magnitude": lambda c, e: float(losses.compressed_magnitude(c, e, POWER)),
-    "complex": lambda c, e: complex_loss(spectrum(c), spectrum(e)),
+    "mel": lambda c, e, power=POWER: float(losses.compressed_mel(c, e, power)),
+    "magnitude": lambda c, e, power=POWER: float(losses.compressed_magnitude(c, e, power)),
+    "complex": lambda c, e, power=POWER: complex_loss(spectrum(c), spectrum(e), power),
 }
 
 
@@ -97,6 +97,42 @@ def test_a_quiet_clip_counts_as_much_as_a_loud_one(term):
     assert TERMS[term](clean, estimate) == pytest.approx(np.mean(alone), rel=1e-4)
 
 
+@pytest.mark.parametrize("term", ["mel", "magnitude", "complex"])
+def test_an_error_counts_as_much_as_its_part_of_the_clip(term):
+    # Half the compressed magnitude of one frame is missing, and nothing else.
+    half = CLEAN.copy()
+    half[:, 2] *= np.float32(0.5 ** (1 / POWER))
+    energy = np.sum(CLEAN.astype(float) ** (2 * POWER), axis=2)
+    expected = np.mean(0.25 * energy[:, 2] / energy.sum(axis=1))
+    assert TERMS[term](CLEAN, half) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_missing_snr_is_the_mean_over_clips_of_any_level():
+    level = np.array([1, 0.1, 0.01], np.float32)[:, None, None]
+    snr = np.array([0.0, 10.0, 20.0], np.float32)[:, None, None]
+    clean = level * spectrum(CLEAN)
+    estimate = clean * (1 + 10 ** (-snr / 20))
+    expected = np.mean(10 * np.log10(10 ** (-snr / 10) + 1e-3) + 30)
+    assert missing_snr(clean, estimate) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("over_floor", [0.0, 10.0, 40.0])
+def test_of_silence_the_missing_snr_is_of_an_error_over_minus_140_decibels(over_floor):
+    silence = np.zeros((2, 7, 5), np.complex64)
+    hum = silence + np.complex64(1e-7 * 10 ** (over_floor / 20))
+    expected = 10 * math.log10(10 ** (over_floor / 10) + 1e-3) + 30
+    assert missing_snr(silence, hum) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("term", ["mel", "magnitude", "complex"])
+@pytest.mark.parametrize("power", [0.3, 1.0])
+@pytest.mark.parametrize("level", [0.0, 1e-7, 1e-5, 1.0])
+def test_at_no_level_an_error_counts_less_than_none(term, power, level):
+    clean = np.full_like(CLEAN, level)
+    assert TERMS[term](clean, clean, power) == 0
+    assert 0 < TERMS[term](clean, clean + np.float32(1e-6), power) < math.inf
+
+
 def test_the_slope_at_silence_is_finite():
     import tensorflow as tf
 
@@ -151,3 +187,31 @@ def test_feature_matching_is_zero_on_equal_layers_and_relative_to_each():
     assert value > 0
     louder = [[100 * layers[0], layers[1]] for layers in (real, fake)]
     assert float(losses.feature_matching(*louder)) == pytest.approx(value, rel=1e-4)
+
+
+def test_feature_matching_is_the_mean_of_relative_differences():
+    real = [CLEAN, NOISE]
+    fake = [1.5 * CLEAN, -NOISE]  # off by half, and by twice
+    assert float(losses.feature_matching(real, fake)) == pytest.approx(1.25, rel=1e-5)
+    halved = losses.feature_matching(real, fake, over_replicas=lambda size: 2 * size)
+    assert float(halved) == pytest.approx(0.625, rel=1e-5)
+    dead = [np.zeros_like(CLEAN)]
+    assert 0 < float(losses.feature_matching(dead, [CLEAN])) < math.inf
+
+
+def test_scores_are_matched_where_they_are_known():
+    def loss(score, predicted):
+        return float(losses.score_loss(np.float32(score), np.float32(predicted)))
+
+    assert loss([0.5, math.nan, 0.9], [0.7, 100.0, 0.4]) == pytest.approx((0.2**2 + 0.5**2) / 2)
+    assert loss([math.nan, 0.5], [3.0, 1.0]) == pytest.approx(0.25)
+    assert loss([math.nan, math.nan], [3.0, 1.0]) == 0
+
+
+def test_the_slope_at_a_score_that_is_unknown_is_zero():
+    import tensorflow as tf
+
+    predicted = tf.Variable([3.0, 1.0])
+    with tf.GradientTape() as tape:
+        value = losses.score_loss(tf.constant([math.nan, 0.5]), predicted)
+    np.testing.assert_allclose(tape.gradient(value, predicted), [0.0, 1.0])
