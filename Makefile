@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 SETTINGS ?=
 
-.PHONY: demo picture test test-system lint docs torture-audio torture-inputs torture-faults soak clean
+.PHONY: demo picture test test-system lint docs coverage mutation torture-audio torture-inputs torture-faults soak clean
 
 demo: $(INSTALLED)
 	@$(BIN)/gan-denoise demo --out $(OUT) $(SETTINGS)
@@ -25,6 +25,15 @@ test: lint
 # Whole jobs, several processes, clusters, browsers, packaging: as long again.
 test-system: $(INSTALLED)
 	$(PYTEST) -m system
+
+# Lines that the quick tests run, and those that they do not: build/coverage/html/index.html.
+coverage: $(INSTALLED)
+	@mkdir -p build/coverage
+	$(PYTEST) -m "not system" --cov --cov-report=term --cov-report=html
+
+# Small faults put into metrics, mixing, inversion, journal and losses: which ones do tests notice?
+mutation: $(INSTALLED)
+	@$(BIN)/python scripts/mutate.py --out build/mutation
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
