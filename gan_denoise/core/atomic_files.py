@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import IO
 
 from gan_denoise.core.errors import OutputError
-from gan_denoise.core.leftovers import (
-    FORMER,
-    remove_leftovers,
-    temporary_file,
-    temporary_folder,
-)
+from gan_denoise.core.leftovers import remove_leftovers, temporary_file, temporary_folder
 from gan_denoise.core.locations import is_remote, publish, reaching, scratch_beside
+
+FORMER = "former"  # what a new folder replaces, while it does
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -89,10 +86,14 @@ def new_folder(
         OutputError: When there is something at `out` that must not be replaced.
         OSError: When the disk is full or the parent folder cannot be written.
     """
-    remove_leftovers(out.parent, f".{out.name}.", out)
+    def give_back(left: Path) -> None:
+        if (left / FORMER).exists() and not os.path.lexists(out):
+            os.rename(left / FORMER, out)
+
+    remove_leftovers(out.parent, f".{out.name}.", give_back)
     _refuse(out, replace)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(f".{out.name}.", out.parent) as temporary:
+    with temporary_folder(f".{out.name}.", out.parent, give_back) as temporary:
         build = temporary / "new"  # not `temporary` itself: only this user may enter that
         build.mkdir()
         yield build

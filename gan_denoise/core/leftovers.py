@@ -11,14 +11,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gan_denoise.core import file_locks
 
 SUFFIX = ".tmp"
-FORMER = "former"  # what a new folder replaces, while it does
 _RANDOM = r"[a-z0-9_]{8}"  # of tempfile
+Rescue = Callable[[Path], object]
 
 
 @contextlib.contextmanager
@@ -46,18 +46,21 @@ def temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+def temporary_folder(
+    prefix: str, parent: Path | None = None, rescue: Rescue = lambda left: None
+) -> Iterator[Path]:
     """Give a temporary folder that is removed in the end.
 
     Args:
         prefix: What its name begins with.
         parent: Where it is; None: the system's place for temporary files.
+        rescue: As for `remove_leftovers`.
 
     Raises:
         OSError: When it cannot be made.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
-    remove_leftovers(parent, prefix)
+    remove_leftovers(parent, prefix, rescue)
     guard = None
     while guard is None:
         made = tempfile.TemporaryDirectory(prefix=prefix, suffix=SUFFIX, dir=parent,
@@ -88,35 +91,33 @@ def _lock(handle: int) -> int | None:
     return None
 
 
-def remove_leftovers(parent: Path, prefix: str, target: Path | None = None) -> None:
+def remove_leftovers(
+    parent: Path, prefix: str, rescue: Rescue = lambda left: None
+) -> None:
     """Remove what killed processes left in a folder; what is in use, and all else, stays.
 
     Args:
         parent: The folder.
         prefix: What their names begin with.
-        target: What was about to be replaced: it gets its name back where it has lost it.
+        rescue: Called with each folder before it is removed, to take out of it what is to be
+            kept; by an OSError the folder stays.
     """
     name = re.compile(re.escape(prefix) + _RANDOM + re.escape(SUFFIX))
     try:
-        left = [entry for entry in os.scandir(parent) if name.fullmatch(entry.name)]
+        found = [entry for entry in os.scandir(parent) if name.fullmatch(entry.name)]
     except OSError:  # there is none, or it cannot be read: then nothing is written there either
         return
-    for entry in left:
+    for entry in found:
         with contextlib.suppress(OSError):  # removed meanwhile, or another user's
             folder = entry.is_dir(follow_symlinks=False)
             handle = os.open(entry.path, os.O_RDONLY if folder else os.O_RDWR)
             try:
                 if file_locks.lock_file(handle, wait=False):
-                    _remove(Path(entry.path), folder, target)
+                    left = Path(entry.path)
+                    if folder:
+                        rescue(left)
+                        shutil.rmtree(left, ignore_errors=True)
+                    else:
+                        left.unlink()
             finally:
                 os.close(handle)
-
-
-def _remove(left: Path, folder: bool, target: Path | None) -> None:
-    if not folder:
-        left.unlink()
-        return
-    former = left / FORMER
-    if target is not None and former.exists() and not os.path.lexists(target):
-        os.rename(former, target)
-    shutil.rmtree(left, ignore_errors=True)

@@ -15,7 +15,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
@@ -37,6 +37,10 @@ class LocationError(GanDenoiseError):
 
 class NotThere(LocationError):
     """Nothing is at an address."""
+
+
+class OutsideError(LocationError, ValueError):
+    """A name in an index leads out of the folder that the index is of."""
 
 
 def location(path: str | os.PathLike[str] | Any) -> Path:
@@ -81,6 +85,26 @@ def beside(folder: Path, name: str) -> Path:
     if _ADDRESS.match(name):
         return location(name)
     return (folder / name).resolve() if is_remote(folder) else folder / name  # without `..`
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return what an index names, which has to be in its folder or below it.
+
+    Only the name counts: a link that lies in the folder may lead anywhere.
+
+    Args:
+        folder: Path or address.
+        name: Relative, as the index has it; whoever wrote that is not trusted.
+
+    Raises:
+        OutsideError: When the name is empty, an absolute path, an address, or has `..` in it.
+    """
+    pure = (PurePosixPath if is_remote(folder) else PurePath)(name)
+    if (not pure.parts or pure.anchor or ".." in pure.parts or "\0" in name
+            or _ADDRESS.match(name)):
+        raise OutsideError(f"{folder}: names {name!r}, which is not in that folder",
+                           "take it from where you trust it, or make it again")
+    return folder / name
 
 
 @contextlib.contextmanager

@@ -26,7 +26,9 @@ from gan_denoise.core.checksums import BROKEN_ARRAYS, block_sums, sealed, unseal
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
     NotThere,
+    OutsideError,
     forget_listing,
+    inside,
     is_remote,
     publish,
     reaching,
@@ -163,10 +165,10 @@ def read_index(
     try:
         sums = summary.get("arrays", {})  # of an earlier version: none
         names = (*_COLUMNS, *(f"{name}_{part}" for name in _TEXTS for part in _PARTS))
-        arrays = {name: _array(root / summary["index"] / f"{name}.npy", sums.get(name))
+        arrays = {name: _array(inside(root, summary["index"]) / f"{name}.npy", sums.get(name))
                   for name in (*names, *([SUMS] if SUMS in sums else []))}
         corpus = Corpus(
-            samples=SampleFiles([root / shard["file"] for shard in summary["shards"]],
+            samples=SampleFiles([inside(root, shard["file"]) for shard in summary["shards"]],
                                 _sums_of(summary["shards"], arrays.pop(SUMS, None))),
             **{name: arrays[name] for name in _COLUMNS},
             **{name: Texts(*(arrays[f"{name}_{part}"] for part in _PARTS)) for name in _TEXTS},
@@ -177,6 +179,8 @@ def read_index(
         )
         whole = {len(array) for name, array in arrays.items()
                  if name.endswith("codes") or name in _COLUMNS} == {summary["recordings"]}
+    except OutsideError as error:
+        raise CorpusError(error.reason, error.way_out) from error
     except (NotThere, *BROKEN_ARRAYS) as error:
         raise _damaged(root, error) from error
     if not whole:

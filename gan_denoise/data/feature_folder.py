@@ -24,6 +24,8 @@ from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.fetched_files import local_copy
 from gan_denoise.core.locations import (
     NotThere,
+    OutsideError,
+    inside,
     is_remote,
     location,
     reaching,
@@ -165,6 +167,10 @@ def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]
             index = unsealed(index, root / INDEX)
         made_with = {section: dict(index[section]) for section in ("audio", "mel")}
         clips = [] if newer else [Clip(**row) for row in index["clips"]]
+        for clip in clips:
+            inside(root, clip.file)
+    except OutsideError as error:
+        raise FeatureError(error.reason, error.way_out) from error
     except (OSError, NotThere) as error:
         reason = getattr(error, "strerror", "") or "no such file"
         raise FeatureError(f"{root}: no folder of features ({INDEX}: {reason})",

@@ -7,27 +7,31 @@ gain that this takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
 from gan_denoise.audio import peak
 from gan_denoise.audio.writer import write
 from gan_denoise.config.schema import DataConfig
-from gan_denoise.core.atomic_files import check_new_folder, new_folder, write_atomically
-from gan_denoise.core.checksums import sealed
 from gan_denoise.core.decibels import db_to_amplitude
+from gan_denoise.core.locations import inside
 from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus, build_corpus
 from gan_denoise.data.crops import TRIES, NoiseCrops, SpeechCrops
 from gan_denoise.data.mixing import MixError, Noises, energy, snr_gain
+from gan_denoise.data.mixture_folder import (
+    MixtureRow,
+    check_places,
+    finish_killed,
+    mixture_folder,
+    read_rows,
+)
 
 FULL_SCALE = 32767 / 32768  # largest sample that 16 bits hold
 # (random numbers, voice of the speech, samples) -> noise, and the parts it is the sum of
@@ -77,31 +81,11 @@ class MixtureSpec:
             chosen = random_stream(self.seed, 0, 0).permutation(chosen)[:total]
         return [int(chosen[number % len(chosen)]) for number in range(total)]
 
-
-class MixtureRow(TypedDict):
-    """A mixture in the manifest.
-
-    Attributes:
-        file: Name of the file below `noisy/` and `clean/`.
-        speech: File of the utterance.
-        speaker: Who speaks; None where the folders do not show it.
-        noise: Kinds of the noises, joined by ` + `.
-        noise_file: Files of the recorded ones, joined by ` + `.
-        rir: File of the room impulse response; None: no room.
-        snr_db: SNR in dB.
-        seconds: Length.
-        gain: Factor that noisy and clean have in common.
-    """
-
-    file: str
-    speech: str
-    speaker: str | None
-    noise: str
-    noise_file: str
-    rir: str | None
-    snr_db: float
-    seconds: float
-    gain: float
+    def request(self, digests: Sequence[str]) -> list[object]:
+        """Return what decides on mixtures of corpora with these digests, as JSON has it."""
+        recipe = None if self.recipe is None else self.recipe.model_dump(mode="json")
+        return [self.sample_rate, list(self.snrs), self.count, self.seconds, recipe, self.seed,
+                list(digests)]
 
 
 _Mixture = tuple[np.ndarray, np.ndarray, MixtureRow]  # noisy, clean, row of the manifest
@@ -123,6 +107,9 @@ def write_pairs(
 ) -> list[MixtureRow]:
     """Write paired folders `noisy/` and `clean/` (16-bit WAV) and `manifest.json`.
 
+    Where an earlier call was killed when it had made all mixtures, they are completed; if they are
+    of the same arguments, nothing is made anew.
+
     Args:
         speech_folders: Clean utterances; sub-folders are kept in the names.
         noise_folders: Recorded noises, cropped or looped to the length of a mixture.
@@ -131,7 +118,8 @@ def write_pairs(
         rir_folders: Room impulse responses; with them, some mixtures are in a room.
         cache: Folder of decoded audio, as in `build_corpus`.
         progress: Called with (mixtures done, mixtures in all).
-        notice: Called with a line on each recording that is cut off, or whose header is wrong.
+        notice: Called with a line on each recording that is cut off, or whose header is wrong,
+            and where nothing is made anew.
         cluster: Where mixtures are made, from what this machine has decoded into `cache`: all
             machines must see it, or the folders be corpora of `write_corpus`. None: here.
 
@@ -142,18 +130,26 @@ def write_pairs(
         AudioError: When a folder cannot be used, or the disk is full.
         OutputError: When `out` holds pairs already, or the manifest cannot be written.
         MixError: Where a mixture would be of silence.
+        LocationError: When the names in a corpus lead out of the folder to write.
         ProcessDied: When several workers died on the same mixtures.
         ClusterError: When the cluster does not answer, or does not see the folders.
     """
     out = Path(out)
-    check_new_folder(out / "noisy")
-    check_new_folder(out / "clean")
+    finished = finish_killed(out)
+    if not finished:
+        check_places(out)
     given = (speech_folders, noise_folders, *([rir_folders] if rir_folders else []))
     corpora = [build_corpus(folders, spec.sample_rate, cache) for folders in given]
     for note in (note for corpus in corpora for note in corpus.notes):
         if notice is not None:
             notice(note)
-    return _write(out, _material(corpora, spec), cluster, progress)
+    request = spec.request([corpus.digest for corpus in corpora])
+    if request in finished:
+        if notice is not None:
+            notice(f"{out}: an earlier run was ended when it had made these mixtures; they are "
+                   "complete now, and nothing was made anew")
+        return read_rows(out)
+    return _write(out, _material(corpora, spec), request, cluster, progress)
 
 
 def mix_at_snr(
@@ -275,22 +271,21 @@ class _Writer:
 
 
 def _write(
-    out: Path, material: _Material, cluster: Cluster | None,
+    out: Path, material: _Material, request: object, cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[MixtureRow]:
     """Write all mixtures and, at last, the manifest; return its rows."""
     rows: list[MixtureRow] = []
     drawn = material.drawn()
-    with new_folder(out / "noisy") as noisy, new_folder(out / "clean") as clean:
-        writer = _Writer(material, noisy, clean)
+    with mixture_folder(out, request, rows) as build:
+        for _, _, file in drawn:
+            inside(build, file)
+        writer = _Writer(material, build / "noisy", build / "clean")
         with _mapped(writer, drawn, cluster) as written:
             for made in written:
                 rows += made
                 if progress is not None:
                     progress(len(rows), len(drawn))
-        manifest = json.dumps([sealed(row) for row in rows], indent=1, allow_nan=False).encode()
-    # The manifest last: it says that all is there.
-    write_atomically(out / "manifest.json", lambda file: file.write(manifest))
     return rows
 
 

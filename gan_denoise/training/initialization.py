@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
 from gan_denoise.config.saved import settings_of
-from gan_denoise.core.checksums import check_sums
+from gan_denoise.core.checksums import DamagedError, check_sums
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
 
@@ -23,7 +24,7 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
         other settings.
 
     Raises:
-        CheckpointError: When there are no weights, or those of another network.
+        CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
     theirs, ours = settings_of(source), trainer.config
     for section in ("audio", "mel", "generator"):
@@ -55,9 +56,18 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
 
 
 def _load(network: keras.Model, path: Path) -> None:
-    check_sums(path.parent, {path.name: None})
     try:
-        network.load_weights(path)
+        check_sums(path.parent, {path.name: None})
+        with warnings.catch_warnings():
+            # Of Keras' own lists of layers, which hold no weights; a layer that lacks is an error.
+            warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
+            network.load_weights(path)
+    except DamagedError:
+        raise
+    except (OSError, RuntimeError, LookupError) as error:  # of h5py
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise CheckpointError(f"{path}: cannot be read ({reason})",
+                              "copy the folder again, or export the run again") from error
     except ValueError as error:  # Keras' own message lists every layer
         raise CheckpointError(
             f"{path}: weights of another network than this version builds from the same settings; "

@@ -11,7 +11,9 @@ import pytest
 
 from gan_denoise.core.locations import (
     LocationError,
+    OutsideError,
     beside,
+    inside,
     is_remote,
     location,
     reaching,
@@ -66,6 +68,13 @@ def test_a_manifest_names_neighbours_and_addresses(tmp_path):
     assert beside(tmp_path, "noisy/a.wav") == tmp_path / "noisy/a.wav"
     assert str(beside(tmp_path, "memory://b/a.wav")) == "memory://b/a.wav"
     assert str(beside(location("memory://b"), "a.wav")) == "memory://b/a.wav"
+
+
+def test_what_an_index_names_is_in_its_folder(tmp_path):
+    assert inside(tmp_path, "train/a..b.npz") == tmp_path / "train" / "a..b.npz"
+    for name in ("..", "../a", "a/../../b", "/etc/passwd", "", ".", "s3://b/a", "a\0b"):
+        with pytest.raises(OutsideError, match="not in that folder"):
+            inside(tmp_path, name)
 
 
 def test_errors_name_the_address_and_local_ones_stay_what_they_are(store, tmp_path):

@@ -171,6 +171,18 @@ class TestOpening:
         with pytest.raises(CorpusError, match="format 99"):
             build_corpus([tmp_path / "out"], RATE)
 
+    @pytest.mark.parametrize("name", ["../other.i16", "/etc/passwd", "s3://other/x.i16", ""])
+    @pytest.mark.parametrize("key", ["index", "file"])
+    def test_an_index_names_no_file_outside_its_folder(self, tree, tmp_path, key, name):
+        write_corpus([tree], tmp_path / "out", RATE)
+        path = tmp_path / "out" / "corpus.json"
+        summary = json.loads(path.read_text())
+        del summary["crc32"]
+        (summary if key == "index" else summary["shards"][0])[key] = name
+        path.write_text(json.dumps(summary))
+        with pytest.raises(CorpusError, match="not in that folder; take it from"):
+            build_corpus([tmp_path / "out"], RATE)
+
     def test_it_pickles_as_its_places(self, tree, tmp_path, small_shards):
         written = write_corpus([tree], tmp_path / "out", RATE, jobs=1)
         written.clip(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -244,6 +245,17 @@ def test_a_damaged_index_is_told(copied, text):
     settings, folder = copied
     (folder / "index.json").write_text(text)
     with pytest.raises(FeatureError, match=r"index\.json: is no index of features"):
+        FeatureFolder(folder, settings)
+
+
+@pytest.mark.parametrize("name", ["train/../../other.npz", "/train/x.npz", "s3://train/x.npz"])
+def test_an_index_names_no_file_outside_its_folder(copied, name):
+    settings, folder = copied
+    index = json.loads((folder / "index.json").read_text())
+    del index["crc32"]
+    index["clips"][0]["file"] = name
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(FeatureError, match="not in that folder; take it from"):
         FeatureFolder(folder, settings)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
+import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +17,15 @@ import soundfile
 
 from gan_denoise.audio import read_mono
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core import file_locks
 from gan_denoise.core.checksums import unsealed
 from gan_denoise.core.errors import OutputError
+from gan_denoise.core.locations import OutsideError
+from gan_denoise.data import mixture_folder
+from gan_denoise.data.corpus import build_corpus, write_corpus
 from gan_denoise.data.mixing import MixError, snr_gain
 from gan_denoise.data.mixture_writer import MixtureSpec, mix_at_snr, write_pairs
+from gan_denoise.data.texts import Texts
 
 RATE = 16000
 
@@ -172,3 +182,107 @@ class TestWritePairs:
         soundfile.write(path, click, RATE)
         with pytest.raises(MixError, match=f"{path.name}: clean is silent.*longer parts"):
             self._write(folders, tmp_path / "out", seconds=0.1)
+
+    def test_names_of_a_corpus_cannot_leave_the_folder(self, folders, tmp_path, monkeypatch):
+        write_corpus([folders[0]], tmp_path / "corpus", RATE, jobs=1)
+        hostile = build_corpus([tmp_path / "corpus"], RATE)
+        hostile = dataclasses.replace(hostile, names=Texts.of(
+            ["u0.wav", "../../victim.wav", *(f"u{n}.wav" for n in range(2, len(hostile)))]))
+        monkeypatch.setattr(
+            "gan_denoise.data.mixture_writer.build_corpus",
+            lambda given, *rest: hostile if given == [folders[0]] else build_corpus(given, *rest))
+        with pytest.raises(OutsideError, match=r"victim\.wav.* not in that folder"):
+            self._write(folders, tmp_path / "out")
+        assert not list(tmp_path.rglob("victim*"))
+
+
+@pytest.mark.skipif(not file_locks.CAN_LOCK, reason="nothing is removed without locks")
+class TestKilled:
+    """Mixtures of a process that is killed when it has made all, but not renamed all."""
+
+    def _write(self, folders, out: Path, seed: int = 0, notes: list[str] | None = None):
+        return write_pairs([folders[0]], [folders[1]], out, MixtureSpec(RATE, (0.0,), seed=seed),
+                           cache=out.parent / "cache",
+                           notice=None if notes is None else notes.append)
+
+    def _killed(self, folders, out: Path, renames: int) -> None:
+        """Write in a process that is killed when it has renamed some of the three."""
+        self._write(folders, out.parent / "first")  # so that all is decoded
+        pid = os.fork()
+        if not pid:
+            def replace(source: Path, target: Path) -> None:
+                done = [name for name in os.listdir(out) if not name.startswith(".")]
+                if target.parent == out and len(done) == renames:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                os.rename(source, target)
+
+            mixture_folder.os = SimpleNamespace(replace=replace)
+            self._write(folders, out)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    @pytest.mark.parametrize("renames", [0, 1, 2])
+    def test_the_same_command_completes_them(self, folders, tmp_path, renames):
+        out, notes = tmp_path / "out", []
+        self._killed(folders, out, renames)
+        assert len(os.listdir(out)) == renames + 1
+        made = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
+        rows = self._write(folders, out, notes=notes)
+        assert [note for note in notes if "nothing was made anew" in note] == notes != []
+        assert _contents(out) == _contents(tmp_path / "first")
+        assert {path.name: path.stat().st_mtime_ns for path in out.rglob("*.wav")} == made
+        assert rows == self._write(folders, tmp_path / "again")
+
+    def test_another_command_completes_them_and_refuses(self, folders, tmp_path):
+        self._killed(folders, tmp_path / "out", 1)
+        with pytest.raises(OutputError, match="noisy: is there already"):
+            self._write(folders, tmp_path / "out", seed=7)
+        assert _contents(tmp_path / "out") == _contents(tmp_path / "first")
+
+    def test_a_folder_of_the_user_in_their_place_stays(self, folders, tmp_path):
+        out = tmp_path / "out"
+        self._killed(folders, out, 1)
+        shutil.rmtree(out / "noisy")
+        (out / "noisy").mkdir()
+        (out / "noisy" / "mine.wav").write_text("mine")
+        hidden = next(out.glob(".mixing.*"))
+        with pytest.raises(OutputError, match="noisy: is there already"):
+            self._write(folders, out)
+        assert (out / "noisy" / "mine.wav").read_text() == "mine"
+        assert not (out / "clean").exists()
+        assert len(list((hidden / "clean").rglob("*.wav"))) == 6
+        shutil.rmtree(out / "noisy")  # the other half alone is of no use: all is made anew
+        self._write(folders, out)
+        assert _contents(out) == _contents(tmp_path / "first")
+
+    def test_what_was_killed_before_all_was_made_is_made_anew(self, folders, tmp_path):
+        out = tmp_path / "out"
+        pid = os.fork()
+        if not pid:
+            write_pairs([folders[0]], [folders[1]], out, MixtureSpec(RATE, (0.0,)),
+                        cache=tmp_path / "cache",
+                        progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            os._exit(1)
+        os.waitpid(pid, 0)
+        assert len(os.listdir(out)) == 1
+        self._write(folders, out)
+        assert sorted(os.listdir(out)) == ["clean", "manifest.json", "noisy"]
+
+    def test_a_rename_that_fails_leaves_none_of_them(self, folders, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+
+        def replace(source: Path, target: Path) -> None:
+            if target == out / "clean":
+                raise OSError(5, "Input/output error")
+            os.rename(source, target)
+
+        monkeypatch.setattr(mixture_folder, "os", SimpleNamespace(
+            replace=replace, rename=os.rename))
+        with pytest.raises(OSError, match="Input/output"):
+            self._write(folders, out)
+        assert os.listdir(out) == []
+
+
+def _contents(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes()
+            for path in out.rglob("*") if path.is_file()}

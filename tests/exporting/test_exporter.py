@@ -139,6 +139,19 @@ def test_weights_of_a_network_of_another_version_are_refused_by_name(exported, t
         load_weights(Trainer(trainer.config, tiny_material(), "finetune"), tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["cut", "zero"])
+def test_damaged_weights_are_told_by_name_and_way_out(exported, tmp_path, damage):
+    trainer, model, _ = exported
+    (tmp_path / "config.yaml").write_bytes((model / "config.yaml").read_bytes())
+    whole = (model / "generator.weights.h5").read_bytes()
+    at = 1500  # in the list of the first group's names
+    (tmp_path / "generator.weights.h5").write_bytes(
+        whole[:len(whole) // 2] if damage == "cut" else
+        whole[:at] + bytes(1000) + whole[at + 1000:])
+    with pytest.raises(CheckpointError, match=r"weights\.h5: cannot be read \(.*copy the folder"):
+        load_weights(Trainer(trainer.config, tiny_material(), "finetune"), tmp_path)
+
+
 # ---- Whole or not at all -----------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
