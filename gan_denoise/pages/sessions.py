@@ -1,29 +1,27 @@
 """Sessions: what one browser has uploaded and had denoised, in a folder that goes with it.
 
-All sessions lie in one temporary folder. It goes when the server ends; where the server was killed,
-the next one removes it.
+All sessions lie in one temporary folder, which is locked. It goes when the server ends; where the
+server was killed, the next one removes it.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gan_denoise.core.file_locks import CAN_LOCK, lock_file
+from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.pages.jobs import Job
 from gan_denoise.pages.settings import ServeError
 from gan_denoise.pages.uploads import Upload
 
 COOKIE = "gan_denoise_session"
 PREFIX = "gan-denoise-serve-"
-LOCK = "lock"
 LEAVE_SECONDS = 120.0  # after the page was left: long enough to load it again
 MAX_SESSIONS = 1000
 Held = TypeVar("Held")
@@ -110,10 +108,8 @@ class Sessions:
         self._lifetime, self._authenticated = lifetime, authenticated
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        remove_abandoned()
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._handle: int | None = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        lock_file(self._handle, wait=False)
+        self._kept = contextlib.ExitStack()
+        self.folder = self._kept.enter_context(temporary_folder(PREFIX))
 
     def __iter__(self) -> Iterator[Session]:
         with self._lock:
@@ -158,23 +154,4 @@ class Sessions:
         """End all sessions and remove the folder."""
         for session in self:
             self.end(session)
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def remove_abandoned() -> None:
-    """Remove the folders that servers left which were killed: their locks are free."""
-    if not CAN_LOCK:
-        return
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        try:
-            handle = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:  # of another user, or just being made or removed
-            continue
-        try:
-            if lock_file(handle, wait=False):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
+        self._kept.close()

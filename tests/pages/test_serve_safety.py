@@ -155,8 +155,22 @@ def test_nothing_is_left_of_a_server_that_was_ended(tmp_path, monkeypatch, numbe
         process.wait(30)
     if number == signal.SIGKILL:  # the next server removes what was left
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        sessions.remove_abandoned()
+        sessions.Sessions(60.0, authenticated=True).close()
     until = time.monotonic() + 5
     while list(tmp_path.iterdir()) and time.monotonic() < until:
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nothing_is_left_of_a_server_that_was_killed_as_it_made_its_folder(tmp_path, monkeypatch):
+    code = ("import os, signal\nfrom gan_denoise.pages.sessions import Sessions\n"
+            "real, os.open = os.open, lambda path, *rest: (os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    if 'gan-denoise-serve-' in str(path) else real(path, *rest))\n"
+            "os.mkdir(os.environ['TMPDIR'])\nSessions(60.0, True)")
+    place = tmp_path / "tmp"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(place)})
+    assert len(list(place.iterdir())) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    sessions.Sessions(60.0, authenticated=True).close()
+    assert list(place.iterdir()) == []
