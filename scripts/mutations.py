@@ -171,7 +171,8 @@ def _of_node(node: ast.AST) -> Iterator[tuple]:
         elif isinstance(value, int | float | complex):
             yield node, "value", None, value + 1
         elif isinstance(value, str | bytes):
-            yield node, "value", None, ("XX" if isinstance(value, str) else b"XX") + value
+            yield node, "value", None, (
+                f"XX{value}XX" if isinstance(value, str) else b"XX" + value)
 
 
 def _replacements(node: ast.AST) -> Iterator[ast.AST]:

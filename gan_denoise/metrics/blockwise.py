@@ -162,7 +162,7 @@ class UnitSignal:
         if not np.all(np.isfinite(inside)):
             raise ValueError(f"{self._name} holds NaN or infinite values")
         inside = (inside - self._mean) / self._peak / math.sqrt(self._energy)
-        return np.pad(inside, (max(-start, 0), 0)) if start < 0 else inside
+        return np.pad(inside, (-start, 0)) if start < 0 else inside
 
 
 def unit_blocks(units: tuple[UnitSignal, UnitSignal]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

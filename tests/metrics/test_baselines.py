@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_denoise.metrics import snr
-from gan_denoise.metrics.baselines import BEST_GAIN, SILENCE, trivial_estimates
+from gan_denoise.metrics import baselines, snr
+from gan_denoise.metrics.baselines import BEST_GAIN, SILENCE, best_gain, trivial_estimates
 
 
 def mixture(snr_db, seed=0, samples=4000):
@@ -42,6 +42,22 @@ def test_of_independent_noise_the_best_gain_is_known():
 
 def test_nothing_heard_is_silence_in_both():
     clean, noisy = np.ones(5, np.float32), np.zeros(5, np.float32)
+    assert best_gain(clean, noisy) == 0
     for estimate in trivial_estimates(clean, noisy).values():
         assert not estimate.any()
         assert estimate.dtype == np.float32
+
+
+@pytest.mark.parametrize("block", [2**18, 7, 1])
+def test_the_best_gain_of_a_louder_copy_undoes_it_in_blocks_of_any_size(monkeypatch, block):
+    monkeypatch.setattr(baselines, "BLOCK", block)
+    clean = np.float32([0.3, -0.1, 0.2, 0.4, 0.1, -0.2, 0.3, 0.2])
+    assert best_gain(clean, 4 * clean) == pytest.approx(0.25, rel=1e-6)
+    onset = np.float32([1, 0, 0, 0, 0, 0, 0, 0])
+    assert best_gain(onset, clean) == pytest.approx(0.3 / np.sum(clean**2), rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [1e-22, 1e-10, 1.0, 1e18])
+def test_the_best_gain_is_exact_at_any_level(level):
+    noisy = np.full(1000, level, np.float32)
+    assert best_gain(np.ones(1000, np.float32), noisy) == pytest.approx(1 / level, rel=1e-5)
