@@ -46,7 +46,8 @@ GROUPS = (  # modules, and the tests that are to notice their faults
     (tuple(f"gan_denoise/data/{name}.py" for name in ("mixing", "augment", "channel")),
      ("tests/data/test_mixing.py", "tests/data/test_augment.py", "tests/data/test_channel.py")),
     (("gan_denoise/dsp/inversion.py",), ("tests/dsp/test_inversion.py",)),
-    (JOURNAL, ("tests/inference/test_folder_journal.py",)),
+    (JOURNAL, tuple(f"tests/inference/test_{name}.py" for name in (
+        "folder_journal", "journal_files", "journal_names"))),
     (("gan_denoise/training/losses.py",), ("tests/training/test_losses.py",)),
 )
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov",
