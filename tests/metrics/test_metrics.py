@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,9 +50,29 @@ def test_an_identical_estimate_gets_the_best_score(clean, name, best, tolerance)
 @pytest.mark.parametrize("name", WAVEFORM_METRICS)
 def test_more_noise_scores_worse(clean, name):
     scores = [score(name, clean, at_snr(clean, snr_db)) for snr_db in (20, 10, 0)]
-    if name == "lsd":
-        scores = scores[::-1]
-    assert scores[0] > scores[1] > scores[2]
+    assert scores == sorted(scores, reverse=metrics.METRICS[name].higher_is_better)
+    assert len(set(scores)) == 3
+
+
+@pytest.mark.parametrize("name", ["mse_mel", "psnr_mel", "snr_mel"])
+def test_a_mel_farther_off_scores_worse(name):
+    mel = np.random.default_rng(0).random((10, 4))
+    scores = [getattr(metrics, name)(mel, mel + off) for off in (0.01, 0.1, 0.2)]
+    for table in {name, f"{name}_wave"} & metrics.METRICS.keys():
+        assert scores == sorted(scores, reverse=metrics.METRICS[table].higher_is_better)
+
+
+@pytest.mark.parametrize("name", WAVEFORM_METRICS)
+def test_the_table_says_which_package_a_metric_needs(clean, name, monkeypatch):
+    for package in ("pesq", "pystoi"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert metrics.available() == {"pesq": False, "pystoi": False}
+    package = metrics.METRICS[name].package
+    if package is None:
+        assert score(name, clean, clean) in (math.inf, 0)
+    else:
+        with pytest.raises(MissingMetric, match=rf"no [\w, ]*{name}.*: {package} is not installed"):
+            getattr(metrics, name)(clean, clean, RATE)
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 2.5, 17.5])
@@ -188,6 +209,67 @@ def test_the_level_of_both_does_not_matter(clean):
 def test_lsd_of_a_known_gain(clean):
     white = np.random.default_rng(0).standard_normal(RATE)
     assert metrics.lsd(white, 0.5 * white, RATE) == pytest.approx(20 * math.log10(2), abs=1e-3)
+
+
+def distance(clean, estimate, rate):
+    """LSD by its definition, frame by frame."""
+    size, hop = 32 * rate // 1000, 8 * rate // 1000
+    window = scipy.signal.get_window("hann", size)  # periodic
+    floor = 1e-6 * np.mean(clean**2) * np.sum(window**2)
+    frames = []
+    for start in range(0, len(clean) - size + 1, hop):
+        decibels = [10 * np.log10(np.maximum(
+            np.abs(np.fft.rfft(window * x[start : start + size])) ** 2, floor))
+            for x in (clean, estimate)]
+        frames.append(np.sqrt(np.mean((decibels[0] - decibels[1]) ** 2)))
+    return np.mean(frames)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("block", [1, 33, 1024])
+def test_lsd_is_as_defined(clean, rate, block, monkeypatch):
+    monkeypatch.setattr(waveform, "LSD_BLOCK", block)
+    steps = np.repeat([1.0, 1e-2, 1e-4, 0.0], 2000)  # the last ones are under the floor
+    noisy = at_snr(clean, 10)[8000:16000] * steps
+    found = metrics.lsd(clean[8000:16000], noisy, rate)
+    assert found == pytest.approx(distance(clean[8000:16000], noisy, rate), rel=1e-9)
+    window = slice(8000, 8000 + 32 * rate // 1000)  # the shortest
+    assert metrics.lsd(clean[window], noisy[: 32 * rate // 1000], rate) > 0
+
+
+@pytest.mark.parametrize("correlation", [0.15, 0.25])
+def test_lag_is_clear_from_a_correlation_of_a_fifth(correlation):
+    speech, noise = np.random.default_rng(0).standard_normal((2, 200_000))
+    delayed = np.roll(correlation * speech, 50) + math.sqrt(1 - correlation**2) * noise
+    if correlation > 0.2:
+        assert metrics.lag(speech, delayed, RATE) == 50 / RATE
+    else:
+        with pytest.raises(Refused, match=r"correlation 0\.15 at most"):
+            metrics.lag(speech, delayed, RATE)
+
+
+@pytest.mark.parametrize(("delay", "found"), [(1600, True), (-1600, True), (1601, False)])
+def test_lag_looks_a_tenth_of_a_second_far(delay, found):
+    white = np.random.default_rng(0).standard_normal(20_000)
+    if found:
+        assert metrics.lag(white, np.roll(white, delay), RATE) == delay / RATE
+    else:
+        with pytest.raises(Refused, match="no clear alignment"):
+            metrics.lag(white, np.roll(white, delay), RATE)
+
+
+@pytest.mark.parametrize("samples", [2, 5, 100])
+def test_lag_of_a_clip_that_is_shorter_than_that(samples):
+    white = np.random.default_rng(0).standard_normal(samples)
+    assert metrics.lag(white, 2 * white, RATE) == 0
+
+
+@pytest.mark.parametrize("snr_db", [100.0, 200.0, 250.0])
+def test_si_sdr_tells_faint_errors_from_none(snr_db):
+    t = np.arange(1000)
+    sine, cosine = np.sin(2 * np.pi * t / 100), np.cos(2 * np.pi * t / 100)
+    found = metrics.si_sdr(sine, sine + 10 ** (-snr_db / 20) * cosine)
+    assert found == pytest.approx(snr_db, abs=1)
 
 
 @pytest.mark.parametrize("delay", [-37, -1, 3, 800])

@@ -21,6 +21,17 @@ def test_a_signal_reads_as_the_array_that_it_holds(tmp_path):
     np.testing.assert_array_equal(signal.first(700)[600:900], NOISE[600:700])
     np.testing.assert_array_equal(signal.at_gain(0.5)[2:9], 0.5 * NOISE[2:9])
     assert [len(block) for block in blocks(signal, 4096)] == [4096, 4096, 1808]
+    assert len(signal.first(20_000)) == 10_000
+    np.testing.assert_allclose(signal.at_gain(0.5).at_gain(3.0)[:], 1.5 * NOISE, rtol=1e-6)
+    assert signal.at_gain(0.3)[:].dtype == np.float32
+
+
+def test_blocks_follow_each_other_and_have_a_length_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal_files, "BLOCK", 3000)
+    for signal in (NOISE, store(tmp_path / "x", [NOISE])):
+        found = list(blocks(signal))
+        assert [len(block) for block in found] == [3000, 3000, 3000, 1000]
+        np.testing.assert_array_equal(np.concatenate(found), NOISE)
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(48000, 16000), (44100, 16000), (8000, 16000)])
@@ -48,3 +59,28 @@ def test_a_missing_file_is_no_full_disk(tmp_path):
         store(tmp_path / "nowhere" / "x", [NOISE])
     with pytest.raises(FileNotFoundError):
         Signal(tmp_path / "x", 5)[:]
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_what_is_resampled_is_padded_to_the_length_asked_for(rate):
+    found = np.concatenate(list(resampled(NOISE, rate, 16000, 12_345)))
+    assert (len(found), found.dtype) == (12_345, np.float32)
+    assert not found[10_100:].any()
+    assert list(map(len, resampled(NOISE[:0], rate, 16000))) == [0]
+
+
+def test_what_is_stored_is_as_long_as_its_parts(tmp_path):
+    assert len(store(tmp_path / "x", [])) == 0
+    doubles = store(tmp_path / "y", [NOISE[:7].astype(np.float64), NOISE[::2][:5]])
+    assert len(doubles) == 12
+    np.testing.assert_array_equal(doubles[:], np.concatenate([NOISE[:7], NOISE[::2][:5]]))
+
+
+def test_another_fault_of_the_disk_is_not_said_to_be_a_full_one(tmp_path):
+    def parts():
+        yield NOISE
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error") as error:
+        store(tmp_path / "x", parts())
+    assert not isinstance(error.value, SignalError)
