@@ -9,8 +9,9 @@ import pytest
 
 from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
-from gan_denoise.data.crops import SpeechCrops
-from gan_denoise.data.mixing import Mixer
+from gan_denoise.data.augment import RandomFilter
+from gan_denoise.data.crops import NoiseCrops, SpeechCrops
+from gan_denoise.data.mixing import RELATIVE_DB, Mixer, MixError, Noises, energy, snr_gain
 from gan_denoise.data.recordings import FULL_SCALE, Corpus, SampleFiles
 from gan_denoise.data.texts import Texts
 
@@ -275,3 +276,188 @@ def test_speech_at_another_speed_moves_in_pitch(noise):
     mixer = Mixer(corpus, noise, DataConfig(**recipe), RATE, 16000, 0)
     pitches = [_dominant(mixer.item(0, n)[1]) for n in range(20)]
     assert 790 < min(pitches) < 950 < 1050 < max(pitches) < 1265
+
+
+# ---- Levels ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("snr_db", [-20.0, 0.0, 13.0])
+@pytest.mark.parametrize("level", [1e-3, 1.0, 30.0])
+def test_a_gain_makes_the_snr_of_whole_clips(snr_db, level):
+    clean, noise = level * _noise(1.0, 0), _noise(1.0, 1)
+    assert energy(clean) == pytest.approx(np.sum(clean.astype(float) ** 2), rel=1e-5)
+    assert _snr(clean, clean + snr_gain(clean, noise, snr_db) * noise) == pytest.approx(
+        snr_db, abs=1e-3)
+
+
+def test_no_gain_makes_an_snr_of_silence():
+    sound, silence = _noise(0.1, 0), np.zeros(1600, np.float32)
+    with pytest.raises(MixError, match=r"^clean is silent: no gain gives an SNR of 3\.0 dB"):
+        snr_gain(silence, sound, 3.0)
+    with pytest.raises(MixError, match=r"^noise is silent"):
+        snr_gain(sound, silence, 3.0)
+    with pytest.raises(MixError, match=r"^clean is silent"):
+        snr_gain(silence, silence, 3.0)
+
+
+def _drawn(speech, noise, count, **recipe):
+    """What `Noises` draws by a recipe: (noise [8000], parts) each."""
+    data = DataConfig(**PLAIN | recipe)
+    made = Noises(NoiseCrops(noise, data), SpeechCrops(speech, data), data,
+                  RandomFilter(8000, RATE, data.equalise_db))
+    return [made.draw(random_stream(0, 0, n), voice=0) for n in range(count)]
+
+
+def _decibels(audio):
+    return 10 * np.log10(np.mean(audio.astype(float) ** 2))
+
+
+SILENT = {"k/0.wav": np.r_[1.0, np.zeros(60 * RATE)].astype("f4")}  # for a sample in a minute
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_level_of_a_noise_is_up_to_12_decibels_below_full_scale(speech, noise, recorded):
+    """Of a recorded one, and of the coloured one that comes where only silence was recorded."""
+    drawn = _drawn(speech, noise if recorded else _corpus(SILENT), 100, noises=(1, 1))
+    levels = [_decibels(total) for total, _ in drawn]
+    assert -RELATIVE_DB - 0.01 <= min(levels) < -RELATIVE_DB + 1
+    assert -1 < max(levels) <= 0.01
+    assert RELATIVE_DB == 12
+
+
+def test_parts_say_what_a_noise_is_the_sum_of(speech, noise):
+    found = [parts for _, parts in _drawn(speech, noise, 60, noises=(1, 3))]
+    assert {len(parts) for parts in found} == {1, 2, 3}
+    assert {part for parts in found for part in parts} == set(range(len(noise)))
+    everything = {"noises": (2, 2), "coloured": 1.0, "babble": 1.0, "made_up": 1.0}
+    for total, parts in _drawn(speech, noise, 5, **everything):
+        assert parts[2:] == ["coloured", "babble", "made-up"]
+        assert total.shape == (8000,)
+        assert total.dtype == np.float32
+
+
+def test_where_only_silence_was_recorded_the_noise_is_coloured(speech):
+    for total, parts in _drawn(speech, _corpus(SILENT), 5, noises=(1, 1)):
+        assert parts == ["coloured"]
+        assert energy(total) > 0
+
+
+def test_each_part_is_added_at_a_level_of_its_own(speech, noise):
+    """Sums of independent noises: their powers add up."""
+    for recipe in ({"coloured": 1.0}, {"babble": 1.0}, {"made_up": 1.0}):
+        more = np.mean([10 ** (_decibels(total) / 10)
+                        for total, _ in _drawn(speech, noise, 200, noises=(1, 1), **recipe)])
+        one = np.mean([10 ** (_decibels(total) / 10)
+                       for total, _ in _drawn(speech, noise, 200, noises=(1, 1))])
+        assert more == pytest.approx(2 * one, rel=0.15)
+
+
+def test_babble_is_of_as_many_voices_as_the_recipe_says():
+    tones = [500.0 + 500.0 * n for n in range(6)]
+    voices = _corpus({f"s{n}/0.wav": _tone(3.0, hertz) for n, hertz in enumerate(tones)})
+    faint = _corpus({"k/0.wav": _tone(3.0, 7000.0)})
+    counts = []
+    for total, _ in _drawn(voices, faint, 60, noises=(1, 1), babble=1.0, babble_voices=(1, 2)):
+        spectrum = np.abs(np.fft.rfft(total))[[round(hertz / 2) for hertz in tones]]
+        assert spectrum[0] < 0.01 * spectrum.max()  # the voice that is left out
+        counts.append(int(np.sum(spectrum > 0.05 * spectrum.max())))
+    assert set(counts) == {1, 2}
+
+
+@pytest.mark.parametrize("what", ["coloured", "babble", "made_up"])
+def test_a_part_is_added_as_often_as_the_recipe_says(speech, noise, what):
+    found = _drawn(speech, noise, 300, noises=(1, 1), **{what: 0.3})
+    assert 0.2 < np.mean([len(parts) == 2 for _, parts in found]) < 0.4
+
+
+# ---- What happens to a mixture -----------------------------------------------------------------
+def test_a_noise_is_equalised_as_often_as_the_recipe_says(speech):
+    """White noise through a random filter is white no longer."""
+    white = _corpus({"k/0.wav": _noise(3.0, 9)})
+
+    def is_white(total):
+        thirds = np.array_split(np.abs(np.fft.rfft(total)) ** 2, 4)
+        powers = [np.mean(part) for part in thirds]
+        return max(powers) < 1.25 * min(powers)
+
+    for equalise, low, high in ((0.0, 0.99, 1.0), (1.0, 0.0, 0.15), (0.5, 0.3, 0.7)):
+        found = _drawn(speech, white, 80, noises=(1, 1), equalise=equalise, equalise_db=12.0)
+        assert low <= np.mean([is_white(total) for total, _ in found]) <= high
+
+
+def test_clipping_is_of_the_noisy_recording_alone(speech, noise):
+    recipe = PLAIN | {"snr_mean": 20.0, "snr_std": 0.0}
+    plain = Mixer(speech, noise, DataConfig(**recipe), RATE, 16000, 0)
+    clipped = Mixer(speech, noise, DataConfig(**recipe, clipping=1.0), RATE, 16000, 0)
+    for n in range(5):
+        noisy, clean = clipped.item(0, n)
+        top = np.abs(noisy).max()
+        assert np.sum(np.abs(noisy) > 0.999 * top) > 5
+        np.testing.assert_allclose(_unit(clean), _unit(plain.item(0, n)[1]), atol=1e-6)
+
+
+def _unit(audio):
+    return audio / np.linalg.norm(audio)
+
+
+@pytest.mark.parametrize("what", ["band_limit", "codec"])
+def test_a_channel_is_of_the_noisy_recording_and_its_target(speech, noise, what):
+    recipe = PLAIN | {"snr_mean": 40.0, "snr_std": 0.0}
+    plain = Mixer(speech, noise, DataConfig(**recipe), RATE, 16000, 0)
+    changed = Mixer(speech, noise, DataConfig(**recipe, **{what: 1.0}), RATE, 16000, 0)
+    for n in range(8):
+        for before, after in zip(plain.item(0, n), changed.item(0, n), strict=True):
+            assert _snr(_unit(before), _unit(after)) < 35
+
+
+def test_rooms_are_drawn_as_often_as_the_recipe_says_and_all_of_them(speech):
+    rooms = {}
+    for n, delay in enumerate((2000, 4000, 6000)):
+        rooms[f"r/{n}.wav"] = np.zeros(8000, "f4")
+        rooms[f"r/{n}.wav"][[100, 100 + delay]] = 1.0, 0.5
+    data = DataConfig(**PLAIN, reverberate=0.5, noiseless=1.0, early_ms=150.0)
+    mixer = Mixer(speech, _corpus(SILENT), data, RATE, 16000, seed=0, rir=_corpus(rooms))
+    heard = []
+    for n in range(120):
+        noisy, clean = mixer.item(0, n)
+        # Of white speech, what lags behind the target by more than 150 ms stays in the noisy one.
+        echo = [clean[:-lag] @ (noisy - clean)[lag:] / (clean @ clean) for lag in (4000, 6000)]
+        early = clean[:-2000] @ clean[2000:] / (clean @ clean)
+        heard.append("none" if max(*echo, early) < 0.1 else
+                     ("early" if early > max(echo) else str(4000 + 2000 * int(np.argmax(echo)))))
+    share = {name: heard.count(name) / len(heard) for name in heard}
+    assert share.keys() == {"none", "early", "4000", "6000"}
+    assert 0.38 < share["none"] < 0.62
+    assert min(share.values()) > 0.08
+
+
+def test_speech_is_equalised_as_often_as_the_recipe_says():
+    white = _corpus({"s/0.wav": _noise(3.0, 9)})
+    plain = Mixer(white, None, DataConfig(equalise=0.0), RATE, 8000, 0)
+    sometimes = Mixer(white, None, DataConfig(equalise=0.5), RATE, 8000, 0)
+    same = [np.allclose(_unit(sometimes.item(0, n)[1]), _unit(plain.item(0, n)[1]), atol=1e-5)
+            for n in range(80)]
+    assert 0.35 < np.mean(same) < 0.65
+
+
+def test_what_never_happens_takes_no_random_number():
+    from gan_denoise.data.mixing import _happens
+
+    untouched, drawn = random_stream(0, 0, 0), random_stream(0, 0, 0)
+    assert not _happens(drawn, 0.0)
+    assert drawn.random() == untouched.random()
+    assert np.mean([_happens(drawn, 0.25) for _ in range(2000)]) == pytest.approx(0.25, abs=0.03)
+
+
+def test_items_of_a_batch_can_be_chosen(speech, noise):
+    mixer = Mixer(speech, noise, DataConfig(), RATE, 4000, seed=0)
+    noisy, clean = mixer.batch(7, 4)
+    some = mixer.batch(7, 4, items=[3, 1])
+    np.testing.assert_array_equal(some[0], noisy[[3, 1]])
+    np.testing.assert_array_equal(some[1], clean[[3, 1]])
+
+
+@pytest.mark.parametrize("which", ["speech", "noise", "rir"])
+def test_no_corpus_has_another_rate(speech, noise, which):
+    corpora = {"speech": speech, "noise": noise, "rir": speech}
+    corpora[which] = _corpus({"a/0.wav": _noise(1.0, 0)}, rate=8000)
+    with pytest.raises(ValueError, match="a corpus of 8000 Hz, mixed at 16000 Hz"):
+        Mixer(corpora["speech"], corpora["noise"], DataConfig(), RATE, 100, 0, corpora["rir"])
