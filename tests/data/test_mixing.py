@@ -241,6 +241,17 @@ class TestRoom:
         assert _snr(clean, noisy) < 3.0
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_target_has_the_room_up_to_the_last_early_sample(late):
+    response = np.zeros(4000, "f4")
+    response[[100, 900 + late]] = 1.0, 0.5  # 50 ms after the direct path, or a sample later
+    data = DataConfig(**PLAIN, reverberate=1.0, noiseless=1.0, early_ms=50.0)
+    speech, faint = _corpus({"s/0.wav": _noise(2.0, 0)}), _corpus({"k/0.wav": _noise(1.0, 1)})
+    mixer = Mixer(speech, faint, data, RATE, 16000, 0, rir=_corpus({"r/0.wav": response}))
+    noisy, clean = mixer.item(0, 0)
+    assert np.allclose(noisy, clean, atol=1e-5) == (late == 0)
+
+
 # ---- Voices and channels -----------------------------------------------------------------------
 def test_folders_are_drawn_by_their_weights():
     corpus = _corpus({f"{f}:s{f}/a.wav": _tone(1.5, 300.0 * (f + 1)) for f in range(3)})
@@ -282,14 +293,14 @@ def test_speech_at_another_speed_moves_in_pitch(noise):
 @pytest.mark.parametrize("snr_db", [-20.0, 0.0, 13.0])
 @pytest.mark.parametrize("level", [1e-3, 1.0, 30.0])
 def test_a_gain_makes_the_snr_of_whole_clips(snr_db, level):
-    clean, noise = level * _noise(1.0, 0), _noise(1.0, 1)
+    clean, noise = level * _noise(1.0, 0), level**2 * _noise(1.0, 1)
     assert energy(clean) == pytest.approx(np.sum(clean.astype(float) ** 2), rel=1e-5)
     assert _snr(clean, clean + snr_gain(clean, noise, snr_db) * noise) == pytest.approx(
         snr_db, abs=1e-3)
 
 
 def test_no_gain_makes_an_snr_of_silence():
-    sound, silence = _noise(0.1, 0), np.zeros(1600, np.float32)
+    sound, silence = 1e-3 * _noise(0.1, 0), np.zeros(1600, np.float32)
     with pytest.raises(MixError, match=r"^clean is silent: no gain gives an SNR of 3\.0 dB"):
         snr_gain(silence, sound, 3.0)
     with pytest.raises(MixError, match=r"^noise is silent"):
