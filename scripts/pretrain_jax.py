@@ -4,10 +4,11 @@
         [--variant NAME:SETTING;SETTING ...] [--filterbank FILE] [section.key=value ...]
 
 For machines that have JAX and a GPU, and no TensorFlow. The network, the losses, the mixtures and
-the schedules are those of `gan-denoise pretrain`, step for step; worker processes mix. Left out is
-what a short run under watch can do without: TensorBoard, checkpoints to resume from, the watch for
-dead starts. OUT, or OUT/NAME of each variant, gets `config.yaml`, `generator.weights.h5` (of the
-average) and `log.csv`; from there
+the schedules are those of `gan-denoise pretrain`, step for step; worker processes mix. Variants
+whose data are equal train on the same batches, and all are scored on the validation clips of the
+settings that they share. Left out is what a short run under watch can do without: TensorBoard,
+checkpoints to resume from, the watch for dead starts. OUT, or OUT/NAME of each variant, gets
+`config.yaml`, `generator.weights.h5` (of the average) and `log.csv`; from there
 `gan-denoise finetune --init OUT` and `gan-denoise export` go on under TensorFlow.
 """
 
@@ -260,39 +261,62 @@ class Run:
         self.trainer.save(self.out)
 
 
-def train(
-    configs: dict[Path, Config], workers: int, filterbank: np.ndarray | None = None
-) -> None:
-    """Train networks on the same batches until `training.steps` or `training.minutes` is over.
+def share_batches(configs: dict[Path, Config], workers: int) -> dict[Path, Batches]:
+    """Start the mixing of each run's batches; runs that need the same ones share them.
 
     Args:
-        configs: Settings by the folder of each run; they differ in the network and its rates alone.
+        configs: Settings by the folder of each run.
+        workers: Processes that mix, in all.
+    """
+    needs = {out: (config.data.model_dump_json(), config.training.batch_size, config.crop_samples,
+                   config.training.seed) for out, config in configs.items()}
+    share = max(workers // len(set(needs.values())), 1)
+    made: dict[tuple, Batches] = {}
+    for out, config in configs.items():
+        if needs[out] not in made:
+            print(f"{out}: {load_material(config).summary}", flush=True)  # decoded once, here
+            made[needs[out]] = Batches(config, share)
+    return {out: made[need] for out, need in needs.items()}
+
+
+def train(
+    configs: dict[Path, Config], shared: Config, workers: int,
+    filterbank: np.ndarray | None = None,
+) -> None:
+    """Train networks side by side until `training.steps` or `training.minutes` is over.
+
+    Args:
+        configs: Settings by the folder of each run.
+        shared: The settings without those of the variants: its validation clips are used, and its
+            `training` says how long.
         workers: Processes that mix.
         filterbank: As of `JaxTrainer`.
     """
     import jax
 
-    config = next(iter(configs.values()))
-    material = load_material(config)  # decodes, once, before the workers look
-    print(f"{jax.devices()[0]}: {material.summary}", flush=True)
-    batches = Batches(config, workers)
-    runs = [Run(config, out, filterbank) for out, config in configs.items()]
+    print(jax.devices()[0], flush=True)
+    material = load_material(shared)
+    sources = share_batches(configs, workers)
+    batches = list({id(source): source for source in sources.values()}.values())
+    runs = {Run(config, out, filterbank): sources[out] for out, config in configs.items()}
     for run in runs:
         print(f"{run.out}: {run.trainer.generator.count_params():,} parameters", flush=True)
-    steps, limit = config.training.steps, config.training.minutes
+    training = shared.training
     started, step, done, minutes = None, 0, 0.0, 0.0
     while done < 1.0:
-        batch = jax.device_put(batches.take(step))
-        for run in runs:
-            run.step(step, batch, done, minutes)
+        given = {id(source): jax.device_put(source.take(step)) for source in batches}
+        for run, source in runs.items():
+            run.step(step, given[id(source)], done, minutes)
         started = started or time.monotonic()  # compiling is not training
         step += 1
         minutes = (time.monotonic() - started) / 60
-        done = min(max(step / steps if steps else 0, minutes / limit if limit else 0), 1.0)
-        if step % config.training.validate_every == 0 or done >= 1.0:
+        done = min(max(step / training.steps if training.steps else 0,
+                       minutes / training.minutes if training.minutes else 0), 1.0)
+        if step % training.validate_every == 0 or done >= 1.0:
             for run in runs:
                 run.save(step, minutes, material)
-    batches.close()
+    for source in batches:
+        source.close()
 
 
 def main() -> None:
@@ -302,7 +326,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("settings", nargs="*", help="section.key=value")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME[:SETTING;...]",
-                        help="train this one too, on the same batches, in OUT/NAME; repeatable")
+                        help="train this one too, in OUT/NAME; repeatable")
     parser.add_argument("--workers", type=int, default=max((os.cpu_count() or 2) - 1, 1))
     parser.add_argument("--filterbank", type=Path,
                         help="mel_filterbank.npy of an exported model, where librosa is missing")
@@ -313,7 +337,8 @@ def main() -> None:
         settings = [*arguments.settings, *filter(None, extra.split(";"))]
         configs[arguments.out / name] = load_config(arguments.config, settings)
     filterbank = np.load(arguments.filterbank) if arguments.filterbank else None
-    train(configs, arguments.workers, filterbank)
+    shared = load_config(arguments.config, arguments.settings)
+    train(configs, shared, arguments.workers, filterbank)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def _in_backend(backend: str, code: str) -> str:
     return done.stdout
 
 
-def test_variants_train_on_the_same_batches_and_any_backend_reads_them(tmp_path):
+def test_variants_train_on_the_batches_that_they_ask_for_and_any_backend_reads_them(tmp_path):
     rng = np.random.default_rng(0)
     for kind in ("speech", "noise"):
         for name in ("a", "b"):
@@ -38,10 +38,16 @@ def test_variants_train_on_the_same_batches_and_any_backend_reads_them(tmp_path)
         [sys.executable, "scripts/pretrain_jax.py", "real-16k-pretrain", str(out), *SMALL,
          f"data.speech=[{tmp_path / 'speech'}]", f"data.noise=[{tmp_path / 'noise'}]",
          "training.steps=8", "--workers", "2", "--variant", "one", "--variant",
-         "two:generator.width=24"],
+         "two:generator.width=24", "--variant", "again", "--variant", "clean:data.noiseless=1.0"],
         env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}, cwd=ROOT,
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    logs = {name: [row.split(",")[2:] for row in (out / name / "log.csv").read_text().splitlines()]
+            for name in ("one", "again", "clean")}
+    assert logs["again"] == logs["one"]
+    assert logs["clean"][0] == logs["one"][0]  # the columns
+    assert all(theirs != ours for theirs, ours
+               in zip(logs["clean"][1:], logs["one"][1:], strict=True))
     for name in ("one", "two"):
         rows = (out / name / "log.csv").read_text().splitlines()
         assert len(rows) == 1 + 8
