@@ -353,12 +353,14 @@ def test_where_only_silence_was_recorded_the_noise_is_coloured(speech):
 
 def test_each_part_is_added_at_a_level_of_its_own(speech, noise):
     """Sums of independent noises: their powers add up."""
-    for recipe in ({"coloured": 1.0}, {"babble": 1.0}, {"made_up": 1.0}):
-        more = np.mean([10 ** (_decibels(total) / 10)
-                        for total, _ in _drawn(speech, noise, 200, noises=(1, 1), **recipe)])
-        one = np.mean([10 ** (_decibels(total) / 10)
-                       for total, _ in _drawn(speech, noise, 200, noises=(1, 1))])
-        assert more == pytest.approx(2 * one, rel=0.15)
+    def power(**recipe):
+        drawn = _drawn(speech, noise, 150, **{"noises": (1, 1)} | recipe)
+        return np.mean([np.mean(total.astype(float) ** 2) for total, _ in drawn])
+
+    one = power()
+    assert power(noises=(3, 3)) == pytest.approx(3 * one, rel=0.15)
+    for what in ("coloured", "babble", "made_up"):
+        assert power(**{what: 1.0}) == pytest.approx(2 * one, rel=0.15)
 
 
 def test_babble_is_of_as_many_voices_as_the_recipe_says():

@@ -169,6 +169,90 @@ def test_a_bare_mel_needs_no_noisy_recording(clips):
     assert np.abs(MEL.mel01(rebuilt) - MEL.mel01(clean)).mean() < 0.05  # of 110 dB
 
 
+def test_griffinlim_of_the_settings_is_that_of_the_function(clips):
+    clean = clips[0][:8000]
+    mel01 = MEL.mel01(clean)
+    inversion = GriffinLimInversion(griffinlim_steps=3, griffinlim_momentum=0.5, seed=7)
+    magnitude = mel_to_magnitude(MEL, MEL.denormalise(mel01))
+    np.testing.assert_array_equal(
+        invert(MEL, mel01, None, 8000, inversion),
+        griffinlim(MEL, magnitude, 8000, steps=3, momentum=0.5, seed=7))
+
+
+def test_the_steps_of_the_settings_are_those_that_repair_the_phase(clips):
+    clean, noisy = clips[0][:8000], clips[1][:8000]
+    spectrum, mel01 = MEL.stft(noisy), MEL.mel01(clean)
+    gained = spectrum * MEL.bin_gain(band_gain(MEL, MEL.mel01(noisy), mel01, GainInversion()))
+    for steps in (1, 5):
+        inversion = KINDS["inversion"].classes["gain+phase"](phase_steps=steps)
+        expected = MEL.istft(refine_phase(MEL, gained, 8000, steps), 8000)
+        np.testing.assert_allclose(invert(MEL, mel01, spectrum, 8000, inversion), expected,
+                                   atol=1e-6)
+
+
+def test_the_phase_that_griffinlim_starts_from_is_uniform():
+    """Of a flat magnitude without steps: independent phases, all angles alike."""
+    magnitude = np.ones((400, 257), np.float32)
+    length = 399 * MEL.config.hop_length
+    rebuilt = griffinlim(MEL, magnitude, length, steps=0)
+    angle = np.random.default_rng(0).uniform(-np.pi, np.pi, magnitude.shape)
+    np.testing.assert_allclose(rebuilt, MEL.istft(np.exp(1j * angle), length), atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_step_of_griffinlim_is_that_of_its_authors(clips, momentum):
+    """Perraudin et al. 2013: c <- P1(P2(t)), t <- c + a (c - c_before), in complex spectra.
+
+    librosa's form of it has the phase of `rebuilt - a / (1 + a) * before`, a multiple of the sum.
+    """
+    clean = clips[0][:6000]
+    magnitude = np.abs(MEL.stft(clean)).astype(np.complex128)
+    angle = np.random.default_rng(3).uniform(-np.pi, np.pi, magnitude.shape)
+    phase, before = np.exp(1j * angle), 0.0
+    for _ in range(4):
+        rebuilt = MEL.stft(MEL.istft(magnitude * phase, 6000)).astype(np.complex128)
+        moved = rebuilt - momentum / (1 + momentum) * before
+        phase, before = moved / np.maximum(np.abs(moved), 1e-12), rebuilt
+    expected = MEL.istft(magnitude * phase, 6000)
+    found = griffinlim(MEL, magnitude.real.astype(np.float32), 6000, 4, momentum, seed=3)
+    assert metrics.snr(expected, found) > 40
+
+
+def test_silence_stays_silent():
+    nothing = np.zeros((47, MEL.config.n_mels), np.float32)
+    magnitude = mel_to_magnitude(MEL, nothing)
+    assert 0 <= magnitude.min() <= magnitude.max() < 1e-6
+    np.testing.assert_array_equal(griffinlim(MEL, 0 * magnitude, 6000, 3), np.zeros(6000))
+    spectrum = np.zeros(magnitude.shape, np.complex64)
+    np.testing.assert_array_equal(refine_phase(MEL, spectrum, 6000, 3), spectrum)
+
+
+@pytest.mark.parametrize("level", [1e-6, 1.0, 1e4])
+def test_the_magnitude_of_a_mel_goes_with_its_level(clips, level):
+    linear = MEL.linear(MEL.stft(clips[0][4000:6000]))
+    found = mel_to_magnitude(MEL, np.float32(level) * linear)
+    expected = np.float32(level) * mel_to_magnitude(MEL, linear)
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+
+
+def test_more_updates_of_a_magnitude_come_closer_to_the_mel(clips):
+    linear = MEL.linear(MEL.stft(clips[0][4000:6000]))
+    off = [np.linalg.norm(mel_to_magnitude(MEL, linear, steps) @ MEL.filterbank.T - linear)
+           for steps in (0, 1, 5, 30)]
+    assert off == sorted(off, reverse=True)
+    assert off[-1] < 0.1 * off[0]
+
+
+def test_bins_that_no_band_covers_are_left_as_the_mel_spreads():
+    narrow = Mel(AudioConfig(), MelConfig(n_mels=20, fmin=1000.0, fmax=3000.0))
+    linear = np.random.default_rng(0).random((5, 20), np.float32)
+    uncovered = narrow.filterbank.sum(axis=0) == 0
+    found = mel_to_magnitude(narrow, linear)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[:, uncovered],
+                                  mel_to_magnitude(narrow, linear, 0)[:, uncovered])
+
+
 # ---- Real speech -------------------------------------------------------------------------------
 REAL = os.environ.get("GAN_DENOISE_REAL_SPEECH")
 TUTORIALS = 2.64  # PESQ of librosa's inversion of clean mels at 1024/256/80 without momentum
