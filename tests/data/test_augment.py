@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from gan_denoise.core.rng import random_stream
-from gan_denoise.data.augment import RandomFilter, reverberate
+from gan_denoise.data.augment import SLOPES, RandomFilter, fast_length, reverberate
 
 RATE = 16000
 
@@ -29,7 +31,64 @@ class TestRoom:
         np.testing.assert_allclose(heard, expected, atol=1e-5)
 
 
+    def test_a_response_that_is_longer_than_the_speech_is_cut(self):
+        speech = np.random.default_rng(0).uniform(-0.3, 0.3, 1000).astype("f4")
+        response = np.zeros(9000, "f4")
+        response[[500, 600, 1501]] = -1.0, 0.5, 0.25  # the last one comes after the end
+        heard, target = reverberate(speech, response, early=50)
+        np.testing.assert_allclose(target, -speech, atol=1e-6)
+        np.testing.assert_allclose(heard, -speech + 0.5 * np.r_[np.zeros(100), speech[:-100]],
+                                   atol=1e-6)
+
+
 class TestFilter:
+    def test_the_curve_is_monotone_between_knots_an_octave_apart(self):
+        """The highest knot is at half the sample rate, the lowest of seven at 125 Hz."""
+        shape = RandomFilter(16384, RATE, 12.0)
+        impulse = np.zeros(16384, "f4")
+        impulse[8000] = 1.0
+        hertz = np.fft.rfftfreq(16384, 1 / RATE)
+        extremes = set()
+        for seed in range(20):
+            out = shape.equalise(impulse, random_stream(seed, 0, 0))
+            decibels = 20 * np.log10(np.abs(np.fft.rfft(out)))
+            edges = [0.0, *(8000 / 2**octave for octave in range(6, -1, -1))]
+            for low, high in itertools.pairwise(edges):
+                steps = np.diff(decibels[(hertz >= 1.05 * low) & (hertz <= 0.95 * high)])
+                assert np.all(steps > -0.02) or np.all(steps < 0.02)
+                extremes.add((high, np.sign(np.sum(steps))))
+            assert np.ptp(decibels[hertz < 110]) < 1.0  # no knot below
+            assert np.abs(decibels[(hertz > 20) & (hertz < 7900)]).max() < 12.1
+        assert {(high, sign) for high in edges[2:] for sign in (-1, 1)} <= extremes
+
+    def test_the_slope_of_coloured_noise_is_from_brown_to_light_blue(self):
+        shape = RandomFilter(64000, RATE, 0.0)
+        hertz = np.fft.rfftfreq(64000, 1 / RATE)
+        slopes, rumble = [], []
+        for seed in range(60):
+            power = np.abs(np.fft.rfft(shape.coloured(random_stream(seed, 0, 0)))) ** 2
+            inside = (hertz > 100) & (hertz < 7500)
+            bands = np.array_split(np.flatnonzero(inside), 200)
+            x = [np.log(hertz[band].mean()) for band in bands]
+            slopes.append(np.polyfit(x, [np.log(power[band].mean()) for band in bands], 1)[0])
+            lowest, low = ((hertz > 2) & (hertz < 10), (hertz > 18) & (hertz < 22))
+            rumble.append(power[lowest].mean() / power[low].mean())
+        assert SLOPES[0] - 0.15 < min(slopes) < SLOPES[0] + 0.3
+        assert SLOPES[1] - 0.3 < max(slopes) < SLOPES[1] + 0.15
+        assert SLOPES == (-2.0, 0.5)
+        assert np.median(rumble) < 1.6  # below 20 Hz it rises no further
+
+    def test_coloured_noise_has_no_offset(self):
+        made = RandomFilter(16384, RATE, 6.0).coloured(random_stream(0, 0, 0))
+        assert (made.shape, made.dtype) == ((16384,), np.float32)
+        assert abs(made.mean()) < 0.2 * made.std()
+
+    @pytest.mark.parametrize("samples", [1, 256, 257, 16384, 64000, 100_003])
+    def test_a_fast_length_has_room_and_many_factors_of_two(self, samples):
+        length = fast_length(samples)
+        assert length % 256 == 0
+        assert samples <= length < 1.1 * samples + 256
+
     def test_boosts_stay_in_range_without_delay_and_wrap(self):
         shape = RandomFilter(16384, RATE, 6.0)  # already a fast length
         impulse = np.zeros(16384, "f4")

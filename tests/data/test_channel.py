@@ -85,3 +85,101 @@ def test_speed_moves_every_frequency_alike(speed):
     assert exact == pytest.approx(speed, rel=0.05)
     middle = slice(4000, -4000)
     assert np.std(made[middle]) == pytest.approx(1.0, rel=0.02)
+
+
+def test_bands_are_those_of_telephones_and_of_one_edge():
+    """The edges at -3 dB, and how often there are which."""
+    impulse = np.zeros((1, RATE), np.float32)
+    impulse[0, RATE // 2] = 1.0
+    hertz = np.fft.rfftfreq(RATE, 1 / RATE)
+    bands, slopes = [], []
+    for n in range(300):
+        response = channel.band_limit(impulse, RATE, random_stream(0, 0, n))[0]
+        decibels = 20 * np.log10(np.maximum(np.abs(np.fft.rfft(response)), 1e-9))
+        passed = hertz[decibels > -3.02]
+        bands.append((passed[0] if decibels[5] < -3 else None,
+                      passed[-1] if decibels[7900] < -3 else None))
+        if bands[-1][0]:
+            slopes.append(-np.interp(bands[-1][0] / 1.5, hertz, decibels))
+    for pick, ranges, share in (
+            (lambda low, high: low and high, ((200, 400), (3000, 3800)), 0.5),
+            (lambda low, high: low and not high, ((60, 350), None), 0.25),
+            (lambda low, high: high and not low, (None, (1800, 7000)), 0.25)):
+        chosen = [band for band in bands if pick(*band)]
+        assert len(chosen) / len(bands) == pytest.approx(share, abs=0.08)
+        for side, edges in enumerate(ranges):
+            if edges:
+                found = [band[side] for band in chosen]
+                slack = 0.08 * (edges[1] - edges[0]) + 2
+                assert edges[0] - 2 <= min(found) < edges[0] + slack
+                assert edges[1] - slack < max(found) <= edges[1] + 2
+    # A Butterworth's of orders 2 to 16, at two thirds of the edge.
+    least, most = (10 * np.log10(1 + 1.5 ** (2 * order)) for order in (2, 16))
+    assert least - 0.5 < min(slopes) < least + 3
+    assert most - 6 < max(slopes) < most + 0.5
+
+
+@pytest.mark.parametrize(("subtype", "low", "high"), [
+    ("MPEG_LAYER_III", 30, 66), ("OPUS", 5, 40), ("GSM610", 12.5, 14.0), ("ULAW", 63.5, 65.0)])
+def test_codecs_have_the_bit_rates_of_calls_and_messages(monkeypatch, subtype, low, high):
+    """In kbit/s: constant of MP3; 13.2 of GSM 06.10 and 64 of mu-law, at 8 kHz both."""
+    codec = next(one for one in channel.CODECS if one["subtype"] == subtype)
+    monkeypatch.setattr(channel, "CODECS", (codec,))
+    write, rates = channel.soundfile.write, []
+
+    def weigh(file, audio, rate, **options):
+        write(file, audio, rate, **options)
+        rates.append(8e-3 * file.getbuffer().nbytes / (len(audio) / rate))
+        assert np.abs(audio).max() <= 1.05  # which resampling may overshoot
+
+    monkeypatch.setattr(channel.soundfile, "write", weigh)
+    pair = np.stack([_speech_like(2.0), 3 * _speech_like(2.0)])
+    for n in range(8):
+        channel.code(pair, RATE, random_stream(0, 0, n))
+    assert low < min(rates) <= max(rates) < high
+    if subtype in ("MPEG_LAYER_III", "OPUS"):
+        assert max(rates) > 1.3 * min(rates)
+
+
+def test_every_codec_is_drawn(monkeypatch):
+    write, drawn = channel.soundfile.write, []
+
+    def note(*arguments, **options):
+        drawn.append(options["subtype"])
+        write(*arguments, **options)
+
+    monkeypatch.setattr(channel.soundfile, "write", note)
+    for n in range(40):
+        channel.code(_speech_like(0.2)[None], RATE, random_stream(0, 0, n))
+    counts = [drawn.count(codec["subtype"]) for codec in channel.CODECS]
+    assert sum(counts) == 40
+    assert min(counts) > 3
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-5, 1.0, 50.0])
+def test_a_codec_takes_any_level(level):
+    pair = np.float32(level) * np.stack([_speech_like(0.5), _speech_like(0.5)])
+    for n in range(6):
+        coded = channel.code(pair, RATE, random_stream(0, 0, n))
+        assert np.isfinite(coded).all()
+        if level:
+            assert np.std(coded) == pytest.approx(np.std(pair), rel=0.3)
+        else:
+            assert np.abs(coded).max() < 1e-6
+
+
+def test_one_recording_of_a_codec_does_not_sound_in_the_next():
+    pair = np.stack([np.zeros(8000, np.float32), _speech_like(0.5)])
+    for n in range(12):
+        coded = channel.code(pair, RATE, random_stream(0, 0, n))
+        assert np.std(coded[0][:6000]) < 1e-3 * np.std(coded[1])
+
+
+def test_a_speed_has_what_is_missing_as_silence_and_a_length_of_its_own():
+    tone = np.sin(2 * np.pi * 500 * np.arange(4000) / RATE).astype(np.float32)
+    made = channel.change_speed(tone, 1.0, 16000)
+    assert (made.shape, made.dtype) == ((16000,), np.float32)
+    np.testing.assert_allclose(made[100:3900], tone[100:3900], atol=0.02)
+    assert np.abs(made[4500:15500]).max() < 0.01
+    for speed in (0.8, 1.0, 1.25):
+        assert channel.source_length(32000, speed) == pytest.approx(32000 * speed, rel=0.06)
