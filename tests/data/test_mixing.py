@@ -363,6 +363,18 @@ def test_each_part_is_added_at_a_level_of_its_own(speech, noise):
         assert power(**{what: 1.0}) == pytest.approx(2 * one, rel=0.15)
 
 
+def test_a_recorded_noise_is_added_as_it_is_and_not_turned_around(speech):
+    pulses = np.zeros(3 * RATE, "f4")
+    pulses[::100] = 0.5  # upwards only
+    upwards = _corpus({"k/0.wav": pulses})
+    for total, _ in _drawn(speech, upwards, 5, noises=(1, 1)):
+        assert total.max() > 10 * -total.min()
+    mixer = Mixer(speech, upwards, DataConfig(**PLAIN, noises=(1, 1)), RATE, 8000, 0)
+    for n in range(5):
+        noisy, clean = mixer.item(0, n)
+        assert (noisy - clean).max() > 10 * -(noisy - clean).min()
+
+
 def test_babble_is_of_as_many_voices_as_the_recipe_says():
     tones = [500.0 + 500.0 * n for n in range(6)]
     voices = _corpus({f"s{n}/0.wav": _tone(3.0, hertz) for n, hertz in enumerate(tones)})
