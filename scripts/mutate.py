@@ -50,7 +50,7 @@ GROUPS = (  # modules, and the tests that are to notice their faults
         "folder_journal", "journal_files", "journal_names"))),
     (("gan_denoise/training/losses.py",), ("tests/training/test_losses.py",)),
 )
-OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov",
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider",
            "-p", "no:unraisableexception")  # which collects all garbage, twice
 BYTES = 8 * 2**30  # of one mutant
 CONTROLS = 5  # tests that have to pass on an unchanged module that is imported anew
@@ -290,7 +290,9 @@ def main() -> None:
         copy_tree(Path(folder) / "tree")
         os.chdir(Path(folder) / "tree")
         sys.path.insert(0, os.getcwd())
-        os.environ["PYTHONPATH"] = os.getcwd()
+        os.environ |= {"PYTHONPATH": os.getcwd(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled is kept in the copy
+        sys.dont_write_bytecode = False
         found: dict[str, list[dict]] = {}
         for group in GROUPS:
             for path, fates in run_group(group, lambda path: not arguments.modules or any(
