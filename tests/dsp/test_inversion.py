@@ -243,6 +243,21 @@ def test_more_updates_of_a_magnitude_come_closer_to_the_mel(clips):
     assert off[-1] < 0.1 * off[0]
 
 
+def test_the_updates_of_a_magnitude_start_from_its_mean_under_each_band():
+    flat = MEL.filterbank.sum(axis=1)[None] * np.float32([[1.0], [0.01]])  # the mel of a constant
+    found = mel_to_magnitude(MEL, flat, steps=0)
+    np.testing.assert_allclose(found, np.tile([[1.0], [0.01]], (1, 257)), rtol=1e-5)
+
+
+def test_the_gain_of_several_recordings_is_that_of_each():
+    noisy01, estimate01 = np.random.default_rng(0).random((2, 4, 6, 80), np.float32)
+    inversion = GainInversion(gain_smoothing=(3, 5))
+    together = band_gain(MEL, noisy01, estimate01, inversion)
+    for n in range(4):
+        alone = band_gain(MEL, noisy01[n], estimate01[n], inversion)
+        np.testing.assert_allclose(together[n], alone, rtol=1e-5)
+
+
 def test_bins_that_no_band_covers_are_left_as_the_mel_spreads():
     narrow = Mel(AudioConfig(), MelConfig(n_mels=20, fmin=1000.0, fmax=3000.0))
     linear = np.random.default_rng(0).random((5, 20), np.float32)
