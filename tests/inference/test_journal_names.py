@@ -125,6 +125,18 @@ def test_there_is_a_link_that_leads_nowhere_and_it_has_no_size(tmp_path, address
     assert (is_there(address / "a"), size_at(address / "a")) == (True, 3)
 
 
+def test_what_is_begun_has_no_size_and_what_was_not_noted_is_not_whole(tmp_path):
+    journal, target, other = Journal(tmp_path), tmp_path / "a.wav", tmp_path / "b.wav"
+    journal.begin([target])
+    assert read(tmp_path).entry(target).outputs == {"a.wav": 0}
+    for path in (target, other):
+        put(path, b"1")
+    journal.done([target], "input", "settings", {})
+    again = read(tmp_path)
+    assert again.whole(again.entry(target), [target])
+    assert not again.whole(again.entry(target), [target, other])
+
+
 # ---- Processes ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(("writer", "worker", "expected"), [
     ("", None, ""), ("", 0, "worker-0"), ("1-of-2", None, "1-of-2"),
