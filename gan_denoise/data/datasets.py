@@ -134,6 +134,7 @@ def batches(
     shape = (size if items is None else len(items), *config.crop_shape)
     chosen = () if items is None else (items,)
 
+    @tf.autograph.experimental.do_not_convert  # see `training.replicas.graph`
     def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         noisy, clean = tf.numpy_function(
             lambda n: source.batch(int(n), size, *chosen), [step], (tf.float32, tf.float32)

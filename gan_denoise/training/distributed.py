@@ -20,7 +20,7 @@ import tensorflow as tf
 from gan_denoise.config.schema import TrainingConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.training.errors import TrainingError
-from gan_denoise.training.replicas import Replicas
+from gan_denoise.training.replicas import Replicas, graph
 
 SHORT, LONG = 2048, 2**20  # numbers that a message between workers is sent in
 SUM = tf.distribute.ReduceOp.SUM
@@ -135,7 +135,7 @@ class DistributedReplicas(Replicas):
 
     def function(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """See `Replicas`."""
-        return tf.function(lambda *arguments: self.strategy.run(step, args=arguments))
+        return graph(lambda *arguments: self.strategy.run(step, args=arguments))
 
     # ---- The batch -----------------------------------------------------------------------------
     def items(self, batch_size: int, parts: int) -> list[int]:

@@ -16,6 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 
+def graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that TensorFlow runs as a graph.
+
+    What is in it must not branch by a tensor's value in plain Python: AutoGraph, which would
+    translate that, writes files into the folder for temporary files, and they stay where the
+    process is killed.
+    """
+    return tf.function(function, autograph=False)
+
+
 class Replicas:
     """One device, which TensorFlow chooses; `distributed` has those of several.
 
@@ -46,7 +56,7 @@ class Replicas:
 
     def function(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that runs on every replica at once, in a graph."""
-        return tf.function(step)
+        return graph(step)
 
     def items(self, batch_size: int, parts: int) -> list[int] | None:
         """Return the items of a batch that this process trains on; None: all, in order.

@@ -18,6 +18,7 @@ from gan_denoise.core.machine import machine
 from gan_denoise.data.datasets import Material
 from gan_denoise.data.validation_clips import ValidationClips
 from gan_denoise.models.complexity import macs_per_frame
+from gan_denoise.training.replicas import graph
 from gan_denoise.training.trainer import Trainer, set_up
 
 WARM, SIZE = 3, 2048  # steps not counted; rows of the matrices whose product is the peak
@@ -44,14 +45,14 @@ def measure_training(config: Config, steps: int = 20) -> dict[str, object]:
     trainer.progress.total_steps = WARM + steps
     mels = tf.constant(trainer.mel.mel01(noisy) if config.data.has_waveforms else noisy)
 
-    @tf.function
+    @graph
     def gradient() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             total = tf.reduce_mean(trainer.generator(mels, training=True))
         return tape.gradient(total, trainer.generator.trainable_variables)
 
     matrix = tf.random.normal((SIZE, SIZE))
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    product = graph(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
     numbers = iter(range(WARM + steps))
     step = _median(lambda: trainer.train_step(next(numbers), noisy, clean), steps)
     network = _median(gradient, steps)

@@ -25,7 +25,7 @@ from gan_denoise.training.monitor import VARIATION
 from gan_denoise.training.objective import Objective
 from gan_denoise.training.optimizers import gradients_of, make_optimizer, update
 from gan_denoise.training.precision import computing_in, make_scale
-from gan_denoise.training.replicas import Replicas
+from gan_denoise.training.replicas import Replicas, graph
 from gan_denoise.training.update_step import Schedule, UpdateStep, Value, Values
 from gan_denoise.training.validation import Clips, Validation
 
@@ -99,8 +99,8 @@ class Trainer:
             for gradients in (self._pretrain_gradients, self._adversarial_gradients)
         )
         self._mels = self.replicas.function(self._frozen_mels)
-        self._share = tf.function(self._gradient_share)
-        self._estimate = tf.function(lambda mel: self.ema(mel, training=False))
+        self._share = graph(self._gradient_share)
+        self._estimate = graph(lambda mel: self.ema(mel, training=False))
 
     @property
     def discriminator(self) -> keras.Model | None:

@@ -133,3 +133,13 @@ def test_the_scales_are_part_of_a_checkpoint(tmp_path):
     other = trainer_of("finetune", precision="float16")
     load_state(tmp_path / "state.npz", other.variables())
     assert (float(other.g_scale.scale), int(other.adversary.scale.steps)) == (8.0, 5)
+
+
+# ---- Nothing stays of a process that is killed --------------------------------------------------
+def test_a_graph_and_its_batches_write_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    trainer = trainer_of("pretrain", batch_size=2)
+    _, noisy, clean = next(iter(batches(TinySource(), trainer.config, 0)))
+    trainer.train_step(0, noisy, clean)
+    trainer.estimate(np.zeros((1, 20, trainer.config.mel.bands), np.float32))
+    assert list(tmp_path.iterdir()) == []
