@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gan_denoise.core.checksums import unsealed
 
+_SETTLED = math.inf  # the time of what is settled: later than that of any line
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """The newest line of a target.
 
@@ -32,7 +35,7 @@ class Entry:
     state: str
     time: float
     outputs: Mapping[str, int]
-    host: str = ""
+    host: str
     input: str | None = None
     settings: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +71,7 @@ class Entries:
             return
         self.newest = max(self.newest, entry.time)
         before = self._entries.get(target)
-        if before is None or before.time <= entry.time:
+        if self._written.get(target) != _SETTLED and (before is None or before.time <= entry.time):
             self._entries[target] = entry
         claims = self._gone if entry.state == "failed" else self._written
         for name in entry.outputs:
@@ -78,6 +81,14 @@ class Entries:
             self._begun[journal, target] = entry
             if unfinished is not None:
                 self._abandoned.append(unfinished)
+
+    def settle(self, target: str) -> None:
+        """Keep no more of a target than that it was written: nothing else will be asked of it.
+
+        A run over a million files would hold all their figures to its end.
+        """
+        self._entries.pop(target, None)
+        self._written[target] = _SETTLED
 
     def knows(self, output: str) -> bool:
         """Return whether an output was written here, or may have been."""
@@ -109,8 +120,9 @@ def _entry(values: Mapping[str, Any], age: float) -> Entry:
     if not math.isfinite(time):
         raise ValueError(time)
     entry = Entry(state, time, {str(name): int(size) for name, size in values["outputs"].items()},
-                  str(values["host"]))
+                  sys.intern(str(values["host"])))
     if state != "done":
         return entry
-    return replace(entry, input=str(values["input"]), settings=str(values["settings"]),
-                   figures=dict(values["figures"]))
+    return replace(entry, input=str(values["input"]), settings=sys.intern(str(values["settings"])),
+                   figures={sys.intern(str(name)): value
+                            for name, value in values["figures"].items()})
