@@ -27,8 +27,9 @@ def free_handle():
 
 def test_each_writer_has_a_file_and_all_are_read(tmp_path):
     own, first, second = (JournalFiles(tmp_path, name) for name in ("", "1-of-2", "2-of-2"))
-    assert own.path == tmp_path / NAME
-    assert second.path == tmp_path / FOLDER / "2-of-2.jsonl"
+    # The names of all versions: a folder goes on where it was left.
+    assert own.path == tmp_path / ".gan-denoise-journal.jsonl"
+    assert second.path == tmp_path / ".gan-denoise-journals" / "2-of-2.jsonl"
     for number, files in enumerate((second, own, first)):
         files.append(b"line %d\n" % number)
     (tmp_path / FOLDER / "notes.txt").write_bytes(b"of somebody else\n")
