@@ -65,7 +65,13 @@ def kept_tags(metadata: Mapping[str, str]) -> dict[str, str]:
     Args:
         metadata: PyAV's tags of a container or stream.
     """
-    return {name: text for name, text in metadata.items() if name not in _TECHNICAL and text}
+    return {name: _readable(text) for name, text in metadata.items()
+            if name not in _TECHNICAL and text}
+
+
+def _readable(text: str) -> str:
+    """Return a tag with marks in the place of bytes that are no UTF-8, which PyAV 19 escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def is_picture(stream: av.stream.Stream) -> bool:
@@ -92,10 +98,15 @@ def open_input(path: Path, options: dict[str, str]) -> av.container.InputContain
     if not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
     try:
-        return av.open(url_of(path), metadata_errors="replace", options={
+        return av.open(url_of(path), **_tag_errors(av.__version__), options={
             "protocol_whitelist": "file", "format_whitelist": _READ, **options})
     except av.error.FFmpegError as error:
         raise MediaError(reason_of(error)) from error
+
+
+def _tag_errors(version: str) -> dict[str, str]:
+    """Return what tells PyAV to read tags of any bytes; from 19 on it does, and takes no option."""
+    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
 
 
 def url_of(path: Path) -> str:
