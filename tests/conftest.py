@@ -42,7 +42,7 @@ SYSTEM = (
     "pages/test_training_tab.py", "recipes/test_demo.py", "recipes/test_source_systems.py",
     "reports/test_report_browser.py", "test_docs_commands.py", "test_extend.py",
     "test_package.py", "test_ray_verbs.py", "test_tutorial.py", "training/test_distributed.py",
-    "training/test_ray_training.py",
+    "test_windows.py", "training/test_ray_training.py",
 )
 LONG = (  # files that take longest: they go first, so that no core is idle at the end
     "test_distributed.py", "test_docs_commands.py", "test_training_tab.py", "test_loop.py",

@@ -11,10 +11,15 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+try:
+    import msvcrt
+except ImportError:  # all but Windows
+    msvcrt = None
 
 from gan_denoise.core.errors import GanDenoiseError
 
-CAN_LOCK = fcntl is not None
+CAN_LOCK = fcntl is not None  # an open file: on Windows nobody removes or renames one anyway
+_HELD = BlockingIOError if msvcrt is None else PermissionError  # what says that another has it
 LOCK = ".lock"  # name of the file by which a folder is locked
 
 
@@ -54,13 +59,15 @@ def locked_folder(folder: Path, busy: GanDenoiseError) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if fcntl is not None:
-            try:
+        try:
+            if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise busy from None
-            except OSError:  # the disk has no locks
-                pass
+            elif msvcrt is not None:
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # its first byte, which is not there
+        except _HELD:
+            raise busy from None
+        except OSError:  # the disk has no locks
+            pass
         yield
     finally:
         os.close(handle)

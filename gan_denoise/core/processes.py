@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import ctypes
 import multiprocessing
 import multiprocessing.context
 import os
@@ -105,6 +107,42 @@ class _Context(multiprocessing.context.SpawnContext):
         """Make a process, not started yet."""
         self.started.append(multiprocessing.context.SpawnProcess(*args, **options))
         return self.started[-1]
+
+
+class Interruption:
+    """Interrupts a process of `multiprocessing`, which the terminal's Ctrl-C does not reach.
+
+    It is made beside the process and handed to it among its arguments. On Windows, where a signal
+    would end the process at once, a thread of it waits for a message.
+
+    Args:
+        context: Of the process.
+    """
+
+    def __init__(self, context: multiprocessing.context.BaseContext):
+        self._pipe = None if hasattr(os, "setpgrp") else context.Pipe(duplex=False)
+
+    def send(self, process: multiprocessing.process.BaseProcess) -> None:
+        """Raise KeyboardInterrupt in the process, or call its handler; nothing if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._pipe is not None:
+                self._pipe[1].send_bytes(b"interrupt")
+            elif process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+
+    def receive(self) -> None:
+        """In the process: take it out of the terminal's reach and into that of `send`."""
+        if self._pipe is None:
+            os.setpgrp()
+            return
+        if hasattr(ctypes, "windll"):
+            ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)
+        threading.Thread(target=self._obey, daemon=True).start()
+
+    def _obey(self) -> None:
+        while True:
+            self._pipe[0].recv_bytes()
+            _thread.interrupt_main()
 
 
 def exit_text(code: int) -> str:

@@ -140,7 +140,10 @@ def _read_manifest(path: Path) -> list[Pair]:
         if absent:
             missing += absent
             continue
-        name = Path(os.path.relpath(str(noisy), str(path.parent))).with_suffix("").as_posix()
+        try:
+            name = Path(os.path.relpath(str(noisy), str(path.parent))).with_suffix("").as_posix()
+        except ValueError:  # on another drive of Windows
+            name = noisy.stem
         split = row.get("split") or None
         snr_db = row_snr(row, path)
         pairs.append(

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import multiprocessing
-import os
 import shlex
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +21,7 @@ from typing import TypedDict
 from gan_denoise.config.artifacts import BEST, LATEST, NETWORK, SETTINGS
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
-from gan_denoise.core.processes import exit_text
+from gan_denoise.core.processes import Interruption, exit_text
 from gan_denoise.pages.models import Models
 from gan_denoise.pages.settings import ServeError, ServeSettings
 from gan_denoise.pages.training_choice import EXPORTED, Choice, more_steps, parse_choice
@@ -225,7 +223,7 @@ class Training:
             if again:
                 self._process.kill()
             else:
-                os.kill(self._process.pid, signal.SIGINT)
+                self._interruption.send(self._process)
 
     def close(self) -> None:
         """End the process, after its state is saved where there is time."""
@@ -264,7 +262,8 @@ class Training:
         """Start a process, and a thread that takes its messages."""
         context = multiprocessing.get_context("spawn")  # a fork with threads may hang
         pipe, child = context.Pipe(duplex=False)
-        process = context.Process(target=target, args=(child, *arguments))
+        self._interruption = Interruption(context)
+        process = context.Process(target=target, args=(child, self._interruption, *arguments))
         process.start()
         child.close()
         self._process, self._state, self._run, self._command = process, state, run.name, command

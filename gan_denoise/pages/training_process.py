@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.processes import end_with_the_parent
+from gan_denoise.core.processes import Interruption, end_with_the_parent
 
 if TYPE_CHECKING:
     from gan_denoise.config.schema import Config
@@ -39,7 +38,10 @@ class _PipeHandler(logging.Handler):
         self.pipe.send((LOG, record.getMessage()))
 
 
-def train_run(pipe: Connection, run: Path, kind: str, config: Config, init: Path | None) -> None:
+def train_run(
+    pipe: Connection, interruption: Interruption, run: Path, kind: str, config: Config,
+    init: Path | None,
+) -> None:
     """Train or resume a run; arguments as of `training.loop.train`."""
 
     def work() -> str:
@@ -52,10 +54,12 @@ def train_run(pipe: Connection, run: Path, kind: str, config: Config, init: Path
         result = train(config, run, kind, init, progress=_sender(pipe))
         return f"{result.step} steps; best validation: {summary(result.best)}"
 
-    _report(pipe, work)
+    _report(pipe, interruption, work)
 
 
-def export_run(pipe: Connection, run: Path, out: Path) -> None:
+def export_run(
+    pipe: Connection, interruption: Interruption, run: Path, out: Path
+) -> None:
     """Export the best state of a run."""
 
     def work() -> str:
@@ -67,14 +71,13 @@ def export_run(pipe: Connection, run: Path, out: Path) -> None:
         export(run, out)
         return f"exported {out.name}"
 
-    _report(pipe, work)
+    _report(pipe, interruption, work)
 
 
-def _report(pipe: Connection, work: Callable[[], str]) -> None:
+def _report(pipe: Connection, interruption: Interruption, work: Callable[[], str]) -> None:
     """Do the work and send how it ended; a fault of the program shows its traceback."""
     end_with_the_parent()
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # out of reach of the terminal's Ctrl-C
+    interruption.receive()
     logger = logging.getLogger("gan_denoise")
     logger.setLevel(logging.INFO)
     logger.addHandler(_PipeHandler(pipe))

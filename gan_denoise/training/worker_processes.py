@@ -17,12 +17,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from typing import Protocol
 
-from gan_denoise.core.processes import end_with_the_parent, exit_text
+from gan_denoise.core.processes import Interruption, end_with_the_parent, exit_text
 from gan_denoise.core.standard_streams import ERRORS, OUTPUT
 from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.interrupt import Interrupt
@@ -106,8 +108,9 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         pipes = {stream: context.Pipe(duplex=False) for stream in (OUTPUT, ERRORS)}
         outputs = {stream: theirs for stream, (_, theirs) in pipes.items()}
-        self._process = context.Process(target=_work, args=(module, [*arguments], config,
-                                                              outputs))
+        self._interruption = Interruption(context)
+        self._process = context.Process(target=_work, args=(module, [*arguments], config, outputs,
+                                                            self._interruption))
         self._process.start()
         readers = []
         for stream, (ours, theirs) in pipes.items():
@@ -122,8 +125,7 @@ class WorkerProcess:
 
     def interrupt(self) -> None:
         """See `Worker`."""
-        if self._process.is_alive():
-            os.kill(self._process.pid, signal.SIGINT)
+        self._interruption.send(self._process)
 
     def kill(self) -> None:
         """See `Worker`."""
@@ -131,9 +133,9 @@ class WorkerProcess:
         self._process.join()
 
     def _read(self, stream: int, ours: Connection) -> None:
-        with ours, open(ours.fileno(), encoding="utf-8", errors="replace", closefd=False) as lines:
-            for line in lines:
-                self._messages.put(Line(stream, line.rstrip("\n")))
+        with ours:
+            for line in _lines(ours):
+                self._messages.put(Line(stream, line.decode("utf-8", "replace").rstrip("\r\n")))
 
     def _wait(self, readers: list[threading.Thread]) -> None:
         self._process.join()
@@ -143,15 +145,14 @@ class WorkerProcess:
 
 
 def _work(
-    module: str, arguments: list[str], config: str, outputs: dict[int, Connection]
+    module: str, arguments: list[str], config: str, outputs: dict[int, Connection],
+    interruption: Interruption,
 ) -> None:
     """Run a command in a process of its own, whose output goes into pipes."""
     end_with_the_parent()
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C is the parent's, which passes it on
+    interruption.receive()  # Ctrl-C is the parent's, which passes it on
     for descriptor, output in outputs.items():
-        os.dup2(output.fileno(), descriptor)
-        output.close()
+        _send_output(descriptor, output)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray holds it back from its own
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -159,7 +160,58 @@ def _work(
     # Not even errors of TensorFlow's C++ code: of a worker that is gone it prints a page.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.argv[1:] = arguments
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit:
+        raise
+    except BaseException:  # multiprocessing prints it when its output may not be sent any more
+        traceback.print_exc()
+        sys.exit(1)
+
+
+# On Windows a connection is no file: what goes into it and comes out of it are messages.
+CONNECTIONS_ARE_FILES = hasattr(os, "setpgrp")
+
+
+def _lines(ours: Connection) -> Iterator[bytes]:
+    """Yield what comes through a connection from `_send_output`, line by line, until its end."""
+    if CONNECTIONS_ARE_FILES:
+        with open(ours.fileno(), "rb", closefd=False) as lines:
+            yield from lines
+        return
+    rest = b""
+    with contextlib.suppress(EOFError):
+        while True:
+            *whole, rest = (rest + ours.recv_bytes()).split(b"\n")
+            yield from whole
+    if rest:
+        yield rest
+
+
+def _send_output(descriptor: int, output: Connection) -> None:
+    """Send what this process writes to a descriptor into a connection, which is its own."""
+    if CONNECTIONS_ARE_FILES:
+        os.dup2(output.fileno(), descriptor)
+        output.close()
+        return
+    read, write = os.pipe()
+    os.dup2(write, descriptor)
+    os.close(write)
+
+    def send() -> None:
+        while part := os.read(read, 2**16):
+            output.send_bytes(part)
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), descriptor)  # the last writer is gone: `send` ends
+        sender.join()
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    Finalize(None, end, exitpriority=0)  # at the end of a process of multiprocessing
 
 
 def free_ports(count: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from gan_denoise.config.schema import Config
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.processes import end_with_the_parent, exit_text
+from gan_denoise.core.processes import Interruption, end_with_the_parent, exit_text
 from gan_denoise.core.text import escape_text
 from gan_denoise.data.datasets import Material
 from gan_denoise.training.progress import now_and_then
@@ -185,15 +185,13 @@ class TrialHost:
 class LocalProcess:
     """A process of this machine; see `TrialProcess`."""
 
-    def __init__(self, process: BaseProcess):
-        self._process = process
+    def __init__(self, process: BaseProcess, interruption: Interruption):
+        self._process, self._interruption = process, interruption
         self.kill, self.join = process.kill, process.join
 
     def interrupt(self) -> None:
         """See `TrialProcess`."""
-        if hasattr(os, "setpgrp") and self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGINT)
+        self._interruption.send(self._process)
 
     def describe_exit(self) -> str:
         """See `TrialProcess`."""
@@ -208,11 +206,12 @@ def launch(job: Job, train: TrainFunction | None = None) -> tuple[LocalProcess, 
     """
     ours, theirs = multiprocessing.Pipe()
     # Not forked: a fork of a process with threads may hang, and inherits what TensorFlow has set.
-    process = multiprocessing.get_context("spawn").Process(target=_process,
-                                                         args=(job, theirs, train))
+    context = multiprocessing.get_context("spawn")
+    interruption = Interruption(context)
+    process = context.Process(target=_process, args=(job, theirs, interruption, train))
     process.start()
     theirs.close()
-    return LocalProcess(process), ours
+    return LocalProcess(process, interruption), ours
 
 
 @contextlib.contextmanager
@@ -235,11 +234,12 @@ class _LogFormatter(logging.Formatter):
         return escape_text(super().format(record))
 
 
-def _process(job: Job, connection: Connection, train: TrainFunction | None) -> None:
+def _process(
+    job: Job, connection: Connection, interruption: Interruption, train: TrainFunction | None
+) -> None:
     """Do a trial in a process of its own, whose output goes to `RUN.log`."""
     end_with_the_parent()
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C is the parent's, which passes it on
+    interruption.receive()  # Ctrl-C is the parent's, which passes it on
     job.run_dir.parent.mkdir(parents=True, exist_ok=True)
     with open(job.run_dir.with_suffix(".log"), "a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import pytest
 
-from gan_denoise.core.processes import ProcessDied, ProcessPool, cores, exit_text
+from gan_denoise.core.processes import Interruption, ProcessDied, ProcessPool, cores, exit_text
 
 
 def _power(base: int, exponent: int) -> int:
@@ -33,6 +35,18 @@ def _die_or_wait(how: int) -> None:
 def _interrupted(_: int) -> int:
     os.kill(os.getpid(), signal.SIGINT)
     return os.getpid()
+
+
+def _obey(interruption: Interruption, pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else as this process has it
+    interruption.receive()
+    for _ in range(2):
+        try:
+            pipe.send("works")
+            for _ in range(600):
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            pipe.send("interrupted")
 
 
 def pool(jobs=1):
@@ -95,3 +109,23 @@ def test_how_a_process_ended_in_words():
 
 def test_there_is_a_core():
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("signals", [True, False])
+def test_a_process_is_interrupted_as_often_as_it_is_asked(monkeypatch, signals):
+    """By an event, too, where a signal would end it: it goes on after each."""
+    if not signals:
+        monkeypatch.delattr(os, "setpgrp")
+    context = get_context("spawn")
+    interruption, (ours, theirs) = Interruption(context), context.Pipe(duplex=False)
+    process = context.Process(target=_obey, args=(interruption, theirs))
+    process.start()
+    for _ in range(2):
+        assert ours.poll(60)
+        assert ours.recv() == "works"
+        interruption.send(process)
+        assert ours.poll(60)
+        assert ours.recv() == "interrupted"
+    process.join()
+    assert process.exitcode == 0
+    interruption.send(process)  # nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import fsspec
@@ -93,6 +94,17 @@ def test_manifest_files(tmp_path: Path, columns: tuple[str, str], suffix: str) -
         assert pair.noisy.samefile(tmp_path / "data/with space, and comma.wav")
         assert pair.clean == tmp_path / "other/ref 1.wav"
         assert (pair.split, pair.speaker, pair.snr_db) == ("valid", "Ö", 3.0)
+
+
+def test_a_manifest_names_what_lies_on_another_drive(tmp_path: Path, monkeypatch) -> None:
+    def relpath(*_):  # of Windows
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    touch(tmp_path, "noisy/a.wav", "clean/a.wav")
+    (tmp_path / "pairs.csv").write_text("noisy,clean\nnoisy/a.wav,clean/a.wav\n")
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    (pair,) = read_layout(tmp_path / "pairs.csv")
+    assert pair.name == "a"
 
 
 @pytest.mark.parametrize(
