@@ -225,6 +225,8 @@ class _Run:
         left = self._seconds[target]
         if isinstance(event, FileResult):
             self._results[target] = progress.result = event
+            if event.status in ("done", "skipped"):
+                self._journal.settle(target)
             progress.files_done += 1
             seconds = left
         else:

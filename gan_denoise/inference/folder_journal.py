@@ -108,6 +108,10 @@ class Journal:
         """Return the newest line of a target; None where there is none, or the work failed."""
         return self._entries.entry(self._name(target))
 
+    def settle(self, target: Path) -> None:
+        """Keep no more of a target than that it was written: its work is done in this run."""
+        self._entries.settle(self._name(target))
+
     def whole(self, entry: Entry, outputs: Sequence[Path], size: Sizes = size_at) -> bool:
         """Return whether outputs are there, in the sizes that they were written in.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a run returns one a file, of thousands
 class FileResult:
     """The result of one file. Levels are in dB relative to full scale.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import json
 import os
 import random
@@ -32,6 +33,7 @@ from gan_denoise.inference import folder, folder_plan, folder_report
 from gan_denoise.inference.enhancer import Enhancer, ModelError
 from gan_denoise.inference.folder import FolderOptions, enhance_folder
 from gan_denoise.inference.folder_journal import digest_of, digest_of_file
+from gan_denoise.inference.journal_entries import Entry
 from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.options import DenoiseOptions
 from gan_denoise.inference.worker_pool import Worker
@@ -141,6 +143,19 @@ def wait_for(condition, process, seconds=30.0):
 
 
 # ---- Trees -------------------------------------------------------------------------------------
+def test_a_run_does_not_keep_what_the_journal_says_of_its_files(enhancer, many, tmp_path):
+    kept = []
+
+    def progress(at):
+        if at.result is not None and at.files_done % 50 == 0:
+            kept.append(sum(isinstance(one, Entry) for one in gc.get_objects()))
+
+    for _ in range(2):  # the second skips what the first has done
+        denoise(enhancer, [many], tmp_path, jobs=1, progress=progress)
+    first, second = kept[:4], kept[4:]
+    assert max(first) - min(first) <= 2
+    assert second[0] - second[-1] >= 140  # all are read at first
+
 def test_a_folder_mirrors_its_tree(enhancer, tree, tmp_path):
     results = denoise(enhancer, [tree], tmp_path / "out")
     assert files_in(tmp_path / "out") == files_in(tree)

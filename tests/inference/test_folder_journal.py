@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -293,3 +294,33 @@ def test_what_a_lost_worker_left_is_removed_though_its_file_is_done(tmp_path):
     again = read(tmp_path)
     again.remove_parts()
     assert [path.name for path in left.parent.iterdir()] == ["a.wav"]
+
+
+def test_of_what_is_settled_little_is_kept_and_the_claim_stays(tmp_path):
+    journal = Journal(tmp_path)
+    targets = [tmp_path / f"{number}.wav" for number in range(400)]
+    kept = []
+    for half in (targets[:200], targets[200:]):
+        tracemalloc.start()
+        for target in half:
+            write_done(journal, target)
+            journal.refresh()
+            if half[0] is targets[200]:
+                journal.settle(target)
+        kept.append(tracemalloc.get_traced_memory()[0] / len(half))
+        tracemalloc.stop()
+    whole, settled = kept
+    assert settled < 400 < whole  # bytes a file
+    assert all(map(journal.knows, targets))
+    assert journal.entry(targets[0]) is not None
+    assert journal.entry(targets[-1]) is None
+
+
+def test_settled_stays_settled_whatever_lines_follow(tmp_path):
+    journal, target = Journal(tmp_path), tmp_path / "a.wav"
+    journal.settle(target)
+    write_done(journal, target)  # its own lines are read after the work
+    journal.refresh()
+    assert journal.entry(target) is None
+    assert journal.knows(target)
+    assert read(tmp_path).entry(target).input == "input"  # another run reads the file
