@@ -200,6 +200,8 @@ def _denoise_files(
         print_line(describe_plan(result))
     for line in describe_losses(results, bar.passed_over):
         print_line(line)
+    for path in reports:
+        print_line(f"report: {path}")
     print_line(summarise(results, bar.speed, out))
     if any(result.status == "failed" or result.cut_off for result in results):
         raise typer.Exit(FAILED)

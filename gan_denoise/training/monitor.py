@@ -160,9 +160,10 @@ def beats_trivial(values: Mapping[str, float], metric: str) -> bool | None:
 def summary(values: Mapping[str, float]) -> str:
     """Return a validation in one line: each metric, and beside it what a model must beat.
 
-    Of each set of clips apart, and of the easy ones, three metrics that are heard.
+    What stands beside the metrics is named at the first one. Of each set of clips apart, and of the
+    easy ones, three metrics that are heard.
     """
-    parts, sets = [], {}
+    parts, sets, labelled = [], {}, False
     for name, value in values.items():
         if name.endswith((NOISY_SUFFIX, GAIN_SUFFIX)):
             continue
@@ -173,8 +174,9 @@ def summary(values: Mapping[str, float]) -> str:
             sets.setdefault(group, []).append(f"{metric} {value:.4g}{beside}")
         if group and group != "discriminator":
             continue
-        beside = [f"{label} {values[name + suffix]:.4g}"
+        beside = [("" if labelled else f"{label} ") + f"{values[name + suffix]:.4g}"
                   for label, suffix in (("noisy", NOISY_SUFFIX), (BEST_GAIN, GAIN_SUFFIX))
                   if name + suffix in values]
+        labelled = labelled or len(beside) == 2
         parts.append(f"{name} {value:.4g}" + (f" ({', '.join(beside)})" if beside else ""))
     return " · ".join((*parts, *(f"{group}: {', '.join(own)}" for group, own in sets.items())))

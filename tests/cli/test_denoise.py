@@ -101,8 +101,9 @@ def test_ten_broken_files_among_fifty(denoise, tmp_path):
     report = tmp_path / "report.json"
     done = gan_denoise("denoise", folder, "-o", out, "-j", 2, "--report", report)
     assert done.returncode == 1
-    remark, last = done.stdout.splitlines()
+    remark, place, last = done.stdout.splitlines()
     assert remark == "1 file cut off, done as far as there is sound: cut.flac"
+    assert place == f"report: {report}"
     assert last.startswith("51 files done, 0 skipped, 9 failed: 0.2 min of audio at ")
     lines = done.stderr.splitlines()
     assert len(lines) == 10

@@ -134,6 +134,8 @@ def test_where_there_is_no_bar_nothing_is_said():
 def test_a_validation_in_one_line_shows_each_metric_beside_what_must_be_beaten():
     values = {"si_sdr": 8.714, "mse_mel": 0.02, "si_sdr_noisy": 5.75, "si_sdr_best_gain": 5.75}
     assert summary(values) == "si_sdr 8.714 (noisy 5.75, best gain 5.75) · mse_mel 0.02"
+    values |= {"mse_mel_noisy": 0.05, "mse_mel_best_gain": 0.03}
+    assert summary(values).endswith(" · mse_mel 0.02 (0.05, 0.03)")
 
 
 # ---- The game ----------------------------------------------------------------------------------
