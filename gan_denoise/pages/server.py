@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from gan_denoise.core.memory import limit_arenas
+from gan_denoise.core.memory import collect_as_usual, limit_arenas
 from gan_denoise.pages.app import close_app, create_app
 from gan_denoise.pages.settings import ServeError, ServeSettings
 
@@ -35,6 +35,7 @@ def serve(settings: ServeSettings, ready: Callable[[str], None] = lambda address
     limit_arenas(ARENAS)
     with contextlib.closing(_listen(settings)) as listener, _ended_by_sigterm():
         app = create_app(settings)
+        collect_as_usual()
         try:
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none",

@@ -11,8 +11,9 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 ARENAS = """
 import ctypes, sys, threading
-from gan_denoise.core.memory import limit_arenas
-if sys.argv[1] == "limited" and not limit_arenas(2):
+from gan_denoise.core.memory import keep_freed_memory, limit_arenas
+setting = {"limited": lambda: limit_arenas(2), "kept": keep_freed_memory, "free": lambda: True}
+if not setting[sys.argv[1]]():
     sys.exit(77)
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
@@ -36,7 +37,7 @@ libc.fclose(ctypes.c_void_p(file))
 
 def test_threads_share_the_arenas_that_there_may_be(tmp_path):
     counts = {}
-    for kind in ("limited", "free"):
+    for kind in ("limited", "kept", "free"):
         path = tmp_path / f"{kind}.xml"
         done = subprocess.run([sys.executable, "-c", ARENAS, kind, str(path)], capture_output=True,
                               text=True, check=False)
@@ -44,6 +45,7 @@ def test_threads_share_the_arenas_that_there_may_be(tmp_path):
             pytest.skip("this C library has no arenas to limit")
         assert done.returncode == 0, done.stderr
         counts[kind] = path.read_text(encoding="ascii").count("<heap nr=")
+    assert counts["kept"] <= 1
     assert counts["limited"] <= 2 < counts["free"]
 
 
@@ -76,3 +78,35 @@ def test_kept_memory_is_not_asked_for_again():
         assert done.returncode == 0, done.stderr
         faults[kind] = int(done.stdout)
     assert faults["kept"] < 100 < faults["returned"]
+
+
+CYCLES = """
+import sys
+from collections import deque
+from gan_denoise.core.memory import collect_as_usual, collect_seldom
+
+class Request:
+    living = 0
+
+    def __init__(self):
+        self.itself, self.parts = self, [[] for _ in range(20)]
+        Request.living += 1
+
+    def __del__(self):
+        Request.living -= 1
+
+collect_seldom()
+if sys.argv[1] == "usual":
+    collect_as_usual()
+most, under_way = 0, deque(maxlen=50)
+for _ in range(20000):
+    under_way.append(Request())
+    most = max(most, Request.living)
+print(most)
+"""
+
+
+def test_a_server_does_not_let_old_requests_wait():
+    most = {kind: int(subprocess.run([sys.executable, "-c", CYCLES, kind], capture_output=True,
+                                     text=True, check=True).stdout) for kind in ("usual", "seldom")}
+    assert 2 * most["usual"] < most["seldom"]

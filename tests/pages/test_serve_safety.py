@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import httpx
 import pytest
 from page_server import client, finish, noise_and_tone, running, server, upload
 
+from gan_denoise.core.memory import collect_seldom
 from gan_denoise.pages import sessions
+from gan_denoise.pages.server import serve
 from gan_denoise.pages.settings import ServeError, ServeSettings
 
 __all__ = ["client", "server"]  # fixtures
@@ -31,6 +34,26 @@ def test_loopback_needs_no_password(host):
     settings = ServeSettings(host=host)
     settings.check()
     assert not settings.password
+
+
+def test_a_server_looks_for_old_requests_as_often_as_python_does():
+    class Ready(Exception):
+        pass
+
+    seen, usual = [], gc.get_threshold()
+
+    def ready(address):
+        seen.append(gc.get_threshold())
+        raise Ready
+
+    collect_seldom()  # as every command does
+    try:
+        with pytest.raises(Ready):
+            serve(ServeSettings(port=0), ready)
+        assert seen == [usual]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize(("host", "status"), [
