@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_denoise.metrics import baselines, snr
-from gan_denoise.metrics.baselines import BEST_GAIN, SILENCE, best_gain, trivial_estimates
+from gan_denoise.metrics.baselines import (
+    BEST_GAIN,
+    NOISY,
+    ORACLE,
+    SILENCE,
+    best_gain,
+    trivial_estimates,
+)
 
 
 def mixture(snr_db, seed=0, samples=4000):
@@ -61,3 +68,8 @@ def test_the_best_gain_of_a_louder_copy_undoes_it_in_blocks_of_any_size(monkeypa
 def test_the_best_gain_is_exact_at_any_level(level):
     noisy = np.full(1000, level, np.float32)
     assert best_gain(np.ones(1000, np.float32), noisy) == pytest.approx(1 / level, rel=1e-5)
+
+
+def test_systems_are_named_as_in_the_results_of_all_versions():
+    assert {NOISY, ORACLE} == {"noisy", "oracle"}
+    assert trivial_estimates(np.ones(3), np.ones(3)).keys() == {"silence", "best gain"}
