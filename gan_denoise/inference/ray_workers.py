@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
 IN_FLIGHT = 2  # files that a worker has been sent and has not answered
+START_TRIES = 3  # of a worker that is lost before it has the model
 PROGRESS_SECONDS = 1.0  # between questions how far a file is
 _CONTROL = "control"  # calls that are answered while a file is in work
 
@@ -167,12 +168,17 @@ class RayWorker:
             mark: First line of the folder's journal.
         """
         self._ray, self._settings = ray, digest_of(enhancer.settings())
-        actor = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1},
-                           enable_task_events=False)(Denoiser)  # only a dashboard shows them
-        self._actor = actor.remote()
-        self._loading = self._actor.load.remote(parts, setup_of(enhancer, 1), journal, mark)
+        self._class = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1},
+                                 enable_task_events=False)(Denoiser)  # a dashboard's alone
+        self._model = parts, setup_of(enhancer, 1), journal, mark
+        self._guard, self._ended = threading.Lock(), False
+        self._begin()
         self._host, self._node, self._ready = "", "", False
         self._stopping: Any = None
+
+    def _begin(self) -> None:
+        self._actor = self._class.remote()
+        self._loading = self._actor.load.remote(*self._model)
 
     def ready(self, seconds: float) -> bool:
         """Wait until the model is loaded or refused; return whether it came to that.
@@ -200,6 +206,8 @@ class RayWorker:
 
     def terminate(self) -> None:
         """Ask the worker to end now; it removes what it has half-written."""
+        with self._guard:
+            self._ended = True
         if self._stopping is None and self._ready:
             self._stopping = self._actor.stop.remote()
 
@@ -207,15 +215,12 @@ class RayWorker:
         """Wait until the worker has ended, and kill it when that takes too long."""
         if self._stopping is not None:
             self._ray.wait([self._stopping], timeout=STOP_SECONDS)
-        self._ray.kill(self._actor)
+        with self._guard:
+            self._ended = True
+            self._ray.kill(self._actor)
 
     def _await_model(self) -> None:
-        try:
-            answer = self._ray.get(self._loading)
-        except self._ray.exceptions.RayError as error:
-            raise ClusterError(
-                f"a Ray worker could not start: {_last_line(error)}",
-                "every machine of the cluster needs this version of gan-denoise") from None
+        answer = self._loaded()
         self._host, self._node = answer["host"], answer["node"]
         if "missing" in answer:
             raise ClusterError(
@@ -226,6 +231,32 @@ class RayWorker:
         if answer["ready"] != self._settings:
             raise ModelError("the model's folder changed since it was loaded; start again")
         self._ready = True
+
+    def _loaded(self) -> dict[str, Any]:
+        """Return what the actor says of its model; one that is lost before it says so is replaced.
+
+        Raises:
+            ClusterError: When it cannot start.
+            ProcessDied: When it was killed as the run is to end.
+        """
+        exceptions = self._ray.exceptions
+        number = 0
+        while True:
+            number += 1
+            try:
+                return self._ray.get(self._loading)
+            except (exceptions.RayActorError, exceptions.NodeDiedError) as error:
+                if getattr(error, "actor_init_failed", False):
+                    raise _no_start(_last_line(error)) from None
+            except exceptions.RayError as error:
+                raise _no_start(_last_line(error)) from None
+            if number == START_TRIES:
+                raise _no_start(f"it died {number} times as it loaded the model (killed, or out "
+                                "of memory?)") from None
+            with self._guard:
+                if self._ended:
+                    raise WorkerDied("the worker was stopped as it started")
+                self._begin()
 
     def _send(self, task: FileTask) -> Any:
         """Send a task by its absolute paths: the worker is in another folder."""
@@ -257,6 +288,12 @@ class RayWorker:
             return MachineLost(f"the machine {self._host} was lost")
         cause = "out of memory" if "low on memory" in str(error) else "killed, or out of memory?"
         return WorkerDied(f"the worker on {self._host} died ({cause})")
+
+
+def _no_start(reason: str) -> ClusterError:
+    return ClusterError(f"a Ray worker could not start: {reason}",
+                        "every machine of the cluster needs this version of gan-denoise, and "
+                        "memory for the model")
 
 
 def _last_line(error: Exception) -> str:

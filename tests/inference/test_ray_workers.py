@@ -5,6 +5,7 @@ One Ray of two CPUs runs for the whole file.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -268,14 +269,39 @@ class Deadly(ray_workers.Denoiser):
         return super().denoise(task)
 
 
+class Stillborn(ray_workers.Denoiser):
+    """Kills its process as it loads the model: as often as the folder's name says."""
+
+    def load(self, parts, setup, journal, mark):
+        for number in range(int(Path(journal["out"]).name)):
+            with contextlib.suppress(FileExistsError):
+                (Path(journal["out"]) / f".killed{number}").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(parts, setup, journal, mark)
+
+
 @pytest.fixture
-def deadly(ray, monkeypatch):
-    """Lets the workers of the cluster be `Deadly`, which they cannot import."""
+def by_value(ray, monkeypatch):
+    """Sends the workers of the cluster classes of this module, which they cannot import."""
     module = sys.modules[__name__]
     ray.cloudpickle.register_pickle_by_value(module)
-    monkeypatch.setattr(ray_workers, "Denoiser", Deadly)
-    yield
+    yield monkeypatch
     ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture
+def deadly(by_value):
+    """Lets the workers of the cluster be `Deadly`."""
+    by_value.setattr(ray_workers, "Denoiser", Deadly)
+
+
+def test_a_worker_that_is_lost_as_it_starts_is_replaced(by_value, enhancer, tmp_path):
+    by_value.setattr(ray_workers, "Denoiser", Stillborn)
+    record(tmp_path / "in" / "a.wav")
+    (result,) = denoise(enhancer, tmp_path / "in", tmp_path / "2", jobs=1)
+    assert result.status == "done"
+    with pytest.raises(ClusterError, match="could not start: it died 3 times as it loaded"):
+        denoise(enhancer, tmp_path / "in", tmp_path / "9", jobs=1)
 
 
 def test_a_lost_workers_files_are_done_and_a_deadly_one_is_given_up(
