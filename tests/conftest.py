@@ -211,6 +211,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
+def require_encoder(suffix: str) -> None:
+    """Skip a test of files of a suffix that this build of FFmpeg has no encoder for."""
+    from gan_denoise.audio.ffmpeg_encoders import encoder_of
+
+    if suffix in (".amr", ".3gp") and encoder_of("amr_nb") is None:
+        pytest.skip("this build of FFmpeg writes no AMR")
+
+
 def kill(trainer: Any) -> None:
     """Force a generator's last layer into saturation, so far that no step leads out of it."""
     for network in (trainer.generator, trainer.ema):

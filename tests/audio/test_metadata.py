@@ -7,10 +7,13 @@ import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -291,8 +294,25 @@ def rewrite(path: Path) -> Path:
     return target
 
 
+@pytest.mark.parametrize("version", ["18.1.0", "19.0.2"])
+def test_tags_of_any_bytes_are_read_by_each_pyav(tmp_path: Path, monkeypatch, version: str) -> None:
+    """PyAV 19 escapes bytes that are no UTF-8, and knows no option for them."""
+    def before(file, options, metadata_errors):
+        return SimpleNamespace(metadata={"title": b"\xff a".decode("utf-8", metadata_errors)})
+
+    def since_19(file, options):
+        return SimpleNamespace(metadata={"title": b"\xff a".decode("utf-8", "surrogateescape")})
+
+    monkeypatch.setattr(ffmpeg, "load_av", lambda: SimpleNamespace(
+        __version__=version, error=av.error, open=before if version < "19" else since_19))
+    (tmp_path / "a.mp3").touch()
+    opened = ffmpeg.open_input(tmp_path / "a.mp3", {})
+    assert ffmpeg.kept_tags(opened.metadata) == {"title": "\ufffd a"}
+
+
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_plain_files_lose_nothing(tmp_path: Path, suffix: str) -> None:
+    require_encoder(suffix)
     path = tmp_path / f"plain{suffix}"
     rate = {".amr": 8000, ".3gp": 8000, ".ac3": 48000}.get(suffix, RATE)
     with Writer(path, rate, 1) as writer:

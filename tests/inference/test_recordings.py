@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE
+from conftest import RATE, require_encoder
 
 from gan_denoise import audio
 from gan_denoise.audio import AudioError, ffmpeg
@@ -55,6 +55,7 @@ KINDS = {".m4a": ("IPOD", "AAC", 44100), ".mp4": ("MP4", "AAC", 48000),
 
 @pytest.mark.parametrize("suffix", KINDS)
 def test_it_comes_back_in_its_container_and_codec(enhancer, tmp_path, suffix):
+    require_encoder(suffix)
     container, codec, rate = KINDS[suffix]
     source, target = tmp_path / f"in{suffix}", tmp_path / "out" / f"in{suffix}"
     write(source, recording(2 * rate), rate, container, codec)
