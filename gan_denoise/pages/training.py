@@ -274,7 +274,7 @@ class Training:
 
     def _read(self, pipe: Connection, process: SpawnProcess, state: str) -> None:
         outcome, words = FAILED, ""
-        with pipe, contextlib.suppress(EOFError):  # the process has ended
+        with pipe, contextlib.suppress(EOFError, OSError):  # it has ended, maybe amid a message
             while True:
                 kind, content = pipe.recv()
                 with self._lock:
