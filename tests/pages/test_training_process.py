@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+
 def half_a_message(pipe, interruption):
     """Be killed amid a message of 100 bytes."""
     os.write(pipe.fileno(), struct.pack("!i", 100) + b"half")
