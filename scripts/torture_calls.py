@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from torture_checks import Fault, again, check_after
@@ -23,9 +25,11 @@ SHIM = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 /* FAULT_CALL (rename, write, fsync, open) fails with FAULT_ERRNO below FAULT_PATH, from its
-   FAULT_FROM-th time on, FAULT_TIMES times. */
+   FAULT_FROM-th time on, FAULT_TIMES times. FAULT_CLOCK: seconds by which the clock jumps when it
+   has been asked FAULT_FROM times. */
 static long seen;
 static int fails(const char *call, const char *path) {
     const char *name = getenv("FAULT_CALL"), *below = getenv("FAULT_PATH");
@@ -43,6 +47,15 @@ static const char *path_of(int fd, char *path) {
     if (n < 0) return NULL;
     path[n] = 0;
     return path;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(clock, now);
+    const char *jump = getenv("FAULT_CLOCK");
+    if (jump && clock == CLOCK_REALTIME
+            && __sync_fetch_and_add(&seen, 1) >= atol(getenv("FAULT_FROM")))
+        now->tv_sec += atol(jump);
+    return failed;
 }
 int rename(const char *a, const char *b) {
     int (*real)(const char *, const char *) = dlsym(RTLD_NEXT, "rename");
@@ -76,6 +89,9 @@ int open64(const char *path, int flags, ...) {
 """
 ERRORS = {"rename": ("ENOSPC", "EIO", "EACCES", "EXDEV"), "write": ("ENOSPC", "EIO"),
           "fsync": ("ENOSPC", "EIO"), "open": ("ENOSPC", "EACCES", "EIO")}
+
+
+DAY = 86400  # seconds
 
 
 def under_shim() -> bool:
@@ -115,15 +131,38 @@ def calls(verbs: list[Verb], out: Path, rng: random.Random, tries: int, fault: F
     return done
 
 
+def clocks(verbs: list[Verb], out: Path, rng: random.Random, tries: int, fault: Fault) -> int:
+    """Let the clock jump amid a command that may be killed, or have been set back since."""
+    done = 0
+    for verb in verbs:
+        for number in range(max(tries // 12, 1)):
+            clear(out / "work")
+            days = (0, 1, -1, 3650)[number % 4]
+            run = start(verb, out / "material", out / "work", {
+                "FAULT_CLOCK": str(days * DAY), "FAULT_FROM": str(rng.randrange(200))})
+            if number % 2 == 0:
+                run.kill(signal.SIGKILL, rng.uniform(0.5, 1) * verb.seconds)
+            code, text = run.end()
+            done += 1
+            if days == 0:
+                for path in (out / "work").rglob("*"):
+                    os.utime(path, (time.time() + DAY,) * 2)
+            if code > 0:
+                fault(f"{verb.name}, the clock jumps by {days} days: exit {code}: {text[-300:]!r}")
+            again(verb, out, fault, f"the clock jumps by {days} days")
+    return done
+
+
 def disks(verbs: list[Verb], out: Path, rng: random.Random, tries: int, fault: Fault) -> int:
-    """Let the disk of the output be full at different sizes."""
+    """Let the disk of the output be full when a share of the output is written."""
     done = 0
     folder = out / "work"
     for verb in verbs:
         if verb.piped:
             continue
-        for kib in (8, 24, 64, 120)[:max(tries // 12, 1)]:
+        for _ in range(max(tries // 12, 1)):
             clear(folder)
+            kib = 8 + round(rng.uniform(0, 1.1) * verb.bytes / 1024)
             mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
             if subprocess.run(mount, capture_output=True).returncode:
                 print("disks: no tmpfs can be mounted here (not root?): left out")
@@ -131,7 +170,7 @@ def disks(verbs: list[Verb], out: Path, rng: random.Random, tries: int, fault: F
             try:
                 code, text = start(verb, out / "material", folder).end()
                 done += 1
-                subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+                subprocess.run(["mount", "-o", "remount,size=256m", str(folder)], check=True)
                 check_after(verb, out, fault, f"disk of {kib} KiB", code, text)
             finally:
                 subprocess.run(["umount", str(folder)], check=True)

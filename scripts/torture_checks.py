@@ -27,9 +27,10 @@ def again(verb: Verb, out: Path, fault: Fault, what: str) -> None:
     folder = out / "work"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
     code, text = start(verb, out / "material", folder).end()
-    if code and "is there already; give another folder or remove it" in text:
-        return  # it says what to do
     found = content_of(folder)
+    if (code and "is there already; give another folder or remove it" in text
+            and found == verb.reference):
+        return  # all is there, and it says what to do
     if code:
         fault(f"{verb.name}, {what}: the next run ends with {code}: {text[-300:]!r}")
     elif found != verb.reference:

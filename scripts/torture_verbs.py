@@ -47,6 +47,9 @@ class Verb:
         out: What it writes, below the output folder.
         piped: Standard input, below the folder of the material; standard output is kept.
         unequal: Names of files whose content depends on the time.
+        seconds: That it takes undisturbed; so are the next two.
+        bytes: That it writes.
+        reference: What it writes, by name.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Verb:
     piped: str = ""
     unequal: Sequence[str] = ()
     seconds: float = 0.0
+    bytes: int = 0
     reference: dict[str, str] = field(default_factory=dict)
 
 
@@ -144,7 +148,7 @@ class Run:
     def kill(self, number: int, after: float) -> None:
         """Send a signal after some seconds since the begin, unless it has ended."""
         while time.monotonic() - self.begun < after:
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if self.has_ended():
                 return
             time.sleep(0.002)
         os.kill(self.pid, number)
@@ -159,6 +163,14 @@ class Run:
             except ChildProcessError:
                 break
         return os.waitstatus_to_exitcode(status), self.messages()
+
+    def printed(self) -> str:
+        """Return what it has printed so far."""
+        return os.pread(self._messages.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended; `end` can still be called."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def messages(self) -> str:
         """Return what it has printed, once it has ended."""
