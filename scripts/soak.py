@@ -6,8 +6,9 @@
 
 Runs the command on made-up or shipped recordings, looks at its processes every few seconds (Linux:
 /proc), writes what it sees to `OUT/samples.csv`, and ends with a verdict: exit 1 where a series
-grows. Speed is work per second of processor time, so that other programs on the machine do not
-count. Needs the extras `train` (train), `web` and `dev` (page).
+grows. Speed is work in the processor time of a fixed computation, which is timed at each look, so
+that other programs on the machine count little. Needs the extras `train` (train), `web` and `dev`
+(page).
 
     python scripts/soak.py judge build/soak-train/samples.csv
 
@@ -29,97 +30,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import soundfile
 from serve_load import denoise
+from soak_verdict import COLUMNS, Sample, judge
 
 from gan_denoise.examples import noisy_speech
 
 ASKED = 128 + signal.SIGTERM  # exit code of a command that has ended as it was asked
 TICKS = os.sysconf("SC_CLK_TCK")
 PEOPLE = 4  # at once
-Sample = dict[str, float]
-COLUMNS = ("seconds", "work", "cpu_seconds", "pss_mb", "handles", "threads", "temporary", "files",
-           "logged_mb")
 
-
-# ---- Verdict -------------------------------------------------------------------------------------
-MEMORY = 5.0  # MB by which the mean of the last fifth may lie above that of the second
-SPEED = 0.05  # share by which the work per CPU second may differ
-LOGGED = 5.0  # MB of curves, pictures and sounds for 1,000 steps, in the last fifth
-
-
-@dataclass(frozen=True)
-class Series:
-    """A series of a run: its figures in the second and in the last fifth, and the judgement."""
-
-    name: str
-    early: float
-    late: float
-    flat: bool
-
-
-def verdict(samples: Sequence[Sample]) -> list[Series]:
-    """Judge a run by its second and its last fifth: in the first, caches fill.
-
-    Memory is compared by the mean; handles, threads and temporary files by the least, as what is
-    open for a moment is no growth, and may not grow by one.
-
-    Args:
-        samples: By time, ten or more.
-    """
-    fifth = len(samples) // 5
-    early, late = samples[fifth : 2 * fifth], samples[-fifth:]
-
-    def both(figure: Callable[[Sequence[Sample]], float]) -> tuple[float, float]:
-        return figure(early), figure(late)
-
-    memory = both(lambda part: float(np.mean([s["pss_mb"] for s in part])))
-    speed = both(lambda part: slope(part, "work", "cpu_seconds"))
-    logged = both(lambda part: 1000 * slope(part, "logged_mb", "work"))
-    counts = [(name, both(lambda part: min(s[name] for s in part)))  # noqa: B023 - called at once
-              for name in ("handles", "threads", "temporary")]
-    return [
-        Series("memory, PSS (MB)", *memory, memory[1] <= memory[0] + MEMORY),
-        *(Series(name, *pair, pair[1] <= pair[0]) for name, pair in counts),
-        Series("work per CPU second", *speed, abs(speed[1] - speed[0]) <= SPEED * speed[0]),
-        Series("logged MB per 1,000", *logged, logged[1] <= LOGGED),
-    ]
-
-
-def slope(samples: Sequence[Sample], of: str, per: str) -> float:
-    """Return how fast one column grows with another: the slope of the line through all samples."""
-    x, y = (np.array([s[name] for s in samples]) for name in (per, of))
-    x = x - x.mean()
-    return float(x @ y / (x @ x)) if x.any() else 0.0
-
-
-def read(table: Path) -> list[Sample]:
-    """Return the samples of a run."""
-    with open(table, newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()}
-                for row in csv.DictReader(file)]
-
-
-def judge(table: Path) -> bool:
-    """Print the verdict on a run; return whether all is flat."""
-    samples = read(table)
-    if len(samples) < 10:
-        print(f"{table}: {len(samples)} samples are too few")
-        return False
-    last = samples[-1]
-    print(f"{last['work']:.0f} done in {last['seconds'] / 60:.1f} min, of which "
-          f"{last['cpu_seconds'] / 60:.1f} min of processor time; {len(samples)} samples")
-    print(f"{'':22}{'second fifth':>14}{'last fifth':>14}")
-    found = verdict(samples)
-    for series in found:
-        print(f"{series.name:22}{series.early:>14.3f}{series.late:>14.3f}  "
-              f"{'flat' if series.flat else 'NOT FLAT'}")
-    return all(series.flat for series in found)
 
 
 # ---- Samples -------------------------------------------------------------------------------------
@@ -172,6 +96,15 @@ def sample(pid: int, temporary: Path, written: Path, logged: Path) -> Sample:
     return seen
 
 
+def yardstick() -> float:
+    """Return the processor time in seconds of a fixed computation."""
+    begun = time.process_time()
+    wave = np.random.default_rng(0).standard_normal(2**18, np.float32)
+    for _ in range(3):
+        wave = np.fft.irfft(np.fft.rfft(wave))
+    return time.process_time() - begun
+
+
 def _files(folder: Path) -> list[Path]:
     return [Path(root, name) for root, _, names in os.walk(folder) for name in names]
 
@@ -206,7 +139,7 @@ def watch(command: Sequence[str], out: Path, every: float, written: Path, logged
             seen = sample(child.pid, temporary, written, logged)
             if child.poll() is not None or not done:
                 continue
-            seen |= {"seconds": time.monotonic() - begun, "work": done}
+            seen |= {"seconds": time.monotonic() - begun, "work": done, "yardstick": yardstick()}
             rows.writerow({name: f"{value:.3f}" for name, value in seen.items()})
             table.flush()
             if enough is not None and enough(seen) and not asked:

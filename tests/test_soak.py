@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 soak = pytest.importorskip("soak")
+soak_verdict = pytest.importorskip("soak_verdict")
 COUNT = 100
 
 
@@ -20,6 +21,7 @@ def run(**changes):
     hours = np.arange(COUNT)
     columns = {
         "seconds": 30.0 * hours, "work": 300.0 * hours, "cpu_seconds": 20.0 * hours,
+        "yardstick": np.full(COUNT, 0.1),
         "pss_mb": 400 + rng.uniform(-3, 3, COUNT), "handles": 40 + rng.integers(0, 5, COUNT),
         "threads": np.full(COUNT, 13), "temporary": rng.integers(0, 3, COUNT),
         "files": np.full(COUNT, 6), "logged_mb": 0.1 * hours,
@@ -31,7 +33,7 @@ def run(**changes):
 
 
 def grown(samples):
-    return [series.name for series in soak.verdict(samples) if not series.flat]
+    return [series.name for series in soak_verdict.verdict(samples) if not series.flat]
 
 
 def test_a_run_that_swings_about_a_level_is_flat():
@@ -40,10 +42,10 @@ def test_a_run_that_swings_about_a_level_is_flat():
 
 @pytest.mark.parametrize(("column", "change", "name"), [
     ("pss_mb", lambda x: 0.2 * x, "memory, PSS (MB)"),
-    ("handles", lambda x: x // 20, "handles"),
-    ("threads", lambda x: 1.0 * (x > 60), "threads"),
+    ("handles", lambda x: x // 10, "handles"),
+    ("threads", lambda x: 2 * (x > 60), "threads"),
     ("temporary", lambda x: 0.1 * x, "temporary"),
-    ("cpu_seconds", lambda x: 0.012 * x**2, "work per CPU second"),
+    ("cpu_seconds", lambda x: 0.012 * x**2, "work per yardstick"),
     ("logged_mb", lambda x: 2.0 * x, "logged MB per 1,000"),
 ])
 def test_what_grows_is_named(column, change, name):
@@ -54,14 +56,27 @@ def test_speed_counts_the_processor_not_the_clock():
     assert grown(run(seconds=lambda x: 5.0 * x**2)) == []
 
 
+def test_a_machine_that_others_slow_down_is_no_slower_program():
+    def slower(x):  # by half, from the middle on
+        return np.maximum(x - 50, 0)
+
+    assert grown(run(cpu_seconds=lambda x: 10.0 * slower(x))) == ["work per yardstick"]
+    assert grown(run(cpu_seconds=lambda x: 10.0 * slower(x),
+                     yardstick=lambda x: 0.05 * (x > 50))) == []
+
+
+def test_a_pool_that_fills_late_is_no_leak():
+    assert grown(run(threads=lambda x: 1 * (x > 60))) == []
+
+
 def test_the_judge_reads_what_was_written(tmp_path, capsys):
     table = tmp_path / "samples.csv"
     for samples, flat in ((run(), True), (run(threads=lambda x: x), False), (run()[:9], False)):
         with open(table, "w", newline="", encoding="utf-8") as file:
-            rows = csv.DictWriter(file, soak.COLUMNS)
+            rows = csv.DictWriter(file, soak_verdict.COLUMNS)
             rows.writeheader()
             rows.writerows(samples)
-        assert soak.judge(table) is flat
+        assert soak_verdict.judge(table) is flat
     assert "threads" in capsys.readouterr().out
 
 
@@ -79,4 +94,4 @@ def test_a_process_is_watched_with_its_descendants_until_it_ends(tmp_path):
     assert max(s["pss_mb"] for s in seen) > 50
     assert max(s["threads"] for s in seen) == 2  # two processes of one
     assert seen[-1]["temporary"] == 1
-    assert len(soak.read(tmp_path / "samples.csv")) >= 3
+    assert len(soak_verdict.read(tmp_path / "samples.csv")) >= 3
