@@ -58,8 +58,8 @@ def test_more_noise_scores_worse(clean, name):
 def test_a_mel_farther_off_scores_worse(name):
     mel = np.random.default_rng(0).random((10, 4))
     scores = [getattr(metrics, name)(mel, mel + off) for off in (0.01, 0.1, 0.2)]
-    for table in {name, f"{name}_wave"} & metrics.METRICS.keys():
-        assert scores == sorted(scores, reverse=metrics.METRICS[table].higher_is_better)
+    for row in [name] if name == "snr_mel" else [name, f"{name}_wave"]:
+        assert scores == sorted(scores, reverse=metrics.METRICS[row].higher_is_better)
 
 
 @pytest.mark.parametrize("name", WAVEFORM_METRICS)
