@@ -15,7 +15,8 @@ def test_a_signal_reads_as_the_array_that_it_holds(tmp_path):
     signal = store(tmp_path / "x", [NOISE[:3000], NOISE[3000:3000], NOISE[3000:]])
     signal = pickle.loads(pickle.dumps(signal))  # goes to scoring processes
     assert (len(signal), signal.shape) == (10_000, NOISE.shape)
-    for place in (slice(None), slice(5, 5), slice(9, 5), slice(5, 4000), slice(9000, 12_000), slice(20_000, 30_000)):
+    for place in (slice(None), slice(5, 5), slice(9, 5), slice(5, 4000), slice(9000, 12_000),
+                  slice(20_000, 30_000)):
         np.testing.assert_array_equal(signal[place], NOISE[place])
     np.testing.assert_array_equal(signal.first(700)[:], NOISE[:700])
     np.testing.assert_array_equal(signal.first(700)[600:900], NOISE[600:700])
