@@ -8,6 +8,7 @@ SavedModel are written on request.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,25 @@ def _write_weights(generator: keras.Model, build: Path, config: Config, run_dir:
 
 
 def _save_weights(network: keras.Model, path: Path) -> None:
-    """Save weights as Keras does, each array once: it lists a spectral-norm kernel twice."""
+    """Save weights as Keras does, each array once: it lists a spectral-norm kernel twice.
+
+    Raises:
+        OSError: When the disk is full. HDF5 itself may crash there, so that it is tried before.
+    """
+    arrays = network.get_weights()
+    room = 2 * sum(array.nbytes for array in arrays) + 8192 * (len(arrays) + 16)
+    try:
+        with open(path, "wb") as file:
+            file.write(bytes(room))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), os.fspath(path)) from error
+    path.unlink()
+    _write_h5(network, path)
+
+
+def _write_h5(network: keras.Model, path: Path) -> None:
     import h5py
 
     whole = path.with_name(f"whole.{path.name}")

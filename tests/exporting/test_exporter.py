@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -150,6 +151,23 @@ def test_damaged_weights_are_told_by_name_and_way_out(exported, tmp_path, damage
         whole[:at] + bytes(1000) + whole[at + 1000:])
     with pytest.raises(CheckpointError, match=r"weights\.h5: cannot be read \(.*copy the folder"):
         load_weights(Trainer(trainer.config, tiny_material(), "finetune"), tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the limit is one of POSIX")
+@pytest.mark.parametrize("most", [100, 20_000])
+def test_weights_that_the_disk_has_no_room_for_are_an_error_of_the_system(
+        exported, tmp_path, most):
+    import resource
+
+    from gan_denoise.exporting.exporter import _save_weights
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*a\.weights\.h5"):
+            _save_weights(exported[0].generator, tmp_path / "a.weights.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # ---- Whole or not at all -----------------------------------------------------------------------
