@@ -139,6 +139,7 @@ class Chunks:
         if len(noisy) > 1:  # the level over all channels: a voice out of phase is not lost
             magnitude = np.sqrt(np.mean(magnitude**2, axis=0, keepdims=True))
         linear = mel.bands(magnitude)  # [1, T, n_mels]
+        del magnitude  # the network takes most of the memory
         noisy01 = mel.normalise(linear)
         own = slice(start // hop, -(-stop // hop))  # the frames that begin in the part
         near = slice(max(own.start - self._margin, 0), None if last else own.stop + self._margin)
@@ -149,12 +150,12 @@ class Chunks:
             wave = invert(mel, estimate01[0], spectrum[0], noisy.shape[1], self._inversion)
             return DenoisedPart((noisy - wave)[:, start : inside.stop + first],
                                 np.ones((1, own.stop - own.start), np.float32))
+        spectrum = spectrum[:, near].copy()
         estimate01 = self._model.estimate(noisy01, near)
         gain = band_gain(mel, noisy01[:, near], estimate01, self._inversion)
         gain = limit_gain(gain, self._options)
         length = noisy.shape[1] - first if last else (gain.shape[1] - 1) * hop
         share = mel.bin_gain(1 - gain)  # of each bin that goes, [1, T, bins]
-        spectrum = spectrum[:, near]
         if self._inversion.name == "gain+phase":
             kept = refine_phase(mel, (1 - share) * spectrum, length, self._inversion.phase_steps)
             removed = noisy[:, first : first + length] - mel.istft(kept, length)

@@ -158,11 +158,14 @@ class Enhancer:
         """
         model = self.model
         mono = self.options.channels == "mono"
+        # One part for each thread, and one that is written; channels are computed side by side.
+        together = 1 if self.options.channels in ("mono", "link") else channels
+        ahead = 1 + -(-self.threads // together)
         chunks = Chunks(
             model, self.inversion, self.options, 1 if mono else channels,
             full_band=sample_rate > model.mel.sample_rate and self.inversion.is_gain,
             pool=self.pool,
-            ahead=max(min(round(self.chunk_seconds / PART_SECONDS), self.threads + 1), 1),
+            ahead=max(min(round(self.chunk_seconds / PART_SECONDS), ahead), 1),
         )
         return Stream(chunks, sample_rate, channels, mono, channel)
 

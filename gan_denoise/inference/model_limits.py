@@ -27,6 +27,10 @@ LARGEST = {NETWORK: 2**29, FILTERBANK: 2**26, SETTINGS: 2**20, CARD: 2**20,
            CARD_TEXT: 2**20, SUMS: 2**20}  # bytes
 # Bytes of the tensors of all networks of a process: so much, and so much more for each core.
 TENSOR_BYTES, TENSOR_BYTES_OF_CORE = 2**30, 2**29
+# They come from one block, taken in use as it is needed, where those of three parts of a recording
+# fit; of a free piece of it no more than this is given away with a smaller tensor. Several blocks,
+# pieces given whole: a tenth more memory.
+ARENA_BYTES, ARENA_REST = 2**27, 2**16
 # Of the settings.
 MOST_RATE, MOST_FFT, MOST_STEPS, MOST_DECIBELS = 768_000, 2**16, 10_000, 1000.0
 MOST_VALUES = 2**20  # of the STFT, in a second of audio
@@ -179,7 +183,7 @@ def limit_tensors(onnxruntime: ModuleType) -> int:
     onnxruntime.create_and_register_allocator(
         onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
                                   onnxruntime.OrtMemType.DEFAULT),
-        onnxruntime.OrtArenaCfg(limit, -1, -1, -1))
+        onnxruntime.OrtArenaCfg(limit, -1, ARENA_BYTES, ARENA_REST))
     return limit
 
 
