@@ -68,6 +68,8 @@ def _children(pid: int) -> list[int]:
 def sample(pid: int, temporary: Path, written: Path, logged: Path) -> Sample:
     """Look at a process, its descendants, and the folders that it writes to.
 
+    Memory is what they alone have: that of libraries is shared with whatever else runs.
+
     Args:
         pid: Of the process.
         temporary: Its TMPDIR.
@@ -80,8 +82,9 @@ def sample(pid: int, temporary: Path, written: Path, logged: Path) -> Sample:
             proc = Path(f"/proc/{each}")
             rollup = dict(line.split(":", 1) for line in
                           (proc / "smaps_rollup").read_text().splitlines()[1:])
+            own = sum(int(rollup[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem"))
             numbers = (proc / "stat").read_text().rsplit(")", 1)[1].split()
-            seen["pss_mb"] += int(rollup["Pss"].split()[0]) * 1024 / 1e6
+            seen["memory_mb"] += own * 1024 / 1e6
             seen["handles"] += len(list((proc / "fd").iterdir()))
             seen["threads"] += int(numbers[17])
             # Its own, and of the children that it has waited for: user and system.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 Sample = dict[str, float]
-COLUMNS = ("seconds", "work", "cpu_seconds", "yardstick", "pss_mb", "handles", "threads",
+COLUMNS = ("seconds", "work", "cpu_seconds", "yardstick", "memory_mb", "handles", "threads",
            "temporary", "files", "logged_mb")
 MEMORY = 5.0  # MB by which the mean of the last fifth may lie above that of the second
 SPEED = 0.05  # share by which the speed may differ
@@ -45,7 +45,7 @@ def verdict(samples: Sequence[Sample]) -> list[Series]:
         return Series(name, before, after, bool(flat(before, after)))
 
     return [
-        series("memory, PSS (MB)", lambda part: _of(part, "pss_mb", np.mean),
+        series("memory (MB)", lambda part: _of(part, "memory_mb", np.mean),
                lambda before, after: after <= before + MEMORY),
         *(series(name, lambda part: _of(part, name, np.median),  # noqa: B023 - called at once
                  lambda before, after: after <= before + 1)

@@ -22,12 +22,12 @@ def run(**changes):
     columns = {
         "seconds": 30.0 * hours, "work": 300.0 * hours, "cpu_seconds": 20.0 * hours,
         "yardstick": np.full(COUNT, 0.1),
-        "pss_mb": 400 + rng.uniform(-3, 3, COUNT), "handles": 40 + rng.integers(0, 5, COUNT),
+        "memory_mb": 400 + rng.uniform(-3, 3, COUNT), "handles": 40 + rng.integers(0, 5, COUNT),
         "threads": np.full(COUNT, 13), "temporary": rng.integers(0, 3, COUNT),
         "files": np.full(COUNT, 6), "logged_mb": 0.1 * hours,
     }
     # Caches fill in the first fifth.
-    columns["pss_mb"] = columns["pss_mb"] - np.where(hours < COUNT // 5, 150, 0)
+    columns["memory_mb"] = columns["memory_mb"] - np.where(hours < COUNT // 5, 150, 0)
     columns |= {name: columns[name] + change(hours) for name, change in changes.items()}
     return [{name: float(column[i]) for name, column in columns.items()} for i in range(COUNT)]
 
@@ -41,7 +41,7 @@ def test_a_run_that_swings_about_a_level_is_flat():
 
 
 @pytest.mark.parametrize(("column", "change", "name"), [
-    ("pss_mb", lambda x: 0.2 * x, "memory, PSS (MB)"),
+    ("memory_mb", lambda x: 0.2 * x, "memory (MB)"),
     ("handles", lambda x: x // 10, "handles"),
     ("threads", lambda x: 2 * (x > 60), "threads"),
     ("temporary", lambda x: 0.1 * x, "temporary"),
@@ -91,7 +91,7 @@ def test_a_process_is_watched_with_its_descendants_until_it_ends(tmp_path):
     code = soak.watch([sys.executable, "-c", program], tmp_path, 0.3, none, none,
                       lambda: 1.0, lambda s: bool(seen.append(s)) or len(seen) > 2)
     assert code != 0  # Python ends by the signal itself, not as a command of ours
-    assert max(s["pss_mb"] for s in seen) > 50
+    assert max(s["memory_mb"] for s in seen) > 50
     assert max(s["threads"] for s in seen) == 2  # two processes of one
     assert seen[-1]["temporary"] == 1
     assert len(soak_verdict.read(tmp_path / "samples.csv")) >= 3
