@@ -327,7 +327,8 @@ def test_a_folder_of_everyday_faults(tiny_model, tmp_path):
                         "~rain.wav); 1 not read (dictation.dss)")
     assert lines[1].startswith("not kept in 1 file: bext (broadcast extension), cue point labels")
     assert lines[2] == "1 file cut off, done as far as there is sound: half.wav"
-    assert lines[3].startswith("4 files done, 0 skipped, 0 failed")
+    assert lines[3] == f"report: {tmp_path / 'r.csv'}"
+    assert lines[4].startswith("4 files done, 0 skipped, 0 failed")
     assert "half.wav: cut off: 0.50 s of 1.00 s are there" in done.stderr
     assert "open.wav: its header was never finished; read to its end" in done.stderr
     assert soundfile.info(out / "open.flac").frames == 16000
