@@ -319,7 +319,9 @@ def test_a_lost_workers_files_are_done_and_a_deadly_one_is_given_up(
     assert found.pop("once.wav") == found["0/0.wav"]
     found.pop(".killed")
     assert found == reference[0]
-    assert [target for state, target in journal(tmp_path / "out")].count("deadly.wav") == 2
+    # Once more where a worker dies of it before the answer to the file before has come.
+    begun = [target for state, target in journal(tmp_path / "out")].count("deadly.wav")
+    assert 2 <= begun <= 3
     assert capfd.readouterr() == ("", "")  # Ray has its own words for it
 
 
