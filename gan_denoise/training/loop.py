@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ class _Loop:
         self.keeper = Keeper(trainer, run_dir, on_validation) if self.replicas.chief else None
         self.speed = Speedometer(self.training.batch_size * self.training.accumulate
                                  * self.training.crop_seconds)
-        self.step_times: list[float] = []
+        self.step_times: deque[float] = deque(maxlen=WARM_STEPS + TIMED_STEPS)  # seconds
         self.last: dict[str, float] = {}
         self.stopped = False
 
@@ -256,7 +257,7 @@ class _Loop:
         begun = time.monotonic()
         self.trainer.validate()
         validation = time.monotonic() - begun
-        a_step = float(np.mean(self.step_times[-TIMED_STEPS:]))
+        a_step = float(np.mean([*self.step_times][-TIMED_STEPS:]))
         a_step += validation / self.training.validate_every
         left = self.training.minutes * 60 - self.keeper.seconds()
         total = self.progress.step + max(int(left / a_step), 1)

@@ -121,12 +121,13 @@ class TensorBoard:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
-        with self._writer.as_default(step):
+        # Not as Python's own numbers, of which TensorFlow keeps each that it is given.
+        with self._writer.as_default(np.int64(step)):
             for name, value in values.items():
-                self._summary.scalar(name, value)
-        with self._scores.as_default(step):
+                self._summary.scalar(name, np.float32(value))
+        with self._scores.as_default(np.int64(step)):
             for name, value in final_scores(values).items():
-                self._summary.scalar(name, value)
+                self._summary.scalar(name, np.float32(value))
 
     def clips(self, step: int, mels: Arrays, audio: Arrays) -> None:
         """See `Tracker`."""

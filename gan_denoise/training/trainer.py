@@ -158,7 +158,7 @@ class Trainer:
             noisy: This process's items of the batch, `[items, *config.crop_shape]`, part by part.
             clean: The same of the clean recordings.
         """
-        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        schedule = self._schedule(step)
         parts = self._parts(noisy, clean)
         if self.adversary is None:
             return self.replicas.floats(self.pretrain_step(parts, schedule)[0])
@@ -171,6 +171,10 @@ class Trainer:
             values, self.adversary.learn(step, batch, schedule)))
         finite = min(values.pop("finite"), learned.pop("finite"))
         return values | learned | {"finite": finite}
+
+    def _schedule(self, step: int) -> Schedule:
+        """Return the numbers of a step; of Python's own floats TensorFlow would keep each."""
+        return {k: tf.constant(np.float32(v)) for k, v in self.schedule(step).items()}
 
     def _parts(self, noisy: Batch, clean: Batch) -> list[tuple[Value, Value]]:
         count = self.config.training.accumulate
@@ -267,7 +271,7 @@ class Trainer:
 
         Arguments are those of `train_step`; what one device takes at once is looked at.
         """
-        schedule = {k: tf.constant(v, tf.float32) for k, v in self.schedule(step).items()}
+        schedule = self._schedule(step)
         size = max(len(noisy) // self.config.training.accumulate, 1)
         noisy, clean = noisy[:size], clean[:size]
         return float(self._share(noisy, clean, schedule))
