@@ -226,11 +226,12 @@ class TestKilled:
         out, notes = tmp_path / "out", []
         self._killed(folders, out, renames)
         assert len(os.listdir(out)) == renames + 1
-        made = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
+        made = _times(out)
         rows = self._write(folders, out, notes=notes)
         assert [note for note in notes if "nothing was made anew" in note] == notes != []
         assert _contents(out) == _contents(tmp_path / "first")
-        assert {path.name: path.stat().st_mtime_ns for path in out.rglob("*.wav")} == made
+        assert _times(out) == made
+        assert len(made) == 12
         assert rows == self._write(folders, tmp_path / "again")
 
     def test_another_command_completes_them_and_refuses(self, folders, tmp_path):
@@ -286,3 +287,8 @@ class TestKilled:
 def _contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes()
             for path in out.rglob("*") if path.is_file()}
+
+
+def _times(out: Path) -> dict[tuple[str, ...], int]:
+    """When each file was written, by its side, speaker and name, wherever its folder is."""
+    return {path.parts[-3:]: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
