@@ -36,14 +36,15 @@ CROP = 4096  # samples of a tiny training crop
 CLIP = 3200  # samples of a tiny validation clip: too short for PESQ, which takes its time
 
 # Whole jobs from the first to the last command, several processes, clusters, browsers, packaging:
-# `make test-system`. All others are `make test`.
+# `make test-system`, with single tests that take long and are marked so. All others: `make test`.
 SYSTEM = (
-    "cli/test_training.py", "inference/test_processors.py", "inference/test_ray_workers.py",
-    "pages/test_serve_browser.py",
+    "cli/test_training.py", "exporting/test_formats.py", "inference/test_processors.py",
+    "inference/test_ray_workers.py", "pages/test_serve_browser.py",
     "pages/test_training_tab.py", "recipes/test_demo.py", "recipes/test_source_systems.py",
     "reports/test_report_browser.py", "test_docs_commands.py", "test_extend.py",
     "test_package.py", "test_ray_verbs.py", "test_tutorial.py", "training/test_distributed.py",
     "test_windows.py", "training/test_ray_training.py",
+    "training/test_starts.py",
 )
 LONG = (  # files that take longest: they go first, so that no core is idle at the end
     "test_distributed.py", "test_docs_commands.py", "test_training_tab.py", "test_loop.py",

@@ -85,8 +85,11 @@ class ProcessPool:
         try:
             yield
         except BrokenProcessPool as error:
-            self.close()  # the others are ended, and all exit codes known
-            # The pool ends the others by SIGTERM (15).
+            # The pool ends the others by SIGTERM (15), but misses one that was just being started.
+            for process in self._context.started:
+                if process.pid is not None:
+                    process.terminate()
+            self.close()  # all exit codes are known
             codes = [process.exitcode for process in self._context.started]
             died = next((code for code in codes if code not in (0, -15, None)), -15)
             way_out = self._way_out

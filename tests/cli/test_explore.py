@@ -17,6 +17,7 @@ pytest.importorskip("librosa")
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.system
 def test_a_page_and_a_csv_of_two_folders_with_a_broken_file(tmp_path):
     for number in range(3):
         path = tmp_path / ("one" if number else "two") / f"{number}.flac"

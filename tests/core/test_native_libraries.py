@@ -48,6 +48,7 @@ def test_an_abort_says_in_which_import_it_was():
     assert "import_tensorflow" in result.stderr
 
 
+@pytest.mark.system
 def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
     """The command line in a process of its own, as `make demo` and `pretrain` call it."""
     write(tmp_path / "noise" / "0.wav", synthetic_audio.noise("pink", 2.0, seed=0), RATE)

@@ -162,6 +162,7 @@ def test_shares_cover_all_and_know_of_each_other(bucket, enhancer, reference):
     assert statuses(results) == dict.fromkeys(NAMES, "skipped") | {BAD: "failed"}
 
 
+@pytest.mark.system
 def test_a_killed_run_leaves_nothing_half_written_and_goes_on(
         bucket, tiny_model, enhancer, tmp_path):
     for number in range(24):

@@ -102,6 +102,7 @@ def test_a_training_step_on_features_is_timed(monkeypatch, clock):
     assert step_benchmark.measure_training(config, steps=1)["step_ms"] == 1000 * TICK
 
 
+@pytest.mark.system
 def test_a_networks_work_is_three_times_its_forward_pass(monkeypatch, clock):
     monkeypatch.setattr(step_benchmark, "time", clock)
     monkeypatch.setattr(step_benchmark, "SIZE", 64)

@@ -559,6 +559,7 @@ def test_the_first_failure_can_end_the_run(enhancer, tree, tmp_path):
 
 
 # ---- Runs that are stopped ---------------------------------------------------------------------
+@pytest.mark.system
 def test_killed_again_and_again_it_comes_to_its_end(enhancer, model, many, tmp_path, reference):
     out = tmp_path / "out"
     rng = random.Random(0)

@@ -216,6 +216,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     assert progress[0] == progress[1]
 
 
+@pytest.mark.system
 def test_a_run_killed_at_a_random_step_resumes_bit_by_bit(tmp_path):
     """Batch norm, dropout and spectral norm; both networks, both optimizers, EMA, history."""
     config = tiny_config(
@@ -522,6 +523,7 @@ def test_a_healthy_slow_run_is_left_alone(tmp_path):
     assert "dead" not in said
 
 
+@pytest.mark.system
 def test_a_resumed_fine_tuning_that_begins_again_starts_from_the_same_weights(
     tmp_path, monkeypatch
 ):
@@ -582,6 +584,7 @@ with stillborn(1):
 """
 
 
+@pytest.mark.system
 def test_a_restarted_run_is_that_of_its_seed_and_resumes_bit_by_bit(tmp_path):
     """In a process of its own: determinism is of a whole process. Tiny material has no seed."""
     config = light(steps=14, deterministic=True, threads=1)

@@ -256,6 +256,7 @@ def test_the_scores_alone_move_the_generator():
     assert 0 < trainer.adversarial_share(1, *TinySource().batch(1, 2)) <= 1
 
 
+@pytest.mark.system
 def test_a_state_goes_on_as_if_it_had_never_been_stored(tmp_path):
     steps = [TinySource().batch(step, 2) for step in range(6)]
     one = metric_trainer()

@@ -79,6 +79,7 @@ def test_a_step_draws_as_many_items_as_all_its_batches_hold():
 
 
 # ---- Half precision ----------------------------------------------------------------------------
+@pytest.mark.system
 def test_half_precision_trains_the_gan_as_float32_does():
     ends = {}
     for name in ("float32", "bfloat16", "float16"):
