@@ -63,6 +63,9 @@ class ProcessPool:
         """
         with self._watched():
             results = self._pool.map(function, *arguments, chunksize=chunksize)
+            # The pool looks at its list of processes before it starts the one for a call, and again
+            # with the next call: without this one the death of the last process goes unseen.
+            self._pool.submit(int)
 
         def each() -> Iterator[Result]:
             with self._watched():
@@ -85,11 +88,8 @@ class ProcessPool:
         try:
             yield
         except BrokenProcessPool as error:
-            # The pool ends the others by SIGTERM (15), but misses one that was just being started.
-            for process in self._context.started:
-                if process.pid is not None:
-                    process.terminate()
-            self.close()  # all exit codes are known
+            self.close()  # the others are ended, and all exit codes known
+            # The pool ends the others by SIGTERM (15).
             codes = [process.exitcode for process in self._context.started]
             died = next((code for code in codes if code not in (0, -15, None)), -15)
             way_out = self._way_out
