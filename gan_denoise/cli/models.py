@@ -19,6 +19,7 @@ from gan_denoise.cli.options import (
     load_enhancer,
     require_training,
     require_utf8,
+    run_or_model,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def export(
         typer.Option("--format", help="Beside ONNX: litert or savedmodel; may be repeated.",
                      show_default=False),
     ] = None,
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run or model of the same pretraining, such as the one that "
+                          "fine-tuning began with: the mean of the weights; may be repeated.",
+                     show_default=False),
+    ] = None,
 ) -> None:
     """Write the best state of a run as a model folder (ONNX, card)."""
     require_training("export")
@@ -51,7 +58,8 @@ def export(
     from gan_denoise.exporting.exporter import export as write
 
     entries = yaml.safe_load(notes.read_text(encoding="utf-8")) if notes is not None else None
-    card = write(run, out, entries, formats or ())
+    others = [run_or_model(other) for other in average or ()]
+    card = write(run, out, entries, formats or (), others)
     parity = ", ".join(f"{name.removesuffix('_parity_mel01')} to {value:.1e}"
                        for name, value in card.items() if name.endswith("_parity_mel01"))
     print_line(f"{out}: {card['parameters']:,} parameters; equals Keras in mel01: {parity}")

@@ -233,3 +233,10 @@ def load_enhancer(
     keep_freed_memory()
     enhancer = Enhancer.load(model or DEFAULT_MODEL, threads, chunk_seconds or CHUNK_SECONDS)
     return enhancer if inversion is None else enhancer.with_inversion(inversion)
+
+
+def run_or_model(source: Path) -> Path:
+    """Return a folder as it is, and that of a shipped model by its name."""
+    from gan_denoise.inference.model import find_model
+
+    return source if source.is_dir() else find_model(str(source))

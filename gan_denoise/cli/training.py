@@ -23,6 +23,7 @@ from gan_denoise.cli.options import (
     cluster_of,
     require_training,
     require_utf8,
+    run_or_model,
 )
 from gan_denoise.core.native_libraries import load_tensorflow
 from gan_denoise.core.text import escape_line
@@ -70,19 +71,12 @@ def finetune(
     require_utf8(run)
     from gan_denoise.config.saved import finetune_config
 
-    source = _run_or_model(init)
+    source = run_or_model(init)
     values = finetune_config(config, settings or (), source)
     if cluster is None:
         _train(values, run, "finetune", source)
     else:
         _train_on(cluster, values, "finetune", run, config, init, settings or ())
-
-
-def _run_or_model(init: Path) -> Path:
-    """Return a folder as it is, and that of a shipped model by its name."""
-    from gan_denoise.inference.model import find_model
-
-    return init if init.is_dir() else find_model(str(init))
 
 
 def _cluster(
@@ -179,7 +173,7 @@ def tune(
     from gan_denoise.tuning.study import tune as search
 
     cluster = cluster_of("tune", ray, workers)
-    source = None if init is None else _run_or_model(init)
+    source = None if init is None else run_or_model(init)
     values = (load_config(config, settings or ()) if source is None
               else finetune_config(config, settings or (), source))
     command = escape_line(shlex.join(["gan-denoise", *sys.argv[1:]]))

@@ -9,7 +9,7 @@ SavedModel are written on request.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ def export(
     out: Path,
     notes: Mapping[str, object] | None = None,
     formats: Iterable[str] = ("onnx",),
+    average: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write a model folder from the best state of a run.
 
@@ -56,30 +57,36 @@ def export(
         out: Folder to write; replaced when it is a model folder already.
         notes: Entries added to the model card (data, licences, scores).
         formats: Names among `onnx` (always written), `litert` and `savedmodel`.
+        average: Runs or model folders that share a pretraining with this run: written is the mean
+            of all their weights. A mean of fine-tuned weights generalises better than each of them
+            (Wortsman et al. 2022, "Model soups"), and one with the weights that fine-tuning began
+            with keeps more of what those could do on other data (Wortsman et al. 2022, "Robust
+            fine-tuning of zero-shot models").
 
     Returns:
         The model card.
 
     Raises:
-        CheckpointError: When the run holds no best state, `out` is something else than a model, or
-            a format computes something else than Keras.
+        CheckpointError: When the run holds no best state, those to average are of another network,
+            `out` is something else than a model, or a format computes something else than Keras.
         ConfigError: When there is no such format.
     """
     from gan_denoise.models.generators import build_generator, receptive_field, time_stride
-    from gan_denoise.training.initialization import assign
 
     run_dir, out, formats = Path(run_dir), Path(out), check_formats(formats)
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _is_model(out):
         raise CheckpointError(f"{out}: holds something else than a model", "give another folder")
     generator = build_generator(config)
-    assign(generator.variables, read_variables(run_dir / BEST, "ema.").values(), run_dir)
+    _assign_mean(generator, config, [run_dir, *map(Path, average)])
     geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
     with new_folder(out, replace=_is_model) as build:
         parity = _write_networks(generator, build, config, geometry, formats)
         _write_settings(build, config, formats)
         _write_weights(generator, build, config, run_dir)
         card = describe_model(out.name, config, progress, generator, geometry, parity)
+        if average:
+            card["averaged_with"] = ", ".join(Path(other).resolve().name for other in average)
         card |= notes or {}
         write_card(build, card)
         write_sums(build)
@@ -88,6 +95,18 @@ def export(
 
 def _is_model(folder: Path) -> bool:
     return (folder / NETWORK).is_file()
+
+
+def _assign_mean(generator: keras.Model, config: Config, sources: Sequence[Path]) -> None:
+    """Give a generator the mean of the weights of runs or model folders."""
+    from gan_denoise.training.initialization import load_generator
+
+    sums = [np.zeros(weights.shape) for weights in generator.get_weights()]
+    for source in sources:
+        load_generator(generator, config, source)
+        sums = [total + weights for total, weights in zip(sums, generator.get_weights(),
+                                                          strict=True)]
+    generator.set_weights([total / len(sources) for total in sums])
 
 
 def _write_networks(

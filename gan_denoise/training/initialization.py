@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
 from gan_denoise.config.saved import settings_of
+from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import DamagedError, check_sums
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
@@ -26,33 +27,48 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
     Raises:
         CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
-    theirs, ours = settings_of(source), trainer.config
-    for section in ("audio", "mel", "generator"):
-        if getattr(theirs, section) != getattr(ours, section):
-            raise CheckpointError(
-                f"{source}: its '{section}' settings differ from this run's; fine-tuning keeps "
-                f"the network: {getattr(theirs, section)} against {getattr(ours, section)}"
-            )
-    same = (trainer.discriminator is not None
-            and theirs.discriminator.network == ours.discriminator.network)
+    load_generator(trainer.generator, trainer.config, source)
+    trainer.ema.set_weights(trainer.generator.get_weights())
+    theirs = settings_of(source).discriminator
+    if trainer.discriminator is None or theirs.network != trainer.config.discriminator.network:
+        return False
     if (source / BEST).is_file():
-        weights = read_variables(source / BEST, "ema.")
-        assign(trainer.generator.variables, weights.values(), source)
-        weights_of_theirs = read_variables(source / BEST, "discriminator.") if same else {}
-        loaded = bool(weights_of_theirs)
-        if loaded:
-            assign(trainer.discriminator.variables, weights_of_theirs.values(), source)
+        weights = read_variables(source / BEST, "discriminator.")
+        if weights:
+            assign(trainer.discriminator.variables, weights.values(), source)
+        return bool(weights)
+    if not (source / DISCRIMINATOR_WEIGHTS).is_file():
+        return False
+    _load(trainer.discriminator, source / DISCRIMINATOR_WEIGHTS)
+    return True
+
+
+def load_generator(generator: keras.Model, config: Config, source: Path) -> None:
+    """Give a generator the weights of a run's best state or of a model folder.
+
+    Args:
+        generator: The network.
+        config: Settings that it was built from.
+        source: The run or the folder.
+
+    Raises:
+        CheckpointError: When there are no weights, those of another network, or a damaged file.
+    """
+    theirs = settings_of(source)
+    for section in ("audio", "mel", "generator"):
+        if getattr(theirs, section) != getattr(config, section):
+            raise CheckpointError(
+                f"{source}: its '{section}' settings differ from this run's, and so does the "
+                f"network: {getattr(theirs, section)} against {getattr(config, section)}"
+            )
+    if (source / BEST).is_file():
+        assign(generator.variables, read_variables(source / BEST, "ema.").values(), source)
     elif (source / GENERATOR_WEIGHTS).is_file():
-        _load(trainer.generator, source / GENERATOR_WEIGHTS)
-        loaded = same and (source / DISCRIMINATOR_WEIGHTS).is_file()
-        if loaded:
-            _load(trainer.discriminator, source / DISCRIMINATOR_WEIGHTS)
+        _load(generator, source / GENERATOR_WEIGHTS)
     else:
         raise CheckpointError(
             f"{source}: holds neither {BEST} of a run nor {GENERATOR_WEIGHTS} of a model"
         )
-    trainer.ema.set_weights(trainer.generator.get_weights())
-    return loaded
 
 
 def _load(network: keras.Model, path: Path) -> None:

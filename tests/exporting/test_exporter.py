@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -11,15 +12,25 @@ import onnxruntime
 import pytest
 from conftest import shake, tiny_config, tiny_material, tiny_run
 
-from gan_denoise.config import ConfigError
+from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import DataConfig, TuneConfig
 from gan_denoise.exporting import exporter as exporting
 from gan_denoise.exporting.exporter import export
-from gan_denoise.models.generators import GENERATORS, receptive_field, time_stride
-from gan_denoise.training.checkpoints import CheckpointError
-from gan_denoise.training.initialization import load_weights
+from gan_denoise.models.generators import (
+    GENERATORS,
+    build_generator,
+    receptive_field,
+    time_stride,
+)
+from gan_denoise.training.checkpoints import (
+    CheckpointError,
+    read_progress,
+    read_variables,
+    save_state,
+)
+from gan_denoise.training.initialization import load_generator, load_weights
 from gan_denoise.training.trainer import Trainer
 
 FILES = ["SHA256SUMS", "config.yaml", "discriminator.weights.h5", "dsp.json",
@@ -44,6 +55,13 @@ def exported(request, tmp_path_factory):
     trainer = tiny_run(folder / "run", config_of(request.param), kind)
     card = export(folder / "run", folder / "model", {"licences": {"voices": "CC0"}})
     return trainer, folder / "model", card
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "run"
+    tiny_run(folder, config_of("unet"))
+    return folder
 
 
 @pytest.fixture
@@ -170,14 +188,48 @@ def test_weights_that_the_disk_has_no_room_for_are_an_error_of_the_system(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+# ---- Means of weights --------------------------------------------------------------------------
+def test_the_mean_of_a_run_and_others_is_exported(run_dir, tmp_path):
+    """Of a run, of the folder of a model, and of weights alone as a run on JAX leaves them."""
+    config = settings_of(run_dir)
+    folders, weights = [run_dir, tmp_path / "model", tmp_path / "weights"], []
+    for seed, folder in enumerate(folders):
+        network = build_generator(config)
+        shake(network, seed)
+        weights.append(network.get_weights())
+        if seed == 0:
+            state = read_variables(run_dir / BEST)
+            shaken = zip([name for name in state if name.startswith("ema.")],
+                         map(np.asarray, network.variables), strict=True)
+            shutil.copytree(run_dir, tmp_path / "run")
+            save_state(tmp_path / "run" / BEST, state | dict(shaken), read_progress(run_dir / BEST))
+            continue
+        folder.mkdir()
+        shutil.copy(run_dir / "config.yaml", folder)
+        network.save_weights(folder / "generator.weights.h5")
+    card = export(tmp_path / "run", tmp_path / "mean", average=folders[1:])
+    mean = build_generator(config)
+    load_generator(mean, config, tmp_path / "mean")
+    for found, *each in zip(mean.get_weights(), *weights, strict=True):
+        np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-7)
+        assert np.abs(found - each[0]).max() > 1e-3
+    assert card["averaged_with"] == "model, weights"
+    noisy = np.random.default_rng(0).random((1, 9, 16), np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "mean" / "model.onnx",
+                                           providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"noisy_mel": noisy})[0],
+                               mean(noisy, training=False), atol=1e-4)
+
+
+def test_another_network_has_no_mean_with_a_run(run_dir, tmp_path, quickly):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text(dump_config(config_of("autoencoder")))
+    with pytest.raises(CheckpointError, match="other: its 'generator' settings differ"):
+        export(run_dir, tmp_path / "model", average=[tmp_path / "other"])
+    assert not (tmp_path / "model").exists()
+
+
 # ---- Whole or not at all -----------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export") / "run"
-    tiny_run(folder, config_of("unet"))
-    return folder
-
-
 def test_an_older_model_is_replaced(run_dir, tmp_path, quickly):
     out = tmp_path / "model"
     export(run_dir, out)
