@@ -1,4 +1,4 @@
-"""A discrete-event simulation of workers that share a driver, a store, a journal and cores.
+"""A discrete-event simulation of workers that share a driver, a store and cores.
 
 A task is a row of steps. A step holds one place of a resource that all workers share, first come
 first served, and then takes time of the worker alone. Nothing here knows of audio;

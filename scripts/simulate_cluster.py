@@ -43,8 +43,8 @@ class Site:
         requests: Requests a second that the store answers.
         latency: Seconds until a request is answered.
         link: Bytes a second between the store and one worker.
-        append: Seconds in which one line is appended to the journal that all share: lock, read the
-            last byte, write, unlock.
+        append: Seconds in which a worker appends one line to its journal: lock, read the last byte,
+            write, unlock.
         ready: Seconds until a worker begins: the pod or the job's task is placed, the image there.
     """
 
@@ -59,7 +59,7 @@ class Site:
 SITES = {
     # One NFS server with a link of 10 Gbit/s.
     "nfs": Site(1.25e9, 20_000, 0.0005, 1.25e8, 0.002, 20.0),
-    # An object store: 100 Gbit/s, 3,500 writes a second under a prefix; the journal on NFS.
+    # An object store: 100 Gbit/s, 3,500 writes a second under a prefix; the journals on NFS.
     "store": Site(1.25e10, 3_500, 0.03, 9e7, 0.002, 20.0),
 }
 
@@ -89,25 +89,21 @@ class Archive:
 
 
 # ---- Ways --------------------------------------------------------------------------------------
-def shard_run(costs: Costs, archive: Archive, site: Site, workers: int, planned: str,
+def shard_run(costs: Costs, archive: Archive, site: Site, workers: int,
               lifetimes: Iterator[float] | None = None) -> Outcome:
-    """Simulate a job array with `--shard`.
+    """Simulate a job array with `--shard`, whose tasks read the headers of their own files.
 
     Args:
         costs: Of one core.
         archive: What is denoised.
         site: Where.
         workers: Tasks of the array, of one core each.
-        planned: Whose headers a task reads before it begins: of `all` files or of its `own`.
         lifetimes: Seconds after which workers are lost.
     """
-    per_worker = archive.files / workers
-    headers = archive.files if planned == "all" else per_worker
+    headers = archive.files / workers
     plan = (Step("requests", headers / site.requests, headers * _plan_seconds(costs, site)),
             Step(held=site.ready + costs.start))
-    # Each task reads the lines that all append to the one journal.
-    lines = JOURNAL_LINES * workers * costs.journal_read
-    return _work(costs, archive, site, workers, plan, (), lines, lifetimes, deal=True)
+    return _work(costs, archive, site, workers, plan, (), lifetimes, deal=True)
 
 
 def driver_run(costs: Costs, archive: Archive, site: Site, workers: int,
@@ -115,14 +111,13 @@ def driver_run(costs: Costs, archive: Archive, site: Site, workers: int,
     """Simulate a driver that hands out batches, as `--ray` does; it plans before all work."""
     each = costs.decide + costs.dispatch + JOURNAL_LINES * costs.journal_read
     start = (Step(held=site.ready + costs.worker_start),)
-    outcome = _work(costs, archive, site, workers, start, (each,), 0.0, lifetimes, deal=False)
+    outcome = _work(costs, archive, site, workers, start, (each,), lifetimes, deal=False)
     plan = archive.files * _plan_seconds(costs, site) + costs.start
     return dataclasses.replace(outcome, seconds=outcome.seconds + plan, ready=outcome.ready + plan)
 
 
 def _work(costs: Costs, archive: Archive, site: Site, workers: int, start: Task,
-          driver: tuple[float, ...], lines: float, lifetimes: Iterator[float] | None,
-          deal: bool) -> Outcome:
+          driver: tuple[float, ...], lifetimes: Iterator[float] | None, deal: bool) -> Outcome:
     """Simulate the work, or a share of it in proportion where it is a matter of millions."""
     seconds = archive.file_seconds
     at_once = max(min(int(BATCH_SECONDS / seconds), BATCH_FILES), 1)
@@ -134,11 +129,10 @@ def _work(costs: Costs, archive: Archive, site: Site, workers: int, start: Task,
         *(Step("driver", at_once * each) for each in driver),
         Step("requests", at_once * REQUESTS / site.requests, at_once * REQUESTS * site.latency),
         _moved(at_once * seconds * costs.bytes_in, site),
-        Step(held=at_once * (costs.file(seconds) + lines)),
+        Step(held=at_once * (costs.file(seconds) + JOURNAL_LINES * site.append)),
         _moved(at_once * seconds * costs.bytes_out, site),
-        Step("journal", at_once * JOURNAL_LINES * site.append),
     ]
-    places = {"requests": 1, "bandwidth": 1, "journal": 1} | ({"driver": 1} if driver else {})
+    places = {"requests": 1, "bandwidth": 1} | ({"driver": 1} if driver else {})
     ready = simulate([()] * workers, dealt(workers, workers), places, start).seconds
     # The work is simulated from when all are ready; one that is lost starts again beside it.
     again = sum(step.held + step.then for step in start)
@@ -170,10 +164,7 @@ def failures(hours: float, seed: int = 0) -> Iterator[float] | None:
 def scale(costs: Costs, archive: Archive, site: Site, counts: Sequence[int], lost: float) -> None:
     """Print time and what saturates, for more and more workers and each way."""
     ways = {
-        "shards, each plans all": lambda n: shard_run(costs, archive, site, n, "all",
-                                                      failures(lost)),
-        "shards, each plans its own": lambda n: shard_run(costs, archive, site, n, "own",
-                                                          failures(lost)),
+        "shards": lambda n: shard_run(costs, archive, site, n, failures(lost)),
         "driver": lambda n: driver_run(costs, archive, site, n, failures(lost)),
     }
     work = archive.files * costs.file(archive.file_seconds)

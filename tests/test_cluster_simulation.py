@@ -112,28 +112,37 @@ def test_a_cluster_without_bounds_divides_the_work():
     free = Costs(**{**vars(COSTS), "plan": 0.0, "decide": 0.0, "dispatch": 0.0, "journal_read": 0.0,
                     "start": 0.0, "worker_start": 0.0})
     for workers in (1, 10, 100):
-        for run in (lambda n: simulate_cluster.shard_run(free, archive, FREE, n, "all"),
+        for run in (lambda n: simulate_cluster.shard_run(free, archive, FREE, n),
                     lambda n: simulate_cluster.driver_run(free, archive, FREE, n)):
             assert run(workers).seconds == pytest.approx(work / workers, rel=0.01)
 
 
 def test_what_is_slow_is_what_saturates():
     archive = Archive(50, 10)
-    slow = {"bandwidth": {"bandwidth": 1e6}, "requests": {"requests": 20.0},
-            "journal": {"append": 0.05}}
+    slow = {"bandwidth": {"bandwidth": 1e6}, "requests": {"requests": 20.0}}
     for name, changes in slow.items():
         site = Site(**{**vars(FREE), **changes})
-        outcome = simulate_cluster.shard_run(COSTS, archive, site, 100, "own")
+        outcome = simulate_cluster.shard_run(COSTS, archive, site, 100)
         assert outcome.saturated == name
     costs = Costs(**{**vars(COSTS), "dispatch": 0.05})
     assert simulate_cluster.driver_run(costs, archive, FREE, 100).saturated == "driver"
 
 
+def test_nobody_waits_for_the_journal_of_another():
+    site = Site(**{**vars(FREE), "append": 0.1})
+    for workers in (1, 10):
+        for run in (simulate_cluster.shard_run, simulate_cluster.driver_run):
+            quick = run(COSTS, Archive(50, 10), FREE, workers).seconds
+            appending = 18_000 * 2 * 0.1 / workers  # two lines a file
+            assert run(COSTS, Archive(50, 10), site, workers).seconds == pytest.approx(
+                quick + appending, rel=0.02)
+
+
 def test_the_time_of_many_is_that_of_a_part_times_as_many(monkeypatch):
     archive, site = Archive(100, 10), simulate_cluster.SITES["nfs"]
-    whole = simulate_cluster.shard_run(COSTS, archive, site, 10, "own").seconds
+    whole = simulate_cluster.shard_run(COSTS, archive, site, 10).seconds
     monkeypatch.setattr(simulate_cluster, "MOST_TASKS", 1000)
-    part = simulate_cluster.shard_run(COSTS, archive, site, 10, "own").seconds
+    part = simulate_cluster.shard_run(COSTS, archive, site, 10).seconds
     assert part == pytest.approx(whole, rel=0.02)
 
 
