@@ -5,6 +5,7 @@
     python scripts/simulate_cluster.py folder costs.json FOLDER        # the time for that folder
     python scripts/simulate_cluster.py scale costs.json --hours 10000  # more and more workers
     python scripts/simulate_cluster.py train real-16k-pretrain data.speech=DIR data.noise=DIR
+    python scripts/simulate_cluster.py train --check real-16k-pretrain data.speech=DIR ...
 
 What is measured is CPU seconds of this machine. What a site is like (`SITES`) is assumed, and can
 be said otherwise: --site-bandwidth and so on.
@@ -226,10 +227,12 @@ def main() -> None:
     for name in Site.__dataclass_fields__:
         scaled.add_argument(f"--site-{name}", type=float, default=None)
     trained = verbs.add_parser("train", help="a training step on more and more workers")
+    trained.add_argument("--check", action="store_true",
+                         help="predicted and measured on this machine")
     trained.add_argument("config")
     trained.add_argument("settings", nargs="*")
     for verb in (scaled, trained):
-        verb.add_argument("--workers", type=int, nargs="+", default=COUNTS)
+        verb.add_argument("--workers", type=int, nargs="+", help="numbers of workers")
     options = parser.parse_args()
     if options.verb == "measure":
         text = json.dumps(dataclasses.asdict(measure(options.folder, options.model)), indent=1)
@@ -240,13 +243,15 @@ def main() -> None:
     elif options.verb == "folder":
         cluster_check.show_predicted(_load(options.costs), lengths(options.folder))
     elif options.verb == "train":
-        train(options.config, options.settings, options.workers)
+        run = cluster_check.check_training if options.check else train
+        run(options.config, options.settings,
+            options.workers or ((1, 2, 4) if options.check else COUNTS))
     else:
         given = {name: value for name in Site.__dataclass_fields__
                  if (value := getattr(options, f"site_{name}")) is not None}
         site = dataclasses.replace(SITES[options.site], **given)
         scale(_load(options.costs), Archive(options.hours, options.file_seconds), site,
-              options.workers, options.lost_after)
+              options.workers or COUNTS, options.lost_after)
 
 
 def _load(path: Path) -> Costs:
