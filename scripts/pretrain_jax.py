@@ -1,7 +1,8 @@
 """Pretrain generators on a GPU through Keras' JAX backend, from the settings of `pretrain`.
 
     KERAS_BACKEND=jax python scripts/pretrain_jax.py CONFIG OUT [--workers W] \\
-        [--variant NAME:SETTING;SETTING ...] [--filterbank FILE] [section.key=value ...]
+        [--variant NAME:SETTING;SETTING ...] [--filterbank FILE] \\
+        [--init OUT] [section.key=value ...]
 
 For machines that have JAX and a GPU, and no TensorFlow. The network, the losses, the mixtures and
 the schedules are those of `gan-denoise pretrain`, step for step; worker processes mix. Variants
@@ -117,9 +118,11 @@ class JaxTrainer:
     Args:
         config: Settings.
         filterbank: `mel_filterbank.npy` of an exported model with the same `mel`; None: computed.
+        init: Folder with the weights to start from, of a run before or a model.
     """
 
-    def __init__(self, config: Config, filterbank: np.ndarray | None = None):
+    def __init__(self, config: Config, filterbank: np.ndarray | None = None,
+                 init: Path | None = None):
         import jax
         import keras
         from jax import numpy as jnp
@@ -135,6 +138,8 @@ class JaxTrainer:
         self.mel = Mel(config.audio, config.mel, filterbank)
         self.objective = Objective(config, KerasMel(self.mel))
         self.generator = build_generator(config)
+        if init is not None:
+            self.generator.load_weights(init / "generator.weights.h5")
         beta_1, beta_2 = config.training.adam_betas
         kinds = {"muon": lambda: keras.optimizers.Muon(
                      0.0, adam_beta_1=beta_1, adam_beta_2=beta_2),
@@ -234,11 +239,13 @@ class Run:
         config: Settings.
         out: Folder; it is made.
         filterbank: As of `JaxTrainer`.
+        init: As of `JaxTrainer`.
     """
 
-    def __init__(self, config: Config, out: Path, filterbank: np.ndarray | None):
+    def __init__(self, config: Config, out: Path, filterbank: np.ndarray | None,
+                 init: Path | None):
         self.config, self.out = config, out
-        self.trainer = JaxTrainer(config, filterbank)
+        self.trainer = JaxTrainer(config, filterbank, init)
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         self._rows: list[list] = []  # of log.csv
@@ -281,7 +288,7 @@ def share_batches(configs: dict[Path, Config], workers: int) -> dict[Path, Batch
 
 def train(
     configs: dict[Path, Config], shared: Config, workers: int,
-    filterbank: np.ndarray | None = None,
+    filterbank: np.ndarray | None = None, init: Path | None = None,
 ) -> None:
     """Train networks side by side until `training.steps` or `training.minutes` is over.
 
@@ -291,6 +298,7 @@ def train(
             `training` says how long.
         workers: Processes that mix.
         filterbank: As of `JaxTrainer`.
+        init: As of `JaxTrainer`.
     """
     import jax
 
@@ -298,7 +306,7 @@ def train(
     material = load_material(shared)
     sources = share_batches(configs, workers)
     batches = list({id(source): source for source in sources.values()}.values())
-    runs = {Run(config, out, filterbank): sources[out] for out, config in configs.items()}
+    runs = {Run(config, out, filterbank, init): sources[out] for out, config in configs.items()}
     for run in runs:
         print(f"{run.out}: {run.trainer.generator.count_params():,} parameters", flush=True)
     training = shared.training
@@ -330,6 +338,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max((os.cpu_count() or 2) - 1, 1))
     parser.add_argument("--filterbank", type=Path,
                         help="mel_filterbank.npy of an exported model, where librosa is missing")
+    parser.add_argument("--init", type=Path, help="start from the weights in this folder")
     arguments = parser.parse_args()
     configs = {}
     for variant in arguments.variant or [""]:
@@ -338,7 +347,7 @@ def main() -> None:
         configs[arguments.out / name] = load_config(arguments.config, settings)
     filterbank = np.load(arguments.filterbank) if arguments.filterbank else None
     shared = load_config(arguments.config, arguments.settings)
-    train(configs, shared, arguments.workers, filterbank)
+    train(configs, shared, arguments.workers, filterbank, arguments.init)
 
 
 if __name__ == "__main__":

@@ -214,21 +214,21 @@ class DistributedReplicas(Replicas):
                 "goes on from the last checkpoint") from error
 
     # ---- Between workers -----------------------------------------------------------------------
-    def from_chief(self, ask: Callable[[], Any]) -> Any:
+    def from_chief(self, decide: Callable[[], Any]) -> Any:
         """See `Replicas`."""
         if self.workers == 1:
-            return ask()
-        said: dict[str, Any] = {}
+            return decide()
+        decision: dict[str, Any] = {}
         if self.chief:
             try:
-                said = {"answer": ask()}
+                decision = {"answer": decide()}
             except GanDenoiseError as error:
                 self._broadcast(json.dumps({"error": f"the chief says: {error}"}).encode())
                 raise
-        said = json.loads(self._broadcast(json.dumps(said).encode()))
-        if "error" in said:
-            raise TrainingError(said["error"])
-        return said["answer"]
+        decision = json.loads(self._broadcast(json.dumps(decision).encode()))
+        if "error" in decision:
+            raise TrainingError(decision["error"])
+        return decision["answer"]
 
     def share(self, variables: Mapping[str, Any]) -> None:
         """See `Replicas`."""

@@ -13,7 +13,7 @@ class Interrupt:
     """An end between two steps, not within one: a state holds whole steps. Twice: at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._number = signal.SIGINT
 
     def __enter__(self) -> Interrupt:
@@ -37,6 +37,6 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._number = signal.Signals(number)
-        if self.asked:
+        if self.requested:
             raise self.error()
-        self.asked = True
+        self.requested = True

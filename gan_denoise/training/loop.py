@@ -193,7 +193,7 @@ class _Loop:
             self.speed.add(time.monotonic() - before, waited)
             self._show(values)
             dead = self.keeper.after_step(values, self.speed) if self.keeper is not None else None
-            self.stopped, ended = self.replicas.any(interrupt.asked, dead is not None)
+            self.stopped, ended = self.replicas.any(interrupt.requested, dead is not None)
             if ended:
                 raise DeadStart(dead)
             if (step + 1) % self.training.validate_every == 0 or self._finished():

@@ -97,16 +97,16 @@ class Replicas:
         return contextlib.nullcontext()
 
     # ---- Between workers -----------------------------------------------------------------------
-    def from_chief(self, ask: Callable[[], Any]) -> Any:
+    def from_chief(self, decide: Callable[[], Any]) -> Any:
         """Return what a function returns on the chief; only there it is called.
 
         Args:
-            ask: Returns what JSON can hold.
+            decide: Returns what JSON can hold.
 
         Raises:
             GanDenoiseError: What it raises there, everywhere.
         """
-        return ask()
+        return decide()
 
     def share(self, variables: Mapping[str, Any]) -> None:
         """Give variables the values that they have on the chief."""

@@ -250,7 +250,7 @@ def follow(workers: Sequence[Worker], show: Callable[[int, Line], None]) -> None
             for listener in listeners:
                 listener.start()
             while len(ends) < len(workers) and time.monotonic() < until:
-                if interrupt.asked and not told:
+                if interrupt.requested and not told:
                     told, until = True, min(until, time.monotonic() + STOP_SECONDS)
                     for worker in workers:
                         worker.interrupt()
