@@ -144,6 +144,12 @@ class _RunningTrial:
     begun: float = field(default_factory=time.monotonic)
 
 
+class _TrialInterrupted(TuningError):
+    """A trial cannot write its files, or read what it needs: nor will the next one."""
+
+    exit_code = 1  # the work was begun and has failed
+
+
 class _Session:
     """One call of `tune`: starts trials, takes their validations, keeps the study's files.
 
@@ -174,7 +180,7 @@ class _Session:
     def run(self) -> StudyReport:
         try:
             self._run_trials()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _TrialInterrupted):
             self._interrupt()
             logger.info("stopped; the same command goes on")
             raise
@@ -273,6 +279,10 @@ class _Session:
                          f"{max(running.reported)}")
         elif outcome.state == "failed":
             self._finish(trial, "FAIL", reason=outcome.reason)
+        elif outcome.state == "interrupted":
+            if not self.stopping:
+                raise _TrialInterrupted(f"trial {trial.number}: {outcome.reason}",
+                                        "the same command goes on where the study is")
         elif self.metric not in outcome.best:
             self._finish(trial, "FAIL", reason=f"no validation gave a finite {self.metric}")
         else:

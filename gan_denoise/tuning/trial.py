@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gan_denoise.config.schema import Config
-from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.errors import GanDenoiseError, OutputError
 from gan_denoise.core.processes import Interruption, end_with_the_parent, exit_text
 from gan_denoise.core.text import escape_text
 from gan_denoise.data.datasets import Material
@@ -83,12 +83,13 @@ class Outcome:
     """How a trial has ended.
 
     Attributes:
-        state: `done`, `stopped` by the pruner, or `failed`.
+        state: `done`, `stopped` by the pruner, `failed`, or `interrupted` as a file could not be
+            written or read: that says nothing of the settings, and the run can go on.
         best: Validation values of the best state, and its step; empty unless done.
-        reason: Why it failed.
+        reason: Why it failed or was interrupted.
     """
 
-    state: Literal["done", "stopped", "failed"]
+    state: Literal["done", "stopped", "failed", "interrupted"]
     best: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 
@@ -106,7 +107,8 @@ def run_trial(
         train: What trains; None: `training.loop.train`.
 
     Returns:
-        How it has ended; an error is the outcome `failed`, with its traceback on stderr.
+        How it has ended; an error is the outcome `failed` or `interrupted`, one that is a fault of
+        the program with its traceback on stderr.
     """
 
     def on_validation(step: int, values: Mapping[str, float]) -> None:
@@ -126,10 +128,13 @@ def run_trial(
         return Outcome("done", dict(result.best))
     except _Stopped:
         return Outcome("stopped")
+    except (OSError, OutputError) as error:
+        return Outcome("interrupted", reason=str(error))
+    except GanDenoiseError as error:
+        return Outcome("failed", reason=str(error))
     except Exception as error:  # the trial's failure, not the study's
         traceback.print_exc()
-        known = isinstance(error, (OSError, GanDenoiseError))
-        return Outcome("failed", reason=str(error) if known else f"{type(error).__name__}: {error}")
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
 
 
 def run_connected(job: Job, connection: Connection, train: TrainFunction | None = None) -> None:

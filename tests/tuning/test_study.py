@@ -22,6 +22,7 @@ from trial_threads import in_a_thread
 
 from gan_denoise.cli.training_output import render_study
 from gan_denoise.config import ConfigError, dump_config, load_config
+from gan_denoise.core.errors import OutputError
 from gan_denoise.training.preflight import ReadinessError
 from gan_denoise.tuning import study as studies
 from gan_denoise.tuning.search_space import SpaceError
@@ -301,6 +302,27 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(quick, tmp_path):
     assert outcome.best is not None
     assert "failed: loss/mse not finite" in said
     assert "not finite again" in (tmp_path / TABLE).read_text()
+
+
+@pytest.mark.parametrize("error", [
+    OutputError("latest.npz: cannot be written (No space left on device)", "the former is kept"),
+    OSError(5, "Input/output error"),
+])
+def test_a_disk_that_fails_ends_the_study_and_no_trial(quick, tmp_path, error):
+    """The settings are not to blame: the next call does that trial, as if nothing had been."""
+    broken = []
+
+    def train(config, run_dir, *rest, **options):
+        if run_dir.name == "0002" and not broken:
+            broken.append(run_dir)
+            raise error
+        return toy(config, run_dir, *rest, **options)
+
+    with pytest.raises(TuningError, match=r"trial 2: .*; the same command goes on"):
+        study(tmp_path / "broken", config_of(), train)
+    outcome, _ = study(tmp_path / "broken", config_of(), train)
+    whole, _ = study(tmp_path / "whole", config_of())
+    assert told(outcome) == told(whole)
 
 
 def test_a_process_that_dies_is_a_failed_trial(tmp_path):
