@@ -134,7 +134,7 @@ def runs(material, trained):
 
 GIVEN = {  # (run as a page calls it, run that it is), by page
     "deploy.md": ("finetuned", "finetuned"),
-    "results.md": ("world", "pretrained"),  # by scripts/pretrain_jax.py
+    "results.md": ("longer", "pretrained"),  # by scripts/pretrain_jax.py
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,9 +41,11 @@ def export(
                      show_default=False),
     ] = None,
     average: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another run or model of the same pretraining, such as the one that "
-                          "fine-tuning began with: the mean of the weights; may be repeated.",
+        list[str] | None,
+        typer.Option(metavar="RUN[=SHARE]",
+                     help="Another run or model of the same pretraining, such as the one that "
+                          "fine-tuning began with: the mean of the weights, in which it has that "
+                          "share (as much as each, if not given); may be repeated.",
                      show_default=False),
     ] = None,
 ) -> None:
@@ -58,11 +60,25 @@ def export(
     from gan_denoise.exporting.exporter import export as write
 
     entries = yaml.safe_load(notes.read_text(encoding="utf-8")) if notes is not None else None
-    others = [run_or_model(other) for other in average or ()]
-    card = write(run, out, entries, formats or (), others)
+    card = write(run, out, entries, formats or (), _shares(average or []))
     parity = ", ".join(f"{name.removesuffix('_parity_mel01')} to {value:.1e}"
                        for name, value in card.items() if name.endswith("_parity_mel01"))
     print_line(f"{out}: {card['parameters']:,} parameters; equals Keras in mel01: {parity}")
+
+
+def _shares(given: Sequence[str]) -> dict[Path, float]:
+    """Return the runs or models of `--average` and their shares."""
+    shares: dict[Path, float] = {}
+    for text in given:
+        name, equals, share = text.rpartition("=")
+        if equals and not Path(text).exists():
+            try:
+                shares[run_or_model(Path(name))] = float(share)
+            except ValueError:
+                raise UsageError(f"--average {text}: '{share}' is no number") from None
+        else:
+            shares[run_or_model(Path(text))] = 1 / (len(given) + 1)
+    return shares
 
 
 def info(

@@ -9,13 +9,13 @@ SavedModel are written on request.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_denoise.config import dump_config
+from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import (
     BEST,
     DISCRIMINATOR_WEIGHTS,
@@ -48,7 +48,7 @@ def export(
     out: Path,
     notes: Mapping[str, object] | None = None,
     formats: Iterable[str] = ("onnx",),
-    average: Sequence[Path] = (),
+    average: Mapping[Path, float] | None = None,
 ) -> dict[str, Any]:
     """Write a model folder from the best state of a run.
 
@@ -57,11 +57,12 @@ def export(
         out: Folder to write; replaced when it is a model folder already.
         notes: Entries added to the model card (data, licences, scores).
         formats: Names among `onnx` (always written), `litert` and `savedmodel`.
-        average: Runs or model folders that share a pretraining with this run: written is the mean
-            of all their weights. A mean of fine-tuned weights generalises better than each of them
-            (Wortsman et al. 2022, "Model soups"), and one with the weights that fine-tuning began
-            with keeps more of what those could do on other data (Wortsman et al. 2022, "Robust
-            fine-tuning of zero-shot models").
+        average: Runs or model folders that share a pretraining with this run, and the share of
+            each: written is the mean of all their weights, in which this run has what is left
+            of 1. A mean of fine-tuned weights generalises better than each of them (Wortsman et
+            al. 2022, "Model soups"), and one with the weights that fine-tuning began with keeps
+            more of what those could do on other data (Wortsman et al. 2022, "Robust fine-tuning of
+            zero-shot models").
 
     Returns:
         The model card.
@@ -69,16 +70,17 @@ def export(
     Raises:
         CheckpointError: When the run holds no best state, those to average are of another network,
             `out` is something else than a model, or a format computes something else than Keras.
-        ConfigError: When there is no such format.
+        ConfigError: When there is no such format, or the shares leave none to this run.
     """
     from gan_denoise.models.generators import build_generator, receptive_field, time_stride
 
     run_dir, out, formats = Path(run_dir), Path(out), check_formats(formats)
+    shares = _shares(run_dir, average or {})
     config, progress = settings_of(run_dir), read_progress(run_dir / BEST)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _is_model(out):
         raise CheckpointError(f"{out}: holds something else than a model", "give another folder")
     generator = build_generator(config)
-    _assign_mean(generator, config, [run_dir, *map(Path, average)])
+    _assign_mean(generator, config, shares)
     geometry = {"receptive_field": receptive_field(config), "time_stride": time_stride(config)}
     with new_folder(out, replace=_is_model) as build:
         parity = _write_networks(generator, build, config, geometry, formats)
@@ -86,7 +88,8 @@ def export(
         _write_weights(generator, build, config, run_dir)
         card = describe_model(out.name, config, progress, generator, geometry, parity)
         if average:
-            card["averaged_with"] = ", ".join(Path(other).resolve().name for other in average)
+            card["averaged_with"] = ", ".join(f"{Path(other).resolve().name} ({share:.3g})"
+                                              for other, share in average.items())
         card |= notes or {}
         write_card(build, card)
         write_sums(build)
@@ -97,16 +100,28 @@ def _is_model(folder: Path) -> bool:
     return (folder / NETWORK).is_file()
 
 
-def _assign_mean(generator: keras.Model, config: Config, sources: Sequence[Path]) -> None:
+def _shares(run_dir: Path, average: Mapping[Path, float]) -> list[tuple[Path, float]]:
+    """Return the folders whose weights are averaged, and the share of each."""
+    left = 1.0 - sum(average.values())
+    if not all(share > 0 for share in (left, *average.values())):  # a NaN is not, either
+        shares = ", ".join(f"{share:g}" for share in average.values())
+        raise ConfigError(f"shares of {shares} in the mean: each has to be above 0, and their sum "
+                          "below 1, as the run has the rest")
+    return [(run_dir, left), *((Path(other), share) for other, share in average.items())]
+
+
+def _assign_mean(
+    generator: keras.Model, config: Config, shares: Iterable[tuple[Path, float]]
+) -> None:
     """Give a generator the mean of the weights of runs or model folders."""
     from gan_denoise.training.initialization import load_generator
 
     sums = [np.zeros(weights.shape) for weights in generator.get_weights()]
-    for source in sources:
+    for source, share in shares:
         load_generator(generator, config, source)
-        sums = [total + weights for total, weights in zip(sums, generator.get_weights(),
-                                                          strict=True)]
-    generator.set_weights([total / len(sources) for total in sums])
+        sums = [total + share * weights.astype(np.float64)
+                for total, weights in zip(sums, generator.get_weights(), strict=True)]
+    generator.set_weights(sums)
 
 
 def _write_networks(

@@ -207,13 +207,14 @@ def test_the_mean_of_a_run_and_others_is_exported(run_dir, tmp_path):
         folder.mkdir()
         shutil.copy(run_dir / "config.yaml", folder)
         network.save_weights(folder / "generator.weights.h5")
-    card = export(tmp_path / "run", tmp_path / "mean", average=folders[1:])
+    shares = dict(zip(folders[1:], (0.5, 0.2), strict=True))
+    card = export(tmp_path / "run", tmp_path / "mean", average=shares)
     mean = build_generator(config)
     load_generator(mean, config, tmp_path / "mean")
     for found, *each in zip(mean.get_weights(), *weights, strict=True):
-        np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-7)
+        np.testing.assert_allclose(found, np.average(each, 0, (0.3, 0.5, 0.2)), atol=1e-6)
         assert np.abs(found - each[0]).max() > 1e-3
-    assert card["averaged_with"] == "model, weights"
+    assert card["averaged_with"] == "model (0.5), weights (0.2)"
     noisy = np.random.default_rng(0).random((1, 9, 16), np.float32)
     session = onnxruntime.InferenceSession(tmp_path / "mean" / "model.onnx",
                                            providers=["CPUExecutionProvider"])
@@ -225,7 +226,11 @@ def test_another_network_has_no_mean_with_a_run(run_dir, tmp_path, quickly):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text(dump_config(config_of("autoencoder")))
     with pytest.raises(CheckpointError, match="other: its 'generator' settings differ"):
-        export(run_dir, tmp_path / "model", average=[tmp_path / "other"])
+        export(run_dir, tmp_path / "model", average={tmp_path / "other": 0.5})
+    for shares in ({run_dir: 1.0}, {run_dir: 0.0}, {run_dir: 0.7, tmp_path: 0.7},
+                   {run_dir: float("nan")}):
+        with pytest.raises(ConfigError, match="sum below 1"):
+            export(run_dir, tmp_path / "model", average=shares)
     assert not (tmp_path / "model").exists()
 
 
