@@ -514,11 +514,15 @@ def test_processes_score_as_this_one_does(make_pair):
         assert other.scores == pytest.approx(one.scores)
 
 
+def _end() -> None:
+    os._exit(3)
+
+
 class Deadly:
     """Ends the process that receives it."""
 
     def __reduce__(self):
-        return os._exit, (3,)
+        return _end, ()
 
 
 def test_a_dead_process_is_an_error_with_the_way_out(make_pair, monkeypatch):
