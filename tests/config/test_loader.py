@@ -482,6 +482,7 @@ def test_anything_else_that_changed_is_named_with_both_values(section, key, valu
 
 
 # ---- What is shipped trains --------------------------------------------------------------------
+@pytest.mark.system
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_config_builds_and_takes_an_adversarial_step(name):
     import keras

@@ -159,6 +159,7 @@ def test_verbs_take_addresses(memory, here, tmp_path, capsys):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+@pytest.mark.system
 def test_verbs_that_measure_take_addresses(memory, here, tmp_path, capsys):
     """At an address they find what they find in the folder."""
     settings = load_config(find_model("hush") / "config.yaml").mel.model_dump()

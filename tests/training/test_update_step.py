@@ -43,6 +43,7 @@ def state(trainer):
 
 
 # ---- Several batches, one update ---------------------------------------------------------------
+@pytest.mark.system
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("kind", "discriminator"), [
     ("pretrain", {}), ("finetune", {}), ("finetune", {"kind": "metric", "scored_clips": 3})],
