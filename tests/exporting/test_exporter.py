@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 from conftest import shake, tiny_config, tiny_material, tiny_run
 
+from gan_denoise.cli.models import _shares
+from gan_denoise.cli.options import UsageError
 from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST
 from gan_denoise.config.saved import settings_of
@@ -232,6 +234,16 @@ def test_another_network_has_no_mean_with_a_run(run_dir, tmp_path, quickly):
         with pytest.raises(ConfigError, match="sum below 1"):
             export(run_dir, tmp_path / "model", average=shares)
     assert not (tmp_path / "model").exists()
+
+
+def test_shares_are_equal_where_none_is_said(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    assert _shares([str(one)]) == {one: 0.5}
+    assert _shares([f"{one}=0.2", str(other)]) == {one: 0.2, other: pytest.approx(1 / 3)}
+    with pytest.raises(UsageError, match="'much' is no number"):
+        _shares([f"{one}=much"])
 
 
 # ---- Whole or not at all -----------------------------------------------------------------------
