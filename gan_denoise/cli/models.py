@@ -78,6 +78,8 @@ def _shares(given: Sequence[str]) -> dict[Path, float]:
                 raise UsageError(f"--average {text}: '{share}' is no number") from None
         else:
             shares[run_or_model(Path(text))] = 1 / (len(given) + 1)
+    if len(shares) < len(given):
+        raise UsageError(f"--average {' '.join(given)}: one is given twice")
     return shares
 
 

@@ -244,6 +244,8 @@ def test_shares_are_equal_where_none_is_said(tmp_path):
     assert _shares([f"{one}=0.2", str(other)]) == {one: 0.2, other: pytest.approx(1 / 3)}
     with pytest.raises(UsageError, match="'much' is no number"):
         _shares([f"{one}=much"])
+    with pytest.raises(UsageError, match="given twice"):
+        _shares([str(one), f"{one}=0.2"])
 
 
 # ---- Whole or not at all -----------------------------------------------------------------------
