@@ -1,4 +1,4 @@
-"""Predicts what a folder and a training step take on one machine, and measures it.
+"""Predicts what a folder takes on one machine, and measures it.
 
 A folder is done by processes and shares. A run over it is compared by the time that it would take
 with the cores to itself: the CPU seconds of its slowest process, or of all of them over the cores
@@ -8,10 +8,7 @@ beside it.
 
 from __future__ import annotations
 
-import math
-import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,8 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster_costs import Costs, measure, measure_step, median
-from cluster_simulation import Step, dealt, shared, simulate, step_seconds
+from cluster_costs import Costs, measure, median
+from cluster_simulation import Step, dealt, shared, simulate
 
 from gan_denoise import audio
 from gan_denoise.core.processes import cores
@@ -30,7 +27,6 @@ from gan_denoise.inference.folder import BATCH_FILES, BATCH_SECONDS
 
 TICKS = 100.0  # of a second, in /proc on Linux
 POLL_SECONDS = 0.05
-CHECK_STEPS = (20, 60)  # of two trainings: what they differ by is without their starts
 RUNS = {"-j 1": (1, 1), "-j 2": (1, 2), "--shard 1/1": (1, 1), "--shard of 2": (2, 1),
         "--shard of 4": (4, 1)}  # (commands at once, processes of each)
 
@@ -160,43 +156,6 @@ def check(folder: Path, other: Path, model: str, rounds: int) -> None:
         measured, clock = (statistics.median(column) for column in zip(*rows[name], strict=True))
         print(f"{name:14}{predicted:>10.2f}{measured:>10.2f}{predicted / measured - 1:>+8.0%}"
               f"{clock:>8.1f}")
-
-
-# ---- Training ----------------------------------------------------------------------------------
-def check_training(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
-    """Predict a step's work for several numbers of workers, train with them, and print both.
-
-    Compared are the CPU seconds of one worker in one step: the time that a step would take with a
-    core for each worker and links that take none.
-
-    Args:
-        config: Settings of a pretraining.
-        settings: Speech, noise and what else differs; the batch has to divide among the workers.
-        counts: Numbers of workers.
-    """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # it keeps to one core
-        step = pool.apply(measure_step, (config, settings))
-    print(f"{'workers':>7}{'predicted':>11}{'measured':>10}{'off by':>8}  CPU seconds of a step")
-    for count in counts:
-        few, many = (_training_seconds(config, settings, count, steps) for steps in CHECK_STEPS)
-        measured = (many - few) / (CHECK_STEPS[1] - CHECK_STEPS[0]) / count
-        predicted = step_seconds(count, step.compute, step.input, step.gradient_bytes, math.inf, 0)
-        print(f"{count:>7}{predicted:>11.3f}{measured:>10.3f}{predicted / measured - 1:>+8.0%}",
-              flush=True)
-
-
-def _training_seconds(config: str, settings: Sequence[str], workers: int, steps: int) -> float:
-    """Train for some steps; return the CPU seconds of all processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory(prefix="cluster-check-") as out:
-        subprocess.run(
-            [sys.executable, Path(__file__).with_name("train_workers.py"), "--workers",
-             str(workers), "--", "pretrain", "--run", os.path.join(out, "run"), "--config", config,
-             *settings, f"training.steps={steps}", f"training.validate_every={steps}",
-             "training.threads=1", "training.warmup_steps=1"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 # ---- Linux -------------------------------------------------------------------------------------

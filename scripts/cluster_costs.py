@@ -1,4 +1,4 @@
-"""What a recording and a training step cost on one core of this machine, measured.
+"""What a recording costs on one core of this machine, measured.
 
 All figures are CPU seconds of one thread: other programs on the machine change them less than
 seconds on the clock. `simulate_cluster` reckons with them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import resource
 import statistics
 import subprocess
@@ -91,10 +90,10 @@ def measure(folder: Path, model: str) -> Costs:
     enhancer = Enhancer.load(model, threads=1)
     with tempfile.TemporaryDirectory(prefix="cluster-costs-") as temporary:
         out = Path(temporary, "out")
-        plan, planned = _timed(lambda: plan_folder([folder], out, enhancer.options))
+        plan, planned = timed(lambda: plan_folder([folder], out, enhancer.options))
         items, journal = plan.items, Journal(out)
         decide = Decider(journal, digest_of(enhancer.settings()), overwrite=False)
-        tasks, decided = _timed(lambda: [decide(item) for item in items])
+        tasks, decided = timed(lambda: [decide(item) for item in items])
         stages = _stages(enhancer, journal, tasks)
         append, read = _journal(journal, Path(temporary, "journal"))
         sizes = [(task.source.stat().st_size, task.target.stat().st_size) for task in tasks]
@@ -109,7 +108,7 @@ def measure(folder: Path, model: str) -> Costs:
     )
 
 
-def _timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> Any:
+def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> Any:
     """Return what some work returns, and its CPU seconds."""
     begun = clock()
     result = work()
@@ -124,7 +123,7 @@ class _TimedSession:
         self._session, self.seconds = session, 0.0
 
     def run(self, *arguments: Any) -> Any:
-        result, seconds = _timed(lambda: self._session.run(*arguments), time.thread_time)
+        result, seconds = timed(lambda: self._session.run(*arguments), time.thread_time)
         self.seconds += seconds
         return result
 
@@ -140,11 +139,11 @@ def _stages(
     rows = []
     for task in tasks:
         session.seconds = 0.0
-        result, whole = _timed(lambda: run_task(timed, journal, task, lambda _: None))  # noqa: B023
+        result, whole = timed(lambda: run_task(timed, journal, task, lambda _: None))  # noqa: B023
         if result.status != "done":
             raise SystemExit(f"cannot measure: {result.error}")
-        _, read = _timed(lambda: list(_blocks(task.source)))  # noqa: B023
-        _, copy = _timed(lambda: _copy(task.source, journal.out / "copy"))  # noqa: B023
+        _, read = timed(lambda: list(_blocks(task.source)))  # noqa: B023
+        _, copy = timed(lambda: _copy(task.source, journal.out / "copy"))  # noqa: B023
         rows.append((read, session.seconds, copy - read, whole - session.seconds - copy))
     lengths = np.stack([np.ones(len(tasks)), [task.header["seconds"] for task in tasks]], 1)
     fits = np.linalg.lstsq(lengths, np.array(rows), rcond=None)[0].T
@@ -169,13 +168,13 @@ def _journal(journal: Journal, folder: Path, lines: int = 400) -> tuple[float, f
     """Return the seconds in which a line is appended, and in which one of others is read."""
     written = (journal.out / NAME).read_bytes().splitlines(keepends=True)
     own = Journal(folder)
-    _, append = _timed(lambda: [own.begin([folder / f"{n}.wav"]) for n in range(lines)])
+    _, append = timed(lambda: [own.begin([folder / f"{n}.wav"]) for n in range(lines)])
     with open(folder / NAME, "ab") as file:
         file.writelines(itertools.islice(itertools.cycle(written), lines))
     own.refresh()
     with open(folder / NAME, "ab") as file:
         file.writelines(itertools.islice(itertools.cycle(written), lines))
-    _, read = _timed(own.refresh)
+    _, read = timed(own.refresh)
     return append / lines, read / lines
 
 
@@ -191,11 +190,11 @@ def _worker(enhancer: Enhancer, tasks: Sequence[FileTask], out: Path) -> tuple[f
     starts = []
     for _ in range(3):
         worker = Worker(enhancer, Journal(out), threads=1)
-        _, seconds = _timed(lambda: _end(worker, []), _children)  # noqa: B023
+        _, seconds = timed(lambda: _end(worker, []), _children)  # noqa: B023
         starts.append(seconds)
     worker = Worker(enhancer, Journal(out), threads=1)
     moved = [dataclasses.replace(task, target=out / task.target.name) for task in tasks]
-    _, seconds = _timed(lambda: _end(worker, moved))
+    _, seconds = timed(lambda: _end(worker, moved))
     return statistics.median(starts), seconds / len(tasks)
 
 
@@ -212,49 +211,7 @@ def _start(
     item = min(plan.items, key=lambda item: item.seconds)
     command = [sys.executable, "-m", "gan_denoise.cli", "denoise", str(item.source), "-o",
                str(out), "-m", str(enhancer.folder), "--threads", "1", "--overwrite"]
-    whole = [_timed(lambda: subprocess.run(command, check=True, capture_output=True), _children)[1]
+    whole = [timed(lambda: subprocess.run(command, check=True, capture_output=True), _children)[1]
              for _ in range(3)]
     return statistics.median(whole) - sum(each + rate * item.seconds
                                           for each, rate in stages.values())
-
-
-# ---- A training step ---------------------------------------------------------------------------
-@dataclass(frozen=True)
-class StepCosts:
-    """Figures of a training step on one core.
-
-    Attributes:
-        compute: CPU seconds of a step, without its input.
-        input: CPU seconds of mixing its batch.
-        gradient_bytes: Size of the gradients, float32.
-        audio: Seconds of audio in a batch.
-    """
-
-    compute: float
-    input: float
-    gradient_bytes: int
-    audio: float
-
-
-def measure_step(config_name: str, settings: Sequence[str], steps: int = 10) -> StepCosts:
-    """Measure a pretraining step of a config; `settings` name the speech and the noise."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before TensorFlow counts the cores
-    from gan_denoise.core.native_libraries import load_tensorflow
-
-    load_tensorflow()
-    from gan_denoise.config import load_config
-    from gan_denoise.data.datasets import load_material
-    from gan_denoise.training.trainer import Trainer
-
-    config = load_config(config_name, settings)
-    material, batch = load_material(config), config.training.batch_size
-    trainer = Trainer(config, material)
-    trainer.progress.total_steps = 2 * steps
-    inputs, computes = [], []
-    for step in range(2 * steps):
-        (noisy, clean), seconds = _timed(lambda: material.train.batch(step, batch))  # noqa: B023
-        inputs.append(seconds)
-        computes.append(_timed(lambda: trainer.train_step(step, noisy, clean))[1])  # noqa: B023
-    size = 4 * sum(int(np.prod(weight.shape)) for weight in trainer.generator.trainable_weights)
-    return StepCosts(statistics.median(computes[steps:]), statistics.median(inputs[steps:]), size,
-                     batch * config.training.crop_seconds)

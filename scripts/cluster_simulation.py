@@ -172,19 +172,3 @@ def all_reduce_seconds(workers: int, size: float, bandwidth: float, latency: flo
     if workers == 1:
         return 0.0
     return 2 * (workers - 1) * (size / workers / bandwidth + latency)
-
-
-def step_seconds(
-    workers: int, compute: float, input: float, size: float, bandwidth: float, latency: float
-) -> float:
-    """Return the time of a training step of one global batch.
-
-    Args:
-        workers: Number of workers, each with an equal share of the batch.
-        compute: Seconds in which one worker computes the whole batch.
-        input: Seconds in which one worker mixes the whole batch.
-        size: Bytes of the gradients.
-        bandwidth: Bytes a second of each worker's link.
-        latency: Seconds of one message between workers.
-    """
-    return (compute + input) / workers + all_reduce_seconds(workers, size, bandwidth, latency)

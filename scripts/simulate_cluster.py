@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cluster_check
-from cluster_costs import JOURNAL_LINES, Costs, measure, measure_step
-from cluster_simulation import Outcome, Step, Task, dealt, shared, simulate, step_seconds
+import cluster_training
+from cluster_costs import JOURNAL_LINES, Costs, measure
+from cluster_simulation import Outcome, Step, Task, dealt, shared, simulate
 
 from gan_denoise import audio
 from gan_denoise.core.atomic_files import write_atomically
@@ -184,23 +185,6 @@ def scale(costs: Costs, archive: Archive, site: Site, counts: Sequence[int], los
                   f"{outcome.ready / outcome.seconds:>10.0%}  {outcome.saturated}", flush=True)
 
 
-def train(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
-    """Measure a training step on one core and print what more workers make of it."""
-    step = measure_step(config, settings)
-    print(f"one core: network {step.compute:.3f} s, mixing {step.input:.3f} s for a batch of "
-          f"{step.audio:g} s; gradients {step.gradient_bytes / 1e6:.1f} MB")
-    links = {"10 Gbit/s, 50 us": (1.25e9, 50e-6), "1 Gbit/s, 100 us": (1.25e8, 100e-6)}
-    print(f"{'workers':>9}" + "".join(f"{name:>20}{'of ideal':>10}" for name in links))
-    for count in counts:
-        row = f"{count:>9}"
-        for bandwidth, latency in links.values():
-            seconds = step_seconds(count, step.compute, step.input, step.gradient_bytes,
-                                   bandwidth, latency)
-            row += (f"{step.audio / seconds:>14,.0f} x r.t."
-                    f"{(step.compute + step.input) / count / seconds:>9.0%} ")
-        print(row)
-
-
 def main() -> None:
     """Run one of the verbs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -211,7 +195,6 @@ def main() -> None:
     checked = verbs.add_parser("check", help="predicted and measured on this machine")
     checked.add_argument("folder", type=Path, help="recordings that costs are measured on")
     checked.add_argument("other", type=Path, help="recordings whose time is predicted")
-    checked.add_argument("--rounds", type=int, default=3, help="in turn, medians taken (3)")
     for verb in (measured, checked):
         verb.add_argument("-m", "--model", default="calm", help="calm")
     one = verbs.add_parser("folder", help="the time for a folder on this machine")
@@ -231,6 +214,8 @@ def main() -> None:
                          help="predicted and measured on this machine")
     trained.add_argument("config")
     trained.add_argument("settings", nargs="*")
+    for verb in (checked, trained):
+        verb.add_argument("--rounds", type=int, default=3, help="in turn, medians taken (3)")
     for verb in (scaled, trained):
         verb.add_argument("--workers", type=int, nargs="+", help="numbers of workers")
     options = parser.parse_args()
@@ -243,9 +228,11 @@ def main() -> None:
     elif options.verb == "folder":
         cluster_check.show_predicted(_load(options.costs), lengths(options.folder))
     elif options.verb == "train":
-        run = cluster_check.check_training if options.check else train
-        run(options.config, options.settings,
-            options.workers or ((1, 2, 4) if options.check else COUNTS))
+        if options.check:
+            cluster_training.check(options.config, options.settings, options.workers or (1, 2, 4),
+                                   options.rounds)
+        else:
+            cluster_training.table(options.config, options.settings, options.workers or COUNTS)
     else:
         given = {name: value for name in Site.__dataclass_fields__
                  if (value := getattr(options, f"site_{name}")) is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -16,14 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import cluster_check
 import simulate_cluster
 from cluster_costs import Costs
-from cluster_simulation import (
-    Step,
-    all_reduce_seconds,
-    dealt,
-    shared,
-    simulate,
-    step_seconds,
-)
+from cluster_simulation import Step, all_reduce_seconds, dealt, shared, simulate
+from cluster_training import StepCosts
 from simulate_cluster import Archive, Site
 
 COSTS = Costs(
@@ -166,8 +161,19 @@ def test_all_reduce_of_few_large_and_many_small_messages():
 
 
 def test_a_training_step_is_never_faster_than_its_links():
-    seconds = [step_seconds(n, 10.0, 1.0, 4e6, 1e8, 1e-4) for n in (1, 2, 4, 64, 4096)]
-    assert seconds[0] == 11.0
+    step = StepCosts(fixed=0.5, compute=10.0, input=1.0, exchanges=0, message=0.0,
+                     gradient_bytes=4e6, audio=16.0)
+    seconds = [step.seconds(n, 1e8, 1e-4) for n in (1, 2, 4, 64, 4096)]
+    assert seconds[0] == 11.5
     assert seconds[:3] == sorted(seconds[:3], reverse=True)
-    assert seconds[1] == pytest.approx(5.5 + 0.04 + 2e-4)
+    assert seconds[1] == pytest.approx(0.5 + 5.5 + 0.04 + 2e-4)
     assert seconds[-1] > 2 * 4095 * 1e-4
+
+
+def test_each_batch_norm_makes_all_workers_wait():
+    step = StepCosts(0.0, 10.0, 0.0, exchanges=0, message=0.0, gradient_bytes=0, audio=16.0)
+    norms = dataclasses.replace(step, exchanges=15, message=2e-4)
+    assert norms.seconds(1, 1e8, 1e-4) == step.seconds(1, 1e8, 1e-4)
+    # 2 (N - 1) messages for each sum, of which one was there before and now takes work.
+    assert norms.seconds(4, 1e8, 1e-4) - step.seconds(4, 1e8, 1e-4) == pytest.approx(
+        6 * (15 * 3e-4 + 2e-4))

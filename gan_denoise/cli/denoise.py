@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,16 +96,17 @@ def denoise(
     piped = "-" in map(str, (*inputs, out))
     if piped:
         _check_pipe(inputs, out, options, residual or reports or dry_run or share or ray)
-    enhancer = load_enhancer(model, inversion, threads, chunk_seconds).with_options(options)
-    if piped:
-        _denoise_pipe(enhancer)
-        return
-    from gan_denoise.inference.folder import FolderOptions
+    with _connected(None if dry_run else ray, workers):
+        enhancer = load_enhancer(model, inversion, threads, chunk_seconds).with_options(options)
+        if piped:
+            _denoise_pipe(enhancer)
+            return
+        from gan_denoise.inference.folder import FolderOptions
 
-    how = FolderOptions(recursive, overwrite=not skip_existing, jobs=workers or jobs,
-                        residual=residual, fail_fast=fail_fast, dry_run=dry_run, shard=share,
-                        ray=ray)
-    _denoise_files(enhancer, inputs, out, how, reports)
+        how = FolderOptions(recursive, overwrite=not skip_existing, jobs=workers or jobs,
+                            residual=residual, fail_fast=fail_fast, dry_run=dry_run, shard=share,
+                            ray=ray)
+        _denoise_files(enhancer, inputs, out, how, reports)
 
 
 VERBS = (denoise,)
@@ -154,6 +156,15 @@ def _check_cluster(ray: str | None, workers: int, local: int) -> None:
             raise UsageError("--jobs and --threads are this machine's; with --ray it is --workers, "
                              "of one thread each")
         require("denoise --ray", "ray", extra="cluster")
+
+
+def _connected(ray: str | None, workers: int) -> AbstractContextManager[Any]:
+    """Connect to a cluster, if there is one: its workers start while the model is loaded here."""
+    if ray is None:
+        return nullcontext()
+    from gan_denoise.core.ray_cluster import connect
+
+    return connect(ray, workers)
 
 
 def _check_pipe(

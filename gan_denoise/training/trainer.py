@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gan_denoise.config.schema import Config, TrainingConfig
+from gan_denoise.core.memory import keep_freed_memory
 from gan_denoise.data.datasets import Material
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
 Batch: TypeAlias = np.ndarray | tf.Tensor
 
 def set_up(training: TrainingConfig) -> None:
-    """Set threads, seed and determinism, before any network is built.
+    """Set threads, memory, seed and determinism, before any network is built.
 
     Raises:
         RuntimeError: When the threads are changed after TensorFlow has started.
     """
+    keep_freed_memory()  # the arrays of a step are those of the next: a tenth of its time
     threading = tf.config.threading
     if training.threads and threading.get_intra_op_parallelism_threads() != training.threads:
         threading.set_intra_op_parallelism_threads(training.threads)

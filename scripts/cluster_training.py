@@ -1,0 +1,210 @@
+"""What a training step costs on one core, what more workers make of it, and whether it is so.
+
+A step has a part that is shared out (networks, mixing), one that each worker takes whatever its
+share (updates, averages, calls), and messages: the gradients, and the statistics of each batch
+norm, forward and backward. All are CPU seconds of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cluster_costs import timed
+from cluster_simulation import all_reduce_seconds
+
+LINKS = {"10 Gbit/s, 50 us": (1.25e9, 50e-6), "1 Gbit/s, 100 us": (1.25e8, 100e-6)}
+STEPS = 10  # that are measured, after as many that are not
+EXCHANGES = 100  # of small arrays, one after another
+CHECK_STEPS = (10, 50)  # of two trainings: what they differ by is without their starts
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Figures of a training step.
+
+    Attributes:
+        fixed: CPU seconds that a worker takes whatever its share of the batch.
+        compute: CPU seconds of the rest for the whole batch, without its input.
+        input: CPU seconds of mixing the batch.
+        exchanges: Number of small arrays whose sum all workers wait for.
+        message: CPU seconds of a worker for one small message, sent and received.
+        gradient_bytes: Size of the gradients, float32.
+        audio: Seconds of audio in a batch.
+    """
+
+    fixed: float
+    compute: float
+    input: float
+    exchanges: int
+    message: float
+    gradient_bytes: int
+    audio: float
+
+    def seconds(self, workers: int, bandwidth: float, latency: float) -> float:
+        """Return the time of a step of one global batch.
+
+        A ring of N workers adds up an array in 2 (N - 1) messages.
+
+        Args:
+            workers: Number of workers N, each with an equal share of the batch.
+            bandwidth: Bytes a second of each worker's link.
+            latency: Seconds of one message between workers.
+        """
+        messages = 2 * (workers - 1) * (self.exchanges + 1)
+        waiting = (all_reduce_seconds(workers, self.gradient_bytes, bandwidth, latency)
+                   + self.exchanges * all_reduce_seconds(workers, 0, bandwidth, latency))
+        work = self.fixed + (self.compute + self.input) / workers
+        return work + messages * self.message + waiting
+
+
+def table(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
+    """Measure a pretraining step and print what more workers make of it."""
+    step = measure(config, settings)
+    print(f"one core: network {step.compute:.3f} s and {step.fixed:.3f} s whatever the batch, "
+          f"mixing {step.input:.3f} s for a batch of {step.audio:g} s; gradients "
+          f"{step.gradient_bytes / 1e6:.1f} MB, {step.exchanges} small sums, "
+          f"{1e3 * step.message:.2f} ms a message")
+    print(f"{'workers':>9}" + "".join(f"{name:>20}{'of ideal':>10}" for name in LINKS))
+    alone = step.seconds(1, 1.0, 0.0)
+    for count in counts:
+        row = f"{count:>9}"
+        for link in LINKS.values():
+            seconds = step.seconds(count, *link)
+            row += f"{step.audio / seconds:>14,.0f} x r.t.{alone / count / seconds:>9.0%} "
+        print(row)
+
+
+# ---- Measured on one core ----------------------------------------------------------------------
+def measure(config: str, settings: Sequence[str]) -> StepCosts:
+    """Measure a pretraining step of a config; `settings` name the speech and the noise."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:  # it keeps to one core
+        step = pool.apply(_step, (config, settings))
+    return replace(step, message=_message(context))
+
+
+def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
+    """Return the figures of a step, but for its messages.
+
+    What does not depend on the batch is told by halves of it, in turn with whole ones.
+    """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before TensorFlow counts the cores
+    from gan_denoise.core.native_libraries import load_tensorflow
+
+    load_tensorflow()
+    import keras
+
+    from gan_denoise.config import load_config
+    from gan_denoise.data.datasets import load_material
+    from gan_denoise.training.trainer import Trainer
+
+    config = load_config(config_name, settings)
+    material, batch = load_material(config), config.training.batch_size
+    trainer = Trainer(config, material)
+    trainer.progress.total_steps = 2 * STEPS
+    inputs, wholes, halves = [], [], []
+    for step in range(2 * STEPS):
+        (noisy, clean), seconds = timed(lambda: material.train.batch(step, batch))  # noqa: B023
+        inputs.append(seconds)
+        for part, found in ((batch, wholes), (batch // 2, halves)):
+            arrays = noisy[:part], clean[:part]
+            found.append(timed(lambda: trainer.train_step(step, *arrays))[1])  # noqa: B023
+    whole, half = statistics.median(wholes[STEPS:]), statistics.median(halves[STEPS:])
+    weights = trainer.generator.trainable_weights
+    norms = sum(isinstance(layer, keras.layers.BatchNormalization)
+                for layer in trainer.generator.layers)
+    return StepCosts(
+        fixed=2 * half - whole, compute=2 * (whole - half),
+        input=statistics.median(inputs[STEPS:]),
+        exchanges=2 * norms + 1,  # forward, backward; and whether all go on
+        message=0.0, gradient_bytes=4 * sum(int(np.prod(weight.shape)) for weight in weights),
+        audio=batch * config.training.crop_seconds)
+
+
+def _message(context: Any) -> float:
+    """Return the CPU seconds of a small message between two workers on this machine."""
+    from gan_denoise.training.worker_processes import free_ports
+
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    with context.Pool(2, maxtasksperchild=1) as pool:
+        seconds = pool.starmap(_exchange, [(hosts, index) for index in range(2)], chunksize=1)
+    return statistics.mean(seconds) / 2  # two messages an exchange
+
+
+def _exchange(hosts: Sequence[str], index: int) -> float:
+    """Return the CPU seconds of a worker in one exchange of a small array."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ["TF_CONFIG"] = json.dumps(
+        {"cluster": {"worker": list(hosts)}, "task": {"type": "worker", "index": index}})
+    from gan_denoise.core.native_libraries import load_tensorflow
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    from gan_denoise.config import load_config
+    from gan_denoise.training.distributed import make_replicas
+
+    replicas = make_replicas(load_config("debug", ["training.strategy=multi_worker"]).training)
+
+    def exchanges(array: Any) -> Any:
+        for _ in range(EXCHANGES):
+            array = replicas.mean(array + 1.0)
+        return array
+
+    run, (array,) = replicas.function(exchanges), replicas.split(np.zeros((1, 64), np.float32))
+    run(array)
+    return statistics.median(timed(lambda: tf.nest.map_structure(replicas.first, run(array)))[1]
+                             for _ in range(STEPS)) / EXCHANGES
+
+
+# ---- Predicted and measured --------------------------------------------------------------------
+def check(config: str, settings: Sequence[str], counts: Sequence[int], rounds: int) -> None:
+    """Predict a step's work for several numbers of workers, train with them, and print both.
+
+    Compared are the CPU seconds of one worker in one step: the time that a step would take with a
+    core for each worker and links that take none.
+
+    Args:
+        config: Settings of a pretraining.
+        settings: Speech, noise and what else differs; the batch has to divide among the workers.
+        counts: Numbers of workers.
+        rounds: How often, in turn; medians are shown.
+    """
+    predicted: dict[int, list[float]] = {count: [] for count in counts}
+    measured: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(rounds):
+        step = measure(config, settings)
+        for count in counts:
+            few, many = (_training_seconds(config, settings, count, steps) for steps in CHECK_STEPS)
+            measured[count].append((many - few) / (CHECK_STEPS[1] - CHECK_STEPS[0]) / count)
+            predicted[count].append(step.seconds(count, float("inf"), 0.0))
+    print(f"{'workers':>7}{'predicted':>11}{'measured':>10}{'off by':>8}  CPU seconds of a step")
+    for count in counts:
+        expected, found = map(statistics.median, (predicted[count], measured[count]))
+        print(f"{count:>7}{expected:>11.3f}{found:>10.3f}{expected / found - 1:>+8.0%}")
+
+
+def _training_seconds(config: str, settings: Sequence[str], workers: int, steps: int) -> float:
+    """Train for some steps; return the CPU seconds of all processes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory(prefix="cluster-training-") as out:
+        subprocess.run(
+            [sys.executable, Path(__file__).with_name("train_workers.py"), "--workers",
+             str(workers), "--", "pretrain", "--run", os.path.join(out, "run"), "--config", config,
+             *settings, f"training.steps={steps}", f"training.validate_every={steps}",
+             "training.threads=1", "training.warmup_steps=1", "data.valid_clips=2"],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
