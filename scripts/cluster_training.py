@@ -26,7 +26,7 @@ from cluster_simulation import all_reduce_seconds
 
 LINKS = {"10 Gbit/s, 50 us": (1.25e9, 50e-6), "1 Gbit/s, 100 us": (1.25e8, 100e-6)}
 STEPS = 10  # that are measured, after as many that are not
-EXCHANGES = 100  # of small arrays, one after another
+EXCHANGES = 20  # one after another
 CHECK_STEPS = (10, 50)  # of two trainings: what they differ by is without their starts
 
 
@@ -40,6 +40,7 @@ class StepCosts:
         input: CPU seconds of mixing the batch.
         exchanges: Number of small arrays whose sum all workers wait for.
         message: CPU seconds of a worker for one small message, sent and received.
+        byte: The same of each byte of a large one.
         gradient_bytes: Size of the gradients, float32.
         audio: Seconds of audio in a batch.
     """
@@ -49,6 +50,7 @@ class StepCosts:
     input: float
     exchanges: int
     message: float
+    byte: float
     gradient_bytes: int
     audio: float
 
@@ -62,11 +64,13 @@ class StepCosts:
             bandwidth: Bytes a second of each worker's link.
             latency: Seconds of one message between workers.
         """
-        messages = 2 * (workers - 1) * (self.exchanges + 1)
+        sent = 2 * (workers - 1)
+        messages = sent * ((self.exchanges + 1) * self.message
+                           + self.gradient_bytes / workers * self.byte)
         waiting = (all_reduce_seconds(workers, self.gradient_bytes, bandwidth, latency)
                    + self.exchanges * all_reduce_seconds(workers, 0, bandwidth, latency))
         work = self.fixed + (self.compute + self.input) / workers
-        return work + messages * self.message + waiting
+        return work + messages + waiting
 
 
 def table(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
@@ -75,7 +79,7 @@ def table(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
     print(f"one core: network {step.compute:.3f} s and {step.fixed:.3f} s whatever the batch, "
           f"mixing {step.input:.3f} s for a batch of {step.audio:g} s; gradients "
           f"{step.gradient_bytes / 1e6:.1f} MB, {step.exchanges} small sums, "
-          f"{1e3 * step.message:.2f} ms a message")
+          f"{1e3 * step.message:.2f} ms a message and {1e9 * step.byte:.1f} ms a megabyte of it")
     print(f"{'workers':>9}" + "".join(f"{name:>20}{'of ideal':>10}" for name in LINKS))
     alone = step.seconds(1, 1.0, 0.0)
     for count in counts:
@@ -92,13 +96,14 @@ def measure(config: str, settings: Sequence[str]) -> StepCosts:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:  # it keeps to one core
         step = pool.apply(_step, (config, settings))
-    return replace(step, message=_message(context))
+    message, byte = _message(context, step.gradient_bytes)
+    return replace(step, message=message, byte=byte)
 
 
 def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
     """Return the figures of a step, but for its messages.
 
-    What does not depend on the batch is told by halves of it, in turn with whole ones.
+    What does not depend on the batch is told by quarters of it, in turn with whole ones.
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before TensorFlow counts the cores
     from gan_denoise.core.native_libraries import load_tensorflow
@@ -108,43 +113,47 @@ def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
 
     from gan_denoise.config import load_config
     from gan_denoise.data.datasets import load_material
-    from gan_denoise.training.trainer import Trainer
+    from gan_denoise.training.trainer import Trainer, set_up
 
-    config = load_config(config_name, settings)
+    config = load_config(config_name, [*settings, "training.threads=1"])
+    set_up(config.training)
     material, batch = load_material(config), config.training.batch_size
     trainer = Trainer(config, material)
     trainer.progress.total_steps = 2 * STEPS
-    inputs, wholes, halves = [], [], []
+    inputs, wholes, parts, quarter = [], [], [], max(batch // 4, 1)
     for step in range(2 * STEPS):
         (noisy, clean), seconds = timed(lambda: material.train.batch(step, batch))  # noqa: B023
         inputs.append(seconds)
-        for part, found in ((batch, wholes), (batch // 2, halves)):
-            arrays = noisy[:part], clean[:part]
+        for items, found in ((batch, wholes), (quarter, parts)):
+            arrays = noisy[:items], clean[:items]
             found.append(timed(lambda: trainer.train_step(step, *arrays))[1])  # noqa: B023
-    whole, half = statistics.median(wholes[STEPS:]), statistics.median(halves[STEPS:])
+    whole, part = statistics.median(wholes[STEPS:]), statistics.median(parts[STEPS:])
+    compute = (whole - part) * batch / (batch - quarter)
     weights = trainer.generator.trainable_weights
     norms = sum(isinstance(layer, keras.layers.BatchNormalization)
                 for layer in trainer.generator.layers)
     return StepCosts(
-        fixed=2 * half - whole, compute=2 * (whole - half),
+        fixed=whole - compute, compute=compute,
         input=statistics.median(inputs[STEPS:]),
         exchanges=2 * norms + 1,  # forward, backward; and whether all go on
-        message=0.0, gradient_bytes=4 * sum(int(np.prod(weight.shape)) for weight in weights),
+        message=0.0, byte=0.0,
+        gradient_bytes=4 * sum(int(np.prod(weight.shape)) for weight in weights),
         audio=batch * config.training.crop_seconds)
 
 
-def _message(context: Any) -> float:
-    """Return the CPU seconds of a small message between two workers on this machine."""
+def _message(context: Any, size: int) -> tuple[float, float]:
+    """Return the CPU seconds of a small message between two workers here, and of a byte more."""
     from gan_denoise.training.worker_processes import free_ports
 
     hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
     with context.Pool(2, maxtasksperchild=1) as pool:
-        seconds = pool.starmap(_exchange, [(hosts, index) for index in range(2)], chunksize=1)
-    return statistics.mean(seconds) / 2  # two messages an exchange
+        small, large = np.mean(pool.starmap(
+            _exchanges, [(hosts, index, size) for index in range(2)], chunksize=1), axis=0)
+    return small / 2, (large - small) / size  # two messages an exchange, of a half each
 
 
-def _exchange(hosts: Sequence[str], index: int) -> float:
-    """Return the CPU seconds of a worker in one exchange of a small array."""
+def _exchanges(hosts: Sequence[str], index: int, size: int) -> tuple[float, float]:
+    """Return the CPU seconds of a worker in an exchange of a small array and of so many bytes."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["TF_CONFIG"] = json.dumps(
         {"cluster": {"worker": list(hosts)}, "task": {"type": "worker", "index": index}})
@@ -155,18 +164,25 @@ def _exchange(hosts: Sequence[str], index: int) -> float:
 
     from gan_denoise.config import load_config
     from gan_denoise.training.distributed import make_replicas
+    from gan_denoise.training.trainer import set_up
 
-    replicas = make_replicas(load_config("debug", ["training.strategy=multi_worker"]).training)
+    training = load_config("debug", ["training.strategy=multi_worker"]).training
+    set_up(training)
+    replicas = make_replicas(training)
 
     def exchanges(array: Any) -> Any:
         for _ in range(EXCHANGES):
             array = replicas.mean(array + 1.0)
-        return array
+        return tf.reduce_sum(array)
 
-    run, (array,) = replicas.function(exchanges), replicas.split(np.zeros((1, 64), np.float32))
-    run(array)
-    return statistics.median(timed(lambda: tf.nest.map_structure(replicas.first, run(array)))[1]
-                             for _ in range(STEPS)) / EXCHANGES
+    found = []
+    for numbers in (64, size // 4):
+        run, (array,) = replicas.function(exchanges), replicas.split(
+            np.zeros((1, numbers), np.float32))
+        run(array)
+        found.append(statistics.median(timed(lambda: replicas.floats({"sum": run(array)}))[1]  # noqa: B023
+                                       for _ in range(STEPS)) / EXCHANGES)
+    return found[0], found[1]
 
 
 # ---- Predicted and measured --------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_all_reduce_of_few_large_and_many_small_messages():
 
 def test_a_training_step_is_never_faster_than_its_links():
     step = StepCosts(fixed=0.5, compute=10.0, input=1.0, exchanges=0, message=0.0,
-                     gradient_bytes=4e6, audio=16.0)
+                     byte=0.0, gradient_bytes=4e6, audio=16.0)
     seconds = [step.seconds(n, 1e8, 1e-4) for n in (1, 2, 4, 64, 4096)]
     assert seconds[0] == 11.5
     assert seconds[:3] == sorted(seconds[:3], reverse=True)
@@ -171,9 +171,11 @@ def test_a_training_step_is_never_faster_than_its_links():
 
 
 def test_each_batch_norm_makes_all_workers_wait():
-    step = StepCosts(0.0, 10.0, 0.0, exchanges=0, message=0.0, gradient_bytes=0, audio=16.0)
+    step = StepCosts(0.0, 10.0, 0.0, exchanges=0, message=0.0, byte=1e-8,
+                     gradient_bytes=4e6, audio=16.0)
     norms = dataclasses.replace(step, exchanges=15, message=2e-4)
     assert norms.seconds(1, 1e8, 1e-4) == step.seconds(1, 1e8, 1e-4)
+    assert step.seconds(4, 1e8, 0.0) == pytest.approx(2.5 + 6 * 1e6 * (1e-8 + 1e-8))
     # 2 (N - 1) messages for each sum, of which one was there before and now takes work.
     assert norms.seconds(4, 1e8, 1e-4) - step.seconds(4, 1e8, 1e-4) == pytest.approx(
         6 * (15 * 3e-4 + 2e-4))

@@ -299,6 +299,7 @@ def test_what_a_lost_worker_left_is_removed_though_its_file_is_done(tmp_path):
 def test_of_what_is_settled_little_is_kept_and_the_claim_stays(tmp_path):
     journal = Journal(tmp_path)
     targets = [tmp_path / f"{number}.wav" for number in range(400)]
+    assert all(str(target) and target.parts for target in targets)  # a path keeps these itself
     kept = []
     for half in (targets[:200], targets[200:]):
         tracemalloc.start()
