@@ -72,7 +72,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if not request.url.path.startswith("/static/"):
+                if not scope["path"].startswith("/static/"):  # a host may be none
                     headers.setdefault("cache-control", "no-store")
                 if cookie is not None:
                     headers.append("set-cookie", cookie)

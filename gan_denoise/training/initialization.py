@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -15,6 +16,8 @@ from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import DamagedError, check_sums
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
+
+UNREADABLE = (OSError, RuntimeError, LookupError)  # of h5py
 
 
 def load_weights(trainer: Trainer, source: Path) -> bool:
@@ -80,15 +83,32 @@ def _load(network: keras.Model, path: Path) -> None:
             network.load_weights(path)
     except DamagedError:
         raise
-    except (OSError, RuntimeError, LookupError) as error:  # of h5py
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cannot be read ({reason})",
-                              "copy the folder again, or export the run again") from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     except ValueError as error:  # Keras' own message lists every layer
+        _read_through(path)  # Keras before 3.14 raises this for a damaged file, too
         raise CheckpointError(
             f"{path}: weights of another network than this version builds from the same settings; "
             "train anew, or use the version that wrote them"
         ) from error
+
+
+def _read_through(path: Path) -> None:
+    def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            item[()]
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(read)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return CheckpointError(f"{path}: cannot be read ({reason})",
+                           "copy the folder again, or export the run again")
 
 
 def assign(variables: Sequence[keras.Variable], values: Iterable[np.ndarray], source: Path) -> None:
