@@ -137,17 +137,22 @@ def watch(command: Sequence[str], out: Path, every: float, written: Path, logged
         rows.writeheader()
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT,
                                  env=os.environ | {"TMPDIR": str(temporary)})
-        while not _ended(child, every):
-            done = work()
-            seen = sample(child.pid, temporary, written, logged)
-            if child.poll() is not None or not done:
-                continue
-            seen |= {"seconds": time.monotonic() - begun, "work": done, "yardstick": yardstick()}
-            rows.writerow({name: f"{value:.3f}" for name, value in seen.items()})
-            table.flush()
-            if enough is not None and enough(seen) and not asked:
-                child.send_signal(signal.SIGTERM)
-                asked = True
+        try:
+            while not _ended(child, every):
+                done = work()
+                seen = sample(child.pid, temporary, written, logged)
+                if child.poll() is not None or not done:
+                    continue
+                seen |= {"seconds": time.monotonic() - begun, "work": done,
+                         "yardstick": yardstick()}
+                rows.writerow({name: f"{value:.3f}" for name, value in seen.items()})
+                table.flush()
+                if enough is not None and enough(seen) and not asked:
+                    child.terminate()
+                    asked = True
+        finally:  # by Ctrl-C or SIGTERM before its end: nothing is left behind
+            child.terminate()
+            child.wait()
     return child.returncode - (ASKED if asked and child.returncode else 0)
 
 
@@ -272,6 +277,7 @@ def main() -> None:
     options = parser.parse_args()
     if "table" in options:
         sys.exit(not judge(options.table))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ASKED))
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     code = options.run(options)

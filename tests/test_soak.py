@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -95,3 +96,21 @@ def test_a_process_is_watched_with_its_descendants_until_it_ends(tmp_path):
     assert max(s["threads"] for s in seen) == 2  # two processes of one
     assert seen[-1]["temporary"] == 1
     assert len(soak_verdict.read(tmp_path / "samples.csv")) >= 3
+
+
+def test_what_is_watched_ends_with_the_watch(tmp_path):
+    """A soak that is stopped leaves no training that goes on for hours."""
+    begun = tmp_path / "pid"
+    command = [sys.executable, "-c", f"import os, pathlib, time; "
+               f"pathlib.Path({str(begun)!r}).write_text(str(os.getpid())); time.sleep(600)"]
+
+    def stopped_once_it_runs():
+        if begun.exists() and begun.read_text():
+            raise KeyboardInterrupt
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        soak.watch(command, tmp_path, 0.05, tmp_path / "out", tmp_path / "logs",
+                   stopped_once_it_runs)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
