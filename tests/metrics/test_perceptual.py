@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,28 @@ def test_pesq_gets_equal_parts_of_20_seconds_at_most(parts, seconds, expected):
     assert found == pytest.approx(np.mean(np.arange(2.0, 2.0 + len(expected))))
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+def test_pesq_leaves_a_silent_part_out_and_goes_on_behind_it(parts, silent):
+    clip = white(45.0)
+    clip[15 * RATE * silent : 15 * RATE * (silent + 1)] = 0
+    assert metrics.pesq_wb(clip, clip, RATE) == 2.5  # of 2 and 3, the two parts that are scored
+    assert parts == [15 * RATE] * 2
+
+
+def test_pesq_goes_on_behind_a_part_without_speech(monkeypatch):
+    pesq = pytest.importorskip("pesq")
+    answers = iter([pesq.NoUtterancesError("none"), 3.0, 4.0])
+
+    def score(*_):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(pesq, "pesq", score)
+    assert metrics.pesq_wb(white(45.0), white(45.0), RATE) == 3.5
+
+
 @pytest.mark.parametrize("score", [1.0, 5.0, 0.99, 5.01])
 def test_a_mean_opinion_is_from_1_to_5(monkeypatch, score):
     pesq = pytest.importorskip("pesq")
@@ -65,8 +89,10 @@ def test_an_error_of_pesq_about_an_estimate_that_sounds_is_shown(monkeypatch):
         raise ValueError("cannot")
 
     monkeypatch.setattr(pesq, "pesq", fail)
+    estimate = white(1.0)
+    estimate[: RATE // 2] = 0  # it sounds in the second half alone
     with pytest.raises(ValueError, match="cannot"):
-        metrics.pesq_wb(white(1.0), white(1.0), RATE)
+        metrics.pesq_wb(white(1.0), estimate, RATE)
 
 
 @pytest.mark.parametrize("rate", [8000, 10000, 16000, 48000])
@@ -98,3 +124,28 @@ def test_stoi_of_more_than_20_seconds_goes_by_blocks(monkeypatch, seconds):
     monkeypatch.setattr(perceptual, "stoi_in_blocks", lambda *_: 0.25)
     clip = white(seconds, 8000)
     assert (metrics.stoi(clip, clip, 8000) == 0.25) == (seconds > 20)
+
+
+@pytest.mark.parametrize(("warning", "score", "expected"), [
+    ("Not enough STFT frames to compute intermediate intelligibility measure", 0.7, None),
+    (None, 1e-5, None),
+    ("another matter", 0.7, 0.7),
+])
+def test_pystois_word_for_too_little_speech_is_a_refusal(monkeypatch, warning, score, expected):
+    """It warns and returns 1e-5; what else it warns of does not concern the score."""
+    pystoi = pytest.importorskip("pystoi")
+
+    def answer(*_):
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
+        return score
+
+    monkeypatch.setattr(pystoi, "stoi", answer)
+    clip = white(1.0)
+    if expected is None:
+        with pytest.raises(Refused, match="30 frames"):
+            metrics.stoi(clip, clip, RATE)
+        return
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        assert metrics.stoi(clip, clip, RATE) == expected
