@@ -27,14 +27,13 @@ from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.model import ModelError
 from gan_denoise.inference.results import FileResult
-from gan_denoise.inference.worker_pool import STOP_SECONDS
+from gan_denoise.inference.worker_pool import START_TRIES, STOP_SECONDS
 from gan_denoise.inference.worker_setup import load_setup, setup_of
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
 IN_FLIGHT = 2  # files that a worker has been sent and has not answered
-START_TRIES = 3  # of a worker that is lost before it has the model
 PROGRESS_SECONDS = 1.0  # between questions how far a file is
 _CONTROL = "control"  # calls that are answered while a file is in work
 

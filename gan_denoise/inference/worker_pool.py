@@ -8,6 +8,7 @@ cluster.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
 PLACE_SECONDS = 10.0  # that files wait for a worker which has no place yet, before others may go
+START_TRIES = 3  # of a worker that is killed before it has the model
 STOP_SECONDS = 10.0  # for a process to remove what it has half-written, before it is killed
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -49,14 +51,19 @@ class Worker:
         # The parent's path, so that the same package is found; -P, so that no file of the current
         # folder stands in for a module.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        environment = os.environ | dict.fromkeys(_BLAS_THREADS, str(threads))
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gan_denoise.inference.folder_worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment | {"PYTHONPATH": path},
-        )
+        self._environment = (os.environ | dict.fromkeys(_BLAS_THREADS, str(threads))
+                             | {"PYTHONPATH": path})
+        self._setup = setup_of(enhancer, threads) | {"journal": journal.values()}
         self._settings = digest_of(enhancer.settings())
         self._ready = False
-        self._send(setup_of(enhancer, threads) | {"journal": journal.values()})
+        self._guard, self._ended = threading.Lock(), False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gan_denoise.inference.folder_worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment)
+        self._send(self._setup)
 
     def ready(self, seconds: float) -> bool:
         """Return True: the process is there, and files wait in its pipe until it has the model."""
@@ -79,7 +86,9 @@ class Worker:
 
     def terminate(self) -> None:
         """Ask the process to end now; it removes what it has half-written."""
-        self._process.terminate()
+        with self._guard:
+            self._ended = True
+            self._process.terminate()
 
     def join(self) -> None:
         """Wait until the process has ended, and kill it when that takes too long."""
@@ -88,20 +97,37 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
 
     def _await_model(self) -> None:
-        try:
-            answer = self._receive()
-        except ProcessDied as error:
-            raise ModelError(f"a worker could not start: {error}") from None
+        answer = self._loaded()
         if "refused" in answer:
             raise ModelError(answer["refused"])
         if answer["ready"] != self._settings:
             raise ModelError("the model's folder changed since it was loaded; start again")
         self._ready = True
+
+    def _loaded(self) -> dict[str, Any]:
+        """Return what the process says of its model; one that is killed before that is replaced.
+
+        Raises:
+            ModelError: When it cannot start.
+        """
+        for tries in itertools.count(1):
+            try:
+                return self._receive()
+            except ProcessDied as error:
+                with self._guard:
+                    killed = self._process.returncode < 0
+                    if not killed or self._ended or tries == START_TRIES:
+                        raise ModelError(f"a worker could not start: {error}") from None
+                    self._close()
+                    self._begin()
 
     def _send(self, values: Any) -> None:
         with contextlib.suppress(OSError):  # the process has ended: `_receive` says how

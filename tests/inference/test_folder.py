@@ -688,6 +688,34 @@ def test_a_worker_that_cannot_start_ends_the_run(enhancer, tree, tmp_path, monke
         denoise(enhancer, [tree], tmp_path / "out", jobs=2)
 
 
+def test_a_worker_that_is_killed_as_it_starts_is_replaced(enhancer, tree, tmp_path, monkeypatch):
+    """As often as there is a file that it can take away."""
+    lives, site = tmp_path / "lives", tmp_path / "site"
+    lives.mkdir()
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os, pathlib, signal, sys\n"
+        "if 'gan_denoise.inference.folder_worker' in sys.orig_argv:\n"
+        f"    for life in pathlib.Path({str(lives)!r}).iterdir():\n"
+        "        try:\n"
+        "            life.unlink()\n"
+        "        except FileNotFoundError:\n"
+        "            continue\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n")
+    denoise(enhancer, [tree], tmp_path / "whole", jobs=2)
+    monkeypatch.syspath_prepend(site)
+    for number in range(2):
+        (lives / str(number)).touch()
+    assert statuses(denoise(enhancer, [tree], tmp_path / "out", jobs=2)) == ["done"] * 3
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not list(lives.iterdir())
+    for number in range(9):
+        (lives / str(number)).touch()
+    with pytest.raises(ModelError, match=r"could not start: .*signal 9"):
+        denoise(enhancer, [tree], tmp_path / "other", jobs=2)
+    assert 3 <= len(list(lives.iterdir())) <= 6  # one of two workers was killed three times
+
+
 def test_a_worker_stopped_amid_an_import_says_nothing(model, tmp_path):
     # A compiled module turns whatever is raised while it starts into an ImportError.
     (tmp_path / "sitecustomize.py").write_text(
