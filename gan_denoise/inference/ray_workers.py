@@ -21,6 +21,7 @@ from gan_denoise.config.artifacts import INFERENCE_PARTS
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.locations import LocationError
+from gan_denoise.core.memory import collect_seldom
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError
 from gan_denoise.inference.file_task import FileTask, run_task
@@ -59,6 +60,7 @@ class Denoiser:
     """The actor: a model on one machine of the cluster, which denoises files in turn."""
 
     def __init__(self) -> None:
+        collect_seldom()
         self._stop, self._busy = threading.Event(), threading.Lock()
         self._seconds = 0.0
 

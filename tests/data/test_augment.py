@@ -61,6 +61,38 @@ class TestFilter:
             assert np.abs(decibels[(hertz > 20) & (hertz < 7900)]).max() < 12.1
         assert {(high, sign) for high in edges[2:] for sign in (-1, 1)} <= extremes
 
+    def test_the_knots_are_independent_and_as_likely_anywhere_in_the_range(self):
+        """Seven, at 125 Hz to 8 kHz; between two of them goes the smooth step 3 x^2 - 2 x^3."""
+        shape = RandomFilter(2048, RATE, 12.0)
+        impulse = np.zeros(2048, "f4")
+        impulse[1024] = 1.0
+        octaves = np.arange(0, 6.01, 0.25)
+        place = 125 * 2**octaves / RATE * 2560  # in bins of a transform that is long enough
+        gains = np.array([
+            np.interp(place, np.arange(1281), 20 * np.log10(np.abs(np.fft.rfft(
+                shape.equalise(impulse, random_stream(seed, 0, 0)), 2560))))
+            for seed in range(1000)])
+        knots = gains[:, ::4]
+        assert 11.9 < np.abs(knots).max() < 12.1
+        np.testing.assert_allclose(knots.mean(0), 0.0, atol=0.8)
+        # The variance of a uniform distribution of width 24 is 48.
+        np.testing.assert_allclose(np.cov(knots.T), 48 * np.eye(7), atol=6.0)
+        for quarter, share in ((1, 5 / 32), (2, 1 / 2), (3, 27 / 32)):
+            between = (1 - share) * knots[:, :-1] + share * knots[:, 1:]
+            np.testing.assert_allclose(gains[:, quarter::4], between, atol=1.0)
+
+    def test_coloured_noise_has_more_than_a_slope(self):
+        """From 2 to 4 kHz slopes alone would take its power by -6 to 1.5 dB."""
+        shape = RandomFilter(16000, RATE, 12.0)
+        hertz = np.fft.rfftfreq(16000, 1 / RATE)
+        rises = []
+        for seed in range(40):
+            power = np.abs(np.fft.rfft(shape.coloured(random_stream(seed, 0, 0)))) ** 2
+            low, high = (power[np.abs(hertz - middle) < 100].mean() for middle in (2000, 4000))
+            rises.append(10 * np.log10(high / low))
+        assert min(rises) < -10
+        assert max(rises) > 6
+
     def test_the_slope_of_coloured_noise_is_from_brown_to_light_blue(self):
         shape = RandomFilter(64000, RATE, 0.0)
         hertz = np.fft.rfftfreq(64000, 1 / RATE)
