@@ -71,12 +71,15 @@ class Reach(NamedTuple):
     lines: dict[str, dict[int, list[str]]]
 
     def of(self, path: str, mutant: Mutant) -> list[str]:
-        """Return the tests that reach a mutant, the fastest first, those with processes last."""
+        """Return the tests that reach a mutant, the fastest first, those with processes last.
+
+        Of what runs at import these are all: who reads a constant reaches no line of its module.
+        """
         lines = self.lines.get(path, {})
         first, last = mutant.lines
         names = {name for line in range(first, last + 1) for name in lines.get(line, ())}
         if "" in names:
-            names = {name for found in lines.values() for name in found}
+            names = set(self.tests)
         names |= {name for name, test in self.tests.items() if test.processes}
         return sorted(names & self.tests.keys(),
                       key=lambda name: (self.tests[name].processes, self.tests[name].seconds))
