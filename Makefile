@@ -55,12 +55,13 @@ torture-inputs: $(INSTALLED)
 torture-faults: $(INSTALLED)
 	@$(BIN)/python scripts/torture_faults.py --out build/torture-faults
 
-# Three hours of training, 20,000 files, 1,000 requests: memory, handles, threads, temporary files and
-# speed have to stay as they are. Linux.
+# Three hours of training and one of fine-tuning, 20,000 files, 1,000 requests: memory, handles,
+# threads, temporary files and speed have to stay as they are. Linux.
 soak: $(INSTALLED)
 	@$(BIN)/python scripts/soak.py files
 	@$(BIN)/python scripts/soak.py page
 	@$(BIN)/python scripts/soak.py train
+	@$(BIN)/python scripts/soak.py finetune
 
 # Of pip only errors are shown (-q -q): its warnings are about how this machine is set up.
 # pesq is built from source: without a C compiler everything but PESQ still works.

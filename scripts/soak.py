@@ -1,14 +1,15 @@
 """Long runs: memory, file handles, threads, temporary files and speed of a command over hours.
 
     python scripts/soak.py train --minutes 180
+    python scripts/soak.py finetune --minutes 60
     python scripts/soak.py files --count 20000
     python scripts/soak.py page --requests 1000
 
 Runs the command on made-up or shipped recordings, looks at its processes every few seconds (Linux:
 /proc), writes what it sees to `OUT/samples.csv`, and ends with a verdict: exit 1 where a series
 grows. Speed is work in the processor time of a fixed computation, which is timed at each look, so
-that other programs on the machine count little. Needs the extras `train` (train), `web` and `dev`
-(page).
+that other programs on the machine count little. Needs the extras `train` (train, finetune), `web`
+and `dev` (page).
 
     python scripts/soak.py judge build/soak-train/samples.csv
 
@@ -169,29 +170,50 @@ def tool(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "gan_denoise.cli", *map(str, arguments)]
 
 
-# ---- The three -----------------------------------------------------------------------------------
+# ---- The four ------------------------------------------------------------------------------------
 def train(options: argparse.Namespace) -> int:
     """Train a tiny network, with validations, states and curves as often as by default."""
-    from gan_denoise.data.synthetic_audio import write_corpus
+    return _train(options, "pretrain", options.out / "run")
+
+
+def finetune(options: argparse.Namespace) -> int:
+    """Fine-tune a tiny network against the metric discriminator: PESQ, and estimates kept."""
+    pretrained = options.out / "pretrained"
+    command = _training("pretrain", pretrained, options.out, "training.steps=100")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return _train(options, "finetune", options.out / "run", "--init", pretrained,
+                  "discriminator.kind=metric", "discriminator.scored_clips=1",
+                  "discriminator.replay_clips=4", "discriminator.pesq_workers=1",
+                  "training.crop_seconds=2")
+
+
+def _train(options: argparse.Namespace, verb: str, run: Path, *further: object) -> int:
     from gan_denoise.training.checkpoints import read_progress
 
-    material, run = options.out / "material", options.out / "run"
-    write_corpus(material)
+    state = run / "latest.npz"
 
     def steps() -> float:
-        state = run / "latest.npz"
         return float(read_progress(state).step) if state.is_file() else 0.0
 
-    command = tool("pretrain", "-c", "debug", "--run", run,
-                   *(f"data.{key}={material}/{kind}/{part}" for key, kind, part in (
-                       ("speech", "speech", "train"), ("noise", "noise", "train"),
-                       ("valid_speech", "speech", "valid"), ("valid_noise", "noise", "valid"))),
-                   f"data.cache={options.out}/cache", "data.valid_seconds=4",
-                   "data.valid_clips=4", "training.threads=1",
-                   "training.steps=1000000000", "training.validate_every=500",
-                   "training.checkpoint_every=200", "training.log_every=25")
+    command = _training(verb, run, options.out, *further, "training.steps=1000000000")
     return watch(command, options.out, 30, run, run / "tensorboard", steps,
                  lambda seen: seen["seconds"] > 60 * options.amount)
+
+
+def _training(verb: str, run: Path, out: Path, *further: object) -> list[str]:
+    """Return the words of a training on made-up material, which is made where it is missing."""
+    from gan_denoise.data.synthetic_audio import write_corpus
+
+    material = out / "material"
+    if not material.exists():
+        write_corpus(material)
+    return tool(verb, "-c", "debug", "--run", run,
+                *(f"data.{key}={material}/{kind}/{part}" for key, kind, part in (
+                    ("speech", "speech", "train"), ("noise", "noise", "train"),
+                    ("valid_speech", "speech", "valid"), ("valid_noise", "noise", "valid"))),
+                f"data.cache={out}/cache", "data.valid_seconds=4", "data.valid_clips=4",
+                "training.threads=1", "training.validate_every=500",
+                "training.checkpoint_every=200", "training.log_every=25", *further)
 
 
 def files(options: argparse.Namespace) -> int:
@@ -262,10 +284,11 @@ class Requests:
 
 
 def main() -> None:
-    """Run one of the three and judge it."""
+    """Run one of the four and judge it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = parser.add_subparsers(required=True, metavar="train | files | page | judge")
+    kinds = parser.add_subparsers(required=True, metavar="train | finetune | files | page | judge")
     for kind, name, value, words in ((train, "minutes", 180.0, "of training (180)"),
+                                     (finetune, "minutes", 60.0, "of training (60)"),
                                      (files, "count", 20000, "of files (20000)"),
                                      (page, "requests", 1000, "in all (1000)")):
         chosen = kinds.add_parser(kind.__name__, help=kind.__doc__.splitlines()[0])
