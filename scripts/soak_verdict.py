@@ -31,7 +31,7 @@ def verdict(samples: Sequence[Sample]) -> list[Series]:
     """Judge a run by its second and its last fifth: in the first, caches and pools fill.
 
     Memory is compared by the mean. Handles, threads and temporary files come and go: the median of
-    each may rise by one, where a pool fills late.
+    each may rise by one, where a pool fills late, and by twice what it is uncertain by.
 
     Args:
         samples: By time, ten or more.
@@ -44,12 +44,15 @@ def verdict(samples: Sequence[Sample]) -> list[Series]:
         before, after = figure(early), figure(late)
         return Series(name, before, after, bool(flat(before, after)))
 
+    def coming_and_going(name: str) -> Series:
+        slack = 1 + 2 * np.hypot(*(median_error(part, name) for part in (early, late)))
+        return series(name, lambda part: _of(part, name, np.median),
+                      lambda before, after: after <= before + slack)
+
     return [
         series("memory (MB)", lambda part: _of(part, "memory_mb", np.mean),
                lambda before, after: after <= before + MEMORY),
-        *(series(name, lambda part: _of(part, name, np.median),  # noqa: B023 - called at once
-                 lambda before, after: after <= before + 1)
-          for name in ("handles", "threads", "temporary")),
+        *map(coming_and_going, ("handles", "threads", "temporary")),
         series("work per yardstick", speed,
                lambda before, after: abs(after - before) <= SPEED * before),
         series("logged MB per 1,000", lambda part: 1000 * slope(part, "logged_mb", "work"),
@@ -63,6 +66,11 @@ def speed(samples: Sequence[Sample]) -> float:
     Other programs slow both down, by the caches and the clock that they share.
     """
     return 100 * slope(samples, "work", "cpu_seconds") * _of(samples, "yardstick", np.mean)
+
+
+def median_error(samples: Sequence[Sample], name: str) -> float:
+    """Return the standard error of a column's median, as of independent normal samples."""
+    return np.sqrt(np.pi / 2 / len(samples)) * _of(samples, name, np.std)
 
 
 def _of(samples: Sequence[Sample], name: str, figure: Callable[[list[float]], float]) -> float:

@@ -70,6 +70,14 @@ def test_a_pool_that_fills_late_is_no_leak():
     assert grown(run(threads=lambda x: 1 * (x > 60))) == []
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_files_that_come_and_go_by_the_dozen_are_no_leak(seed):
+    """Four people's recordings, each of which has six files or none yet, at the time of a look."""
+    swing = np.random.default_rng(seed).binomial(8, 0.5, COUNT) * 3
+    assert grown(run(temporary=lambda x: 120 + swing)) == []
+    assert grown(run(temporary=lambda x: 120 + swing + 0.2 * x)) == ["temporary"]
+
+
 def test_the_judge_reads_what_was_written(tmp_path, capsys):
     table = tmp_path / "samples.csv"
     for samples, flat in ((run(), True), (run(threads=lambda x: x), False), (run()[:9], False)):
