@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
     from gan_denoise.inference.folder import FolderOptions
     from gan_denoise.inference.options import DenoiseOptions
+    from gan_denoise.inference.ray_actors import Actors
 
 
 def denoise(
@@ -96,7 +97,7 @@ def denoise(
     piped = "-" in map(str, (*inputs, out))
     if piped:
         _check_pipe(inputs, out, options, residual or reports or dry_run or share or ray)
-    with _connected(None if dry_run else ray, workers):
+    with _actors(None if dry_run else ray, workers) as actors:
         enhancer = load_enhancer(model, inversion, threads, chunk_seconds).with_options(options)
         if piped:
             _denoise_pipe(enhancer)
@@ -105,7 +106,7 @@ def denoise(
 
         how = FolderOptions(recursive, overwrite=not skip_existing, jobs=workers or jobs,
                             residual=residual, fail_fast=fail_fast, dry_run=dry_run, shard=share,
-                            ray=ray)
+                            ray=actors)
         _denoise_files(enhancer, inputs, out, how, reports)
 
 
@@ -158,13 +159,13 @@ def _check_cluster(ray: str | None, workers: int, local: int) -> None:
         require("denoise --ray", "ray", extra="cluster")
 
 
-def _connected(ray: str | None, workers: int) -> AbstractContextManager[Any]:
-    """Connect to a cluster, if there is one: its workers start while the model is loaded here."""
+def _actors(ray: str | None, workers: int) -> AbstractContextManager[Actors | None]:
+    """Ask for actors of a cluster, if there is one: they begin while the model is loaded here."""
     if ray is None:
         return nullcontext()
-    from gan_denoise.core.ray_cluster import connect
+    from gan_denoise.inference.ray_actors import actors_on
 
-    return connect(ray, workers)
+    return actors_on(ray, workers)
 
 
 def _check_pipe(

@@ -28,6 +28,7 @@ CONNECT_SECONDS = 10.0
 STORE_BYTES = 100 * 2**20  # of a Ray that is started here; it takes no less than 75
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_task_events_report_interval_ms": "0",  # a dashboard's alone: 0.25 s at the end of a run
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning of how GPUs will be hidden
 }
 

@@ -6,17 +6,18 @@ What is done is in the folder's journal, so that a run that was stopped goes on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_denoise.core.locations import is_remote, location
-from gan_denoise.core.ray_cluster import connect
 from gan_denoise.inference.file_task import FileTask, run_task
 from gan_denoise.inference.folder_decision import Decider
 from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.folder_plan import FolderPlan, Item, plan_folder
+from gan_denoise.inference.ray_actors import Actors, actors_on
+from gan_denoise.inference.ray_workers import RayWorkers
 from gan_denoise.inference.results import FileResult, FolderProgress
 from gan_denoise.inference.worker_pool import AnyWorker, Worker, WorkerPool
 
@@ -53,8 +54,8 @@ class FolderOptions:
         fail_fast: Whether the first failure ends the run; files without a result are left out.
         dry_run: Only return what would be done.
         shard: (i, n): only the i-th of n equal shares of the files, counted from 1.
-        ray: Address of a Ray cluster that does it, see `core.ray_cluster.connect`; None: this
-            machine alone does.
+        ray: Address of a Ray cluster that does it, see `core.ray_cluster.connect`, or actors of
+            one, which may have begun before the model was loaded; None: this machine alone does.
     """
 
     recursive: bool = True
@@ -64,7 +65,7 @@ class FolderOptions:
     fail_fast: bool = False
     dry_run: bool = False
     shard: tuple[int, int] | None = None
-    ray: str | None = None
+    ray: str | Actors | None = None
 
 
 def enhance_folder(
@@ -103,15 +104,15 @@ def enhance_folder(
         Interrupted: On Ctrl-C; has the results so far.
     """
     options = options or FolderOptions()
-    if options.ray is not None and not options.dry_run:  # before the work of planning
-        with connect(options.ray, options.jobs) as ray:
-            return _enhance_folder(enhancer, inputs, out, options, progress, ray)
+    if isinstance(options.ray, str) and not options.dry_run:  # before the work of planning
+        with actors_on(options.ray, options.jobs) as actors:
+            return _enhance_folder(enhancer, inputs, out, replace(options, ray=actors), progress)
     return _enhance_folder(enhancer, inputs, out, options, progress)
 
 
 def _enhance_folder(
     enhancer: Enhancer, inputs: Sequence[str | Path], out: str | Path, options: FolderOptions,
-    progress: Callable[[FolderProgress], None] | None, ray: Any = None,
+    progress: Callable[[FolderProgress], None] | None,
 ) -> list[FileResult]:
     residual = location(options.residual) if options.residual is not None else None
     plan = plan_folder([location(item) for item in inputs], location(out), enhancer.options,
@@ -121,7 +122,7 @@ def _enhance_folder(
         if options.dry_run:
             run.preview()
         else:
-            run.perform(ray)
+            run.perform()
     except _FirstFailure:
         pass
     except KeyboardInterrupt:
@@ -160,7 +161,7 @@ class _Run:
                 decision = decision.result(status="planned")
             self._record(item.target, decision)
 
-    def perform(self, ray: Any = None) -> None:
+    def perform(self) -> None:
         """Do all that is to be done, in this process, in several, or on a Ray cluster."""
         for item in self._items:
             if item.refused is not None:
@@ -170,8 +171,8 @@ class _Run:
             self._journal.mark()  # a store that cannot be written is one error, not one a file
         self._remove_parts()
         try:
-            if ray is not None:
-                self._perform_on(ray, items)
+            if isinstance(self._options.ray, Actors):
+                self._perform_on(self._options.ray, items)
                 return
             jobs = min(self._options.jobs or self._worthwhile_jobs(items), len(items))
             if jobs > 1:
@@ -183,11 +184,10 @@ class _Run:
         finally:  # a process that died may have left temporary files
             self._remove_parts()
 
-    def _perform_on(self, ray: Any, items: Sequence[Item]) -> None:
-        from gan_denoise.inference.ray_workers import RayWorkers
-
-        workers = RayWorkers(ray, self._enhancer, self._journal)
-        jobs = min(self._options.jobs or workers.cpus(), len(items))
+    def _perform_on(self, actors: Actors, items: Sequence[Item]) -> None:
+        jobs = min(actors.count, len(items))
+        actors.keep(jobs)
+        workers = RayWorkers(actors, self._enhancer, self._journal)
         self._perform_by(jobs, workers.start, items)
 
     def _perform_by(

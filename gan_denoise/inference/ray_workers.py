@@ -1,4 +1,4 @@
-"""Workers of a folder run on a Ray cluster: actors that hold one model each.
+"""Workers of a folder run on a Ray cluster, from the side of the process that starts them.
 
 They take the place of the processes of `worker_pool`; the files lie on a path that all machines
 share, and the model travels to them.
@@ -7,36 +7,28 @@ share, and the model travels to them.
 from __future__ import annotations
 
 import itertools
-import platform
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from gan_denoise.config.artifacts import INFERENCE_PARTS
-from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.leftovers import temporary_folder
-from gan_denoise.core.locations import LocationError
-from gan_denoise.core.memory import collect_seldom
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError
-from gan_denoise.inference.file_task import FileTask, run_task
+from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.model import ModelError
+from gan_denoise.inference.ray_actors import Actors
 from gan_denoise.inference.results import FileResult
 from gan_denoise.inference.worker_pool import START_TRIES, STOP_SECONDS
-from gan_denoise.inference.worker_setup import load_setup, setup_of
+from gan_denoise.inference.worker_setup import setup_of
 
 if TYPE_CHECKING:
     from gan_denoise.inference.enhancer import Enhancer
 
 IN_FLIGHT = 2  # files that a worker has been sent and has not answered
 PROGRESS_SECONDS = 1.0  # between questions how far a file is
-_CONTROL = "control"  # calls that are answered while a file is in work
 
 
 class WorkerDied(ProcessDied):
@@ -51,126 +43,49 @@ class MachineLost(ProcessDied):
     tries = 3
 
 
-class Stopped(Exception):
-    """The run is to end, amid a file."""
-
-
-# ---- On the machines of the cluster ------------------------------------------------------------
-class Denoiser:
-    """The actor: a model on one machine of the cluster, which denoises files in turn."""
-
-    def __init__(self) -> None:
-        collect_seldom()
-        self._stop, self._busy = threading.Event(), threading.Lock()
-        self._seconds = 0.0
-
-    def load(self, parts: Mapping[str, bytes], setup: Mapping[str, Any],
-             journal: Mapping[str, Any], mark: bytes) -> dict[str, Any]:
-        """Load the model; return how it went.
-
-        Args:
-            parts: The files of the model's folder, by name.
-            setup: What `setup_of` returned.
-            journal: Arguments of this worker's journal.
-            mark: First line of the folder's journal, which must be seen from here.
-
-        Returns:
-            `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
-            folder that is another one here; or with `refused`, why the model cannot be loaded or
-            the folder's address not be reached.
-        """
-        answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
-        try:
-            self._journal = Journal(**journal)
-            if self._journal.first_line() != mark:
-                return answer | {"missing": journal["out"]}
-        except LocationError as error:  # this machine may lack the credentials
-            return answer | {"refused": str(error)}
-        with temporary_folder("gan-denoise-model-") as folder:
-            for name, content in parts.items():
-                (Path(folder) / name).write_bytes(content)
-            try:
-                self._enhancer = load_setup(setup, Path(folder))
-            except GanDenoiseError as error:
-                return answer | {"refused": str(error)}
-        return answer | {"ready": digest_of(self._enhancer.settings())}
-
-    def denoise(self, task: FileTask) -> dict[str, Any] | None:
-        """Denoise a file and return the figures of its result; None when the run is to end."""
-        with self._busy:
-            self._seconds = 0.0
-            try:
-                self._count(0.0)
-                return run_task(self._enhancer, self._journal, task, self._count).figures()
-            except Stopped:
-                return None
-
-    @ray.method(concurrency_group=_CONTROL)
-    def seconds(self) -> float:
-        """Return the seconds of audio that are done of the present file."""
-        return self._seconds
-
-    @ray.method(concurrency_group=_CONTROL)
-    def stop(self) -> None:
-        """End the work on the present file, remove what is half-written, and begin no other."""
-        self._stop.set()
-        with self._busy:
-            pass
-
-    def _count(self, seconds: float) -> None:
-        if self._stop.is_set():
-            raise Stopped
-        self._seconds += seconds
-
-
-# ---- On this machine ---------------------------------------------------------------------------
 class RayWorkers:
     """Starts the workers of one run.
 
     Args:
-        ray: The module, connected.
+        actors: Actors of the cluster.
         enhancer: The model and options that the workers load.
         journal: Journal of the run; each worker has one of its own beside it.
     """
 
-    def __init__(self, ray: Any, enhancer: Enhancer, journal: Journal):
-        self._ray, self._enhancer, self._journal = ray, enhancer, journal
+    def __init__(self, actors: Actors, enhancer: Enhancer, journal: Journal):
+        self._actors, self._enhancer, self._journal = actors, enhancer, journal
         self._numbers = itertools.count(1)
         self._parts: Any = None
         self._mark = b""
-
-    def cpus(self) -> int:
-        """Return the number of CPUs of the cluster."""
-        return max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
     def start(self) -> RayWorker:
         """Start a worker; it has a CPU and a thread, and waits until one is free."""
         if self._parts is None:
             # Workers that do not see it would write into folders of their own machines.
             self._mark = self._journal.mark()
-            self._parts = self._ray.put({name: (self._enhancer.model.folder / name).read_bytes()
-                                         for name in INFERENCE_PARTS})
+            self._parts = self._actors.ray.put({
+                name: (self._enhancer.model.folder / name).read_bytes()
+                for name in INFERENCE_PARTS})
         journal = self._journal.values(next(self._numbers))
-        return RayWorker(self._ray, self._enhancer, self._parts, journal, self._mark)
+        return RayWorker(self._actors, self._enhancer, self._parts, journal, self._mark)
 
 
 class RayWorker:
     """An actor that denoises files in turn. One thread uses it; any thread may stop it."""
 
-    def __init__(self, ray: Any, enhancer: Enhancer, parts: Any, journal: Mapping[str, Any],
-                 mark: bytes):
-        """Ask for the actor; the cluster starts it when it has a CPU for it.
+    def __init__(self, actors: Actors, enhancer: Enhancer, parts: Any,
+                 journal: Mapping[str, Any], mark: bytes):
+        """Have an actor load the model; it begins when the cluster has a CPU for it.
 
         Args:
-            ray: The module, connected.
+            actors: Actors of the cluster.
             enhancer: The model and options that the actor loads.
             parts: Reference to the files of the model's folder, by name.
             journal: Arguments of the worker's journal.
             mark: First line of the folder's journal.
         """
-        self._ray, self._settings = ray, digest_of(enhancer.settings())
-        self._class = ray.remote(num_cpus=1, max_restarts=0, concurrency_groups={_CONTROL: 1},
-                                 enable_task_events=False)(Denoiser)  # a dashboard's alone
+        self._actors, self._ray = actors, actors.ray
+        self._settings = digest_of(enhancer.settings())
         self._model = parts, setup_of(enhancer, 1), journal, mark
         self._guard, self._ended = threading.Lock(), False
         self._begin()
@@ -178,7 +93,7 @@ class RayWorker:
         self._stopping: Any = None
 
     def _begin(self) -> None:
-        self._actor = self._class.remote()
+        self._actor = self._actors.take()
         self._loading = self._actor.load.remote(*self._model)
 
     def ready(self, seconds: float) -> bool:

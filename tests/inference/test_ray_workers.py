@@ -31,9 +31,11 @@ from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_fol
 from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.model import ModelError
+from gan_denoise.inference.ray_actors import actors_on
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
 ray_workers = importlib.import_module("gan_denoise.inference.ray_workers")
+ray_denoiser = importlib.import_module("gan_denoise.inference.ray_denoiser")
 
 COUNT = 30
 
@@ -158,6 +160,31 @@ def test_what_is_done_starts_no_worker(ray, enhancer, many, tmp_path, monkeypatc
     assert statuses(again) == ["skipped"] * len(first)
 
 
+def test_actors_may_begin_before_the_run_and_idle_ones_hold_no_cpu(ray, enhancer, many, tmp_path,
+                                                                   reference):
+    def cpus(count):
+        end = time.monotonic() + 60
+        while ray.available_resources().get("CPU", 0) != count:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    with actors_on("local", 2) as actors:
+        cpus(0)  # both have a place before anything is known of the run
+        record(tmp_path / "in" / "a.wav")
+        free = []
+        (result,) = enhance_folder(enhancer, [tmp_path / "in"], tmp_path / "1",
+                                   FolderOptions(ray=actors),
+                                   lambda _: free.append(cpus(1)))  # one file needs one of them
+        assert result.status == "done"
+        assert free
+        cpus(2)
+        enhance_folder(enhancer, [many], tmp_path / "2", FolderOptions(ray=actors))
+        assert contents(tmp_path / "2") == reference[0]
+    with actors_on("local", 2):
+        cpus(0)
+    cpus(2)
+
+
 def test_relative_paths_are_those_of_the_caller(ray, enhancer, tmp_path, monkeypatch):
     record(tmp_path / "in" / "a.wav")
     monkeypatch.chdir(tmp_path)
@@ -256,7 +283,7 @@ def test_a_cluster_that_wants_a_token_says_so(ray, client, tiny_model, many, tmp
 
 
 # ---- What is killed -----------------------------------------------------------------------------
-class Deadly(ray_workers.Denoiser):
+class Deadly(ray_denoiser.Denoiser):
     """Kills its process amid files of these names, the second one only once."""
 
     def denoise(self, task):
@@ -269,7 +296,7 @@ class Deadly(ray_workers.Denoiser):
         return super().denoise(task)
 
 
-class Stillborn(ray_workers.Denoiser):
+class Stillborn(ray_denoiser.Denoiser):
     """Kills its process as it loads the model: as often as the folder's name says."""
 
     def load(self, parts, setup, journal, mark):
@@ -292,11 +319,11 @@ def by_value(ray, monkeypatch):
 @pytest.fixture
 def deadly(by_value):
     """Lets the workers of the cluster be `Deadly`."""
-    by_value.setattr(ray_workers, "Denoiser", Deadly)
+    by_value.setattr(ray_denoiser, "Denoiser", Deadly)
 
 
 def test_a_worker_that_is_lost_as_it_starts_is_replaced(by_value, enhancer, tmp_path):
-    by_value.setattr(ray_workers, "Denoiser", Stillborn)
+    by_value.setattr(ray_denoiser, "Denoiser", Stillborn)
     record(tmp_path / "in" / "a.wav")
     (result,) = denoise(enhancer, tmp_path / "in", tmp_path / "2", jobs=1)
     assert result.status == "done"
