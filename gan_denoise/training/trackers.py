@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class TrackingError(GanDenoiseError):
-    """A tracker cannot be used: what is missing, and the way out."""
+    """A tracker cannot be used or written to: the reason, and the way out."""
 
 
 class Tracker(Protocol):
@@ -109,47 +110,65 @@ class TensorBoard:
         from tensorboard.plugins.custom_scalar import summary as custom_scalars
         from tensorboard.plugins.hparams import api as hparams
 
-        self._summary = tf.summary
-        self._writer = tf.summary.create_file_writer(str(run_dir / EVENTS))
+        self._summary, self._folder = tf.summary, run_dir / EVENTS
         self._sample_rate = config.audio.sample_rate
-        self._scores = tf.summary.create_file_writer(str(run_dir / EVENTS / SCORES))
-        with self._writer.as_default(0):
-            charts = custom_scalars.pb(layout())
-            self._summary.experimental.write_raw_pb(charts.SerializeToString())
-        with self._scores.as_default(0):
-            hparams.hparams(comparable_settings(config), trial_id=run_dir.absolute().name)
+        with self._writing():
+            self._writer = tf.summary.create_file_writer(str(self._folder))
+            self._scores = tf.summary.create_file_writer(str(self._folder / SCORES))
+            with self._writer.as_default(0):
+                charts = custom_scalars.pb(layout())
+                self._summary.experimental.write_raw_pb(charts.SerializeToString())
+            with self._scores.as_default(0):
+                hparams.hparams(comparable_settings(config), trial_id=run_dir.absolute().name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
         # Not as Python's own numbers, of which TensorFlow keeps each that it is given.
-        with self._writer.as_default(np.int64(step)):
+        with self._writing(), self._writer.as_default(np.int64(step)):
             for name, value in values.items():
                 self._summary.scalar(name, np.float32(value))
-        with self._scores.as_default(np.int64(step)):
+        with self._writing(), self._scores.as_default(np.int64(step)):
             for name, value in final_scores(values).items():
                 self._summary.scalar(name, np.float32(value))
 
     def clips(self, step: int, mels: Arrays, audio: Arrays) -> None:
         """See `Tracker`."""
         title, pictures = _pictures(mels)
-        with self._writer.as_default(step):
+        with self._writing(), self._writer.as_default(step):
             self._summary.image(title, pictures, max_outputs=len(pictures))
             for name, waveform in audio.items():
                 self._summary.audio(f"audio/{name}", _audible(waveform)[..., None],
                                     self._sample_rate, max_outputs=len(waveform))
-        self._writer.flush()
+            self._writer.flush()
 
     def text(self, step: int, name: str, text: str) -> None:
         """See `Tracker`."""
-        with self._writer.as_default(step):
+        with self._writing(), self._writer.as_default(step):
             self._summary.text(f"{name}/text", text)
             self._summary.scalar(name, 1.0)
-        self._writer.flush()
+            self._writer.flush()
 
     def close(self) -> None:
         """See `Tracker`."""
-        self._writer.close()
-        self._scores.close()
+        with self._writing():
+            self._writer.close()
+            self._scores.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn TensorFlow's error, whose text has several lines, into one that says the reason.
+
+        Raises:
+            TrackingError: When an event file cannot be written: a full disk, no permission.
+        """
+        from tensorflow.errors import OpError
+
+        try:
+            yield
+        except OpError as error:
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+            raise TrackingError(f"{self._folder}: not writable ({reason})",
+                                "make room or give permission; the same command resumes") from error
 
 
 class WeightsAndBiases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import sys
@@ -16,6 +17,7 @@ from gan_denoise.config.schema import Config
 from gan_denoise.training import loop
 from gan_denoise.training.trackers import (
     RUN_ID,
+    TensorBoard,
     TrackingError,
     WeightsAndBiases,
     check_tracker,
@@ -87,6 +89,40 @@ def parts(run_dir: Path) -> list[Path]:
 
 def train(settings, run_dir):
     return loop.train(settings, run_dir, material=tiny_material())
+
+
+# ---- TensorBoard's files -------------------------------------------------------------------------
+@contextlib.contextmanager
+def largest_file(size):
+    """Let no file of this process grow beyond some bytes: as on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [
+    lambda board: board.text(1, "watch/any", "words"),
+    lambda board: board.clips(1, {"noisy": np.zeros((1, 9, 8), np.float32)},
+                              {"noisy": np.zeros((1, 800), np.float32)}),
+    lambda board: (board.scalars(1, {"loss/mse": 1.0}), board.close()),
+    lambda board: [board.scalars(step, {"loss/mse": 1.0}) for step in range(100)],
+], ids=["text", "clips", "scalars", "many"])
+def test_curves_that_cannot_be_written_end_the_run_with_one_line(tmp_path, write):
+    board = TensorBoard(tmp_path, tiny_config())
+    with largest_file(10), pytest.raises(TrackingError) as ended:
+        write(board)
+    assert str(ended.value) == (f"{tmp_path / 'tensorboard'}: not writable (File too large); make "
+                                "room or give permission; the same command resumes")
+
+
+def test_curves_that_cannot_be_begun_end_the_run_with_one_line(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file in the place of the folder")
+    with pytest.raises(TrackingError, match=r"/tensorboard: not writable \(.+\); make room"):
+        TensorBoard(tmp_path, tiny_config())
 
 
 # ---- Offline -----------------------------------------------------------------------------------
