@@ -13,7 +13,7 @@ import numpy as np
 
 from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
-from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.errors import GanDenoiseError, OutputError
 from gan_denoise.training.tensorboard_layout import comparable_settings, final_scores, layout
 
 PROJECT = "gan-denoise"  # on Weights & Biases, where WANDB_PROJECT names no other
@@ -25,7 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class TrackingError(GanDenoiseError):
-    """A tracker cannot be used or written to: the reason, and the way out."""
+    """A tracker cannot be used: what is missing, and the way out."""
 
 
 class Tracker(Protocol):
@@ -159,7 +159,7 @@ class TensorBoard:
         """Turn TensorFlow's error, whose text has several lines, into one that says the reason.
 
         Raises:
-            TrackingError: When an event file cannot be written: a full disk, no permission.
+            OutputError: When an event file cannot be written: a full disk, no permission.
         """
         from tensorflow.errors import OpError
 
@@ -167,8 +167,8 @@ class TensorBoard:
             yield
         except OpError as error:
             reason = error.message.splitlines()[0].rpartition("; ")[2]
-            raise TrackingError(f"{self._folder}: not writable ({reason})",
-                                "make room or give permission; the same command resumes") from error
+            raise OutputError(f"{self._folder}: not writable ({reason})",
+                              "make room or give permission; the same command resumes") from error
 
 
 class WeightsAndBiases:

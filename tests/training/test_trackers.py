@@ -14,6 +14,7 @@ from conftest import RATE, tiny_config, tiny_material
 
 from gan_denoise.config import check_resume, make_config
 from gan_denoise.config.schema import Config
+from gan_denoise.core.errors import OutputError
 from gan_denoise.training import loop
 from gan_denoise.training.trackers import (
     RUN_ID,
@@ -113,7 +114,7 @@ def largest_file(size):
 ], ids=["text", "clips", "scalars", "many"])
 def test_curves_that_cannot_be_written_end_the_run_with_one_line(tmp_path, write):
     board = TensorBoard(tmp_path, tiny_config())
-    with largest_file(10), pytest.raises(TrackingError) as ended:
+    with largest_file(10), pytest.raises(OutputError) as ended:
         write(board)
     assert str(ended.value) == (f"{tmp_path / 'tensorboard'}: not writable (File too large); make "
                                 "room or give permission; the same command resumes")
@@ -121,7 +122,7 @@ def test_curves_that_cannot_be_written_end_the_run_with_one_line(tmp_path, write
 
 def test_curves_that_cannot_be_begun_end_the_run_with_one_line(tmp_path):
     (tmp_path / "tensorboard").write_text("a file in the place of the folder")
-    with pytest.raises(TrackingError, match=r"/tensorboard: not writable \(.+\); make room"):
+    with pytest.raises(OutputError, match=r"/tensorboard: not writable \(.+\); make room"):
         TensorBoard(tmp_path, tiny_config())
 
 
