@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,7 @@ from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_fol
 from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.model import ModelError
-from gan_denoise.inference.ray_actors import actors_on
+from gan_denoise.inference.ray_actors import Actors, actors_on
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
 ray_workers = importlib.import_module("gan_denoise.inference.ray_workers")
@@ -160,29 +161,34 @@ def test_what_is_done_starts_no_worker(ray, enhancer, many, tmp_path, monkeypatc
     assert statuses(again) == ["skipped"] * len(first)
 
 
-def test_actors_may_begin_before_the_run_and_idle_ones_hold_no_cpu(ray, enhancer, many, tmp_path,
-                                                                   reference):
-    def cpus(count):
-        end = time.monotonic() + 60
-        while ray.available_resources().get("CPU", 0) != count:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
+def test_actors_may_begin_before_the_run(ray, enhancer, many, tmp_path, reference):
     with actors_on("local", 2) as actors:
-        cpus(0)  # both have a place before anything is known of the run
-        record(tmp_path / "in" / "a.wav")
-        free = []
-        (result,) = enhance_folder(enhancer, [tmp_path / "in"], tmp_path / "1",
-                                   FolderOptions(ray=actors),
-                                   lambda _: free.append(cpus(1)))  # one file needs one of them
-        assert result.status == "done"
-        assert free
-        cpus(2)
-        enhance_folder(enhancer, [many], tmp_path / "2", FolderOptions(ray=actors))
-        assert contents(tmp_path / "2") == reference[0]
-    with actors_on("local", 2):
-        cpus(0)
-    cpus(2)
+        enhance_folder(enhancer, [many], tmp_path, FolderOptions(ray=actors))
+    assert contents(tmp_path) == reference[0]
+
+
+def test_actors_that_nobody_needs_are_killed():
+    """They hold CPUs that other workers, and other people, wait for."""
+    begun, killed = itertools.count(), []
+
+    class Ray:
+        def cluster_resources(self):
+            return {"CPU": 5.0}
+
+        def remote(self, **_):
+            return lambda _: type("Class", (), {"remote": staticmethod(lambda: next(begun))})
+
+        def kill(self, actor):
+            killed.append(actor)
+
+    actors = Actors(Ray())
+    assert actors.count == 5
+    actors.keep(3)
+    assert killed == [4, 3]
+    assert [actors.take() for _ in range(2)] == [0, 1]
+    actors.keep(0)
+    assert killed == [4, 3, 2]
+    assert actors.take() == 5  # a new one, in the place of one that was lost
 
 
 def test_relative_paths_are_those_of_the_caller(ray, enhancer, tmp_path, monkeypatch):
