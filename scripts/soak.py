@@ -104,7 +104,7 @@ def yardstick() -> float:
     """Return the processor time in seconds of a fixed computation."""
     begun = time.process_time()
     wave = np.random.default_rng(0).standard_normal(2**18, np.float32)
-    for _ in range(12):  # a quarter of a second: the clock of a shared core swings
+    for _ in range(12):  # an eighth of a second or more: the clock of a shared core swings
         wave = np.fft.irfft(np.fft.rfft(wave))
     return time.process_time() - begun
 

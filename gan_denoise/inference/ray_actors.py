@@ -36,16 +36,20 @@ class Actors:
         self._idle = deque(self._class.remote() for _ in range(min(self.count, EARLY)))
 
     def take(self) -> Any:
-        """Return the handle of an actor that nobody has; who takes it kills it."""
+        """Return the handle of an actor that nobody has."""
         try:
             return self._idle.popleft()
         except IndexError:
             return self._class.remote()
 
     def keep(self, count: int) -> None:
-        """Kill the idle actors but for the first so many: they hold CPUs that others wait for."""
+        """End the idle actors but for the first so many: they hold CPUs that others wait for.
+
+        An actor ends when its last handle goes. One that is killed amid its creation would keep
+        its CPU for as long as this process is connected (Ray 2.60).
+        """
         while len(self._idle) > count:
-            self.ray.kill(self._idle.pop())
+            self._idle.pop()
 
 
 @contextlib.contextmanager

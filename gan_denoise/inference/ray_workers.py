@@ -133,7 +133,10 @@ class RayWorker:
             self._ray.wait([self._stopping], timeout=STOP_SECONDS)
         with self._guard:
             self._ended = True
-            self._ray.kill(self._actor)
+            if self._actor is not None and self.ready(0):
+                self._ray.kill(self._actor)
+            else:  # amid its creation it is not killed, see `Actors.keep`
+                self._actor = None
 
     def _await_model(self) -> None:
         answer = self._loaded()
@@ -146,7 +149,9 @@ class RayWorker:
             raise ModelError(f"{self._host}: {answer['refused']}")
         if answer["ready"] != self._settings:
             raise ModelError("the model's folder changed since it was loaded; start again")
-        self._ready = True
+        with self._guard:
+            self._check_wanted()
+            self._ready = True
 
     def _loaded(self) -> dict[str, Any]:
         """Return what the actor says of its model; one that is lost before it says so is replaced.
@@ -159,6 +164,8 @@ class RayWorker:
         number = 0
         while True:
             number += 1
+            while not self.ready(1.0):
+                self._check_wanted()
             try:
                 return self._ray.get(self._loading)
             except (exceptions.RayActorError, exceptions.NodeDiedError) as error:
@@ -170,9 +177,12 @@ class RayWorker:
                 raise _no_start(f"it died {number} times as it loaded the model (killed, or out "
                                 "of memory?)") from None
             with self._guard:
-                if self._ended:
-                    raise WorkerDied("the worker was stopped as it started")
+                self._check_wanted()
                 self._begin()
+
+    def _check_wanted(self) -> None:
+        if self._ended:
+            raise WorkerDied("the worker was stopped as it started")
 
     def _send(self, task: FileTask) -> Any:
         """Send a task by its absolute paths: the worker is in another folder."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 import json
 import os
 import re
@@ -32,7 +31,7 @@ from gan_denoise.inference.folder import FolderOptions, Interrupted, enhance_fol
 from gan_denoise.inference.folder_journal import Journal
 from gan_denoise.inference.journal_files import FOLDER, NAME
 from gan_denoise.inference.model import ModelError
-from gan_denoise.inference.ray_actors import Actors, actors_on
+from gan_denoise.inference.ray_actors import actors_on
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'gan-denoise[cluster]'")
 ray_workers = importlib.import_module("gan_denoise.inference.ray_workers")
@@ -161,34 +160,51 @@ def test_what_is_done_starts_no_worker(ray, enhancer, many, tmp_path, monkeypatc
     assert statuses(again) == ["skipped"] * len(first)
 
 
-def test_actors_may_begin_before_the_run(ray, enhancer, many, tmp_path, reference):
+def free_cpus(ray, count):
+    """Wait until so many CPUs of the cluster are free, and stay so."""
+    end, since = time.monotonic() + 60, None
+    while since is None or time.monotonic() - since < 1.0:
+        assert time.monotonic() < end
+        if ray.available_resources().get("CPU", 0) == count:
+            since = since or time.monotonic()
+        else:
+            since = None
+        time.sleep(0.05)
+
+
+def test_actors_may_begin_before_the_run_and_idle_ones_hold_no_cpu(ray, enhancer, many, tmp_path,
+                                                                   reference):
     with actors_on("local", 2) as actors:
-        enhance_folder(enhancer, [many], tmp_path, FolderOptions(ray=actors))
-    assert contents(tmp_path) == reference[0]
+        free_cpus(ray, 0)  # both have a place before anything is known of the run
+        record(tmp_path / "in" / "a.wav")
+        (result,) = enhance_folder(enhancer, [tmp_path / "in"], tmp_path / "1",
+                                   FolderOptions(ray=actors))
+        assert result.status == "done"
+        free_cpus(ray, 2)
+        enhance_folder(enhancer, [many], tmp_path / "2", FolderOptions(ray=actors))
+        assert contents(tmp_path / "2") == reference[0]
 
 
-def test_actors_that_nobody_needs_are_killed():
-    """They hold CPUs that other workers, and other people, wait for."""
-    begun, killed = itertools.count(), []
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 1.0, 2.0])
+def test_actors_that_nobody_takes_give_their_cpus_back(ray, seconds):
+    """Ray keeps the CPU of one that is killed amid its creation."""
+    with actors_on("local", 2):
+        time.sleep(seconds)
+    free_cpus(ray, 2)
 
-    class Ray:
-        def cluster_resources(self):
-            return {"CPU": 5.0}
 
-        def remote(self, **_):
-            return lambda _: type("Class", (), {"remote": staticmethod(lambda: next(begun))})
-
-        def kill(self, actor):
-            killed.append(actor)
-
-    actors = Actors(Ray())
-    assert actors.count == 5
-    actors.keep(3)
-    assert killed == [4, 3]
-    assert [actors.take() for _ in range(2)] == [0, 1]
-    actors.keep(0)
-    assert killed == [4, 3, 2]
-    assert actors.take() == 5  # a new one, in the place of one that was lost
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 1.0])
+def test_a_worker_that_is_ended_as_it_starts_gives_its_cpu_back(ray, enhancer, tmp_path, seconds):
+    with actors_on("local", 2) as actors:
+        workers = ray_workers.RayWorkers(actors, enhancer, Journal(tmp_path))
+        begun = [workers.start() for _ in range(3)]  # one of them waits for a CPU
+        time.sleep(seconds)
+        for worker in 2 * begun:
+            worker.terminate()
+            worker.join()
+        free_cpus(ray, 2)
+        with pytest.raises(ray_workers.WorkerDied, match="stopped as it started"):
+            list(begun[0].run([]))
 
 
 def test_relative_paths_are_those_of_the_caller(ray, enhancer, tmp_path, monkeypatch):
