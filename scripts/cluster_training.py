@@ -10,24 +10,30 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import clocked_training
 import numpy as np
 from cluster_costs import timed
 from cluster_simulation import all_reduce_seconds
 
+from gan_denoise.training.worker_processes import (
+    MULTI_WORKER,
+    Line,
+    WorkerProcess,
+    follow,
+    free_ports,
+)
+
 LINKS = {"10 Gbit/s, 50 us": (1.25e9, 50e-6), "1 Gbit/s, 100 us": (1.25e8, 100e-6)}
 STEPS = 10  # that are measured, after as many that are not
 EXCHANGES = 20  # one after another
-CHECK_STEPS = (10, 50)  # of two trainings: what they differ by is without their starts
+NORM_EXCHANGES = 5  # Keras sums values, squares and their number, and two gradients, one by one
+CHECK_STEPS = 60  # of a training; the first STEPS of them are not measured
 
 
 @dataclass(frozen=True)
@@ -91,21 +97,37 @@ def table(config: str, settings: Sequence[str], counts: Sequence[int]) -> None:
 
 
 # ---- Measured on one core ----------------------------------------------------------------------
-def measure(config: str, settings: Sequence[str]) -> StepCosts:
-    """Measure a pretraining step of a config; `settings` name the speech and the noise."""
+def measure(config: str, settings: Sequence[str], busy: int = 1) -> StepCosts:
+    """Measure a pretraining step of a config.
+
+    Args:
+        config: Its name or file.
+        settings: Speech, noise and what else differs.
+        busy: Cores that do the same at once, each for itself: what they share (memory, a cache, the
+            halves of a core) makes a step dearer. Means of them are returned.
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:  # it keeps to one core
-        step = pool.apply(_step, (config, settings))
-    message, byte = _message(context, step.gradient_bytes)
-    return replace(step, message=message, byte=byte)
+    with context.Pool(busy, maxtasksperchild=1) as pool:
+        steps = pool.starmap(_step, [(config, settings, core) for core in _cores(busy)],
+                             chunksize=1)
+    message, byte = _message(context, steps[0].gradient_bytes)
+    means = {name: statistics.fmean(getattr(step, name) for step in steps)
+             for name in ("fixed", "compute", "input")}
+    return replace(steps[0], **means, message=message, byte=byte)
 
 
-def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
-    """Return the figures of a step, but for its messages.
+def _cores(count: int) -> list[int]:
+    """Return a core of this machine for each of so many processes, in turn."""
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[index % len(cores)] for index in range(count)]
+
+
+def _step(config_name: str, settings: Sequence[str], core: int) -> StepCosts:
+    """Return the figures of a step on a core, but for its messages.
 
     What does not depend on the batch is told by quarters of it, in turn with whole ones.
     """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before TensorFlow counts the cores
+    os.sched_setaffinity(0, {core})  # before TensorFlow counts the cores
     from gan_denoise.core.native_libraries import load_tensorflow
 
     load_tensorflow()
@@ -135,7 +157,7 @@ def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
     return StepCosts(
         fixed=whole - compute, compute=compute,
         input=statistics.median(inputs[STEPS:]),
-        exchanges=2 * norms + 1,  # forward, backward; and whether all go on
+        exchanges=NORM_EXCHANGES * norms + 1,  # and whether all go on
         message=0.0, byte=0.0,
         gradient_bytes=4 * sum(int(np.prod(weight.shape)) for weight in weights),
         audio=batch * config.training.crop_seconds)
@@ -143,8 +165,6 @@ def _step(config_name: str, settings: Sequence[str]) -> StepCosts:
 
 def _message(context: Any, size: int) -> tuple[float, float]:
     """Return the CPU seconds of a small message between two workers here, and of a byte more."""
-    from gan_denoise.training.worker_processes import free_ports
-
     hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
     with context.Pool(2, maxtasksperchild=1) as pool:
         small, large = np.mean(pool.starmap(
@@ -154,7 +174,7 @@ def _message(context: Any, size: int) -> tuple[float, float]:
 
 def _exchanges(hosts: Sequence[str], index: int, size: int) -> tuple[float, float]:
     """Return the CPU seconds of a worker in an exchange of a small array and of so many bytes."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, _cores(2)[index:index + 1])
     os.environ["TF_CONFIG"] = json.dumps(
         {"cluster": {"worker": list(hosts)}, "task": {"type": "worker", "index": index}})
     from gan_denoise.core.native_libraries import load_tensorflow
@@ -190,7 +210,8 @@ def check(config: str, settings: Sequence[str], counts: Sequence[int], rounds: i
     """Predict a step's work for several numbers of workers, train with them, and print both.
 
     Compared are the CPU seconds of one worker in one step: the time that a step would take with a
-    core for each worker and links that take none.
+    core for each worker and links that take none. Each worker keeps to one core, and what is
+    predicted is measured with as many cores at work.
 
     Args:
         config: Settings of a pretraining.
@@ -201,26 +222,38 @@ def check(config: str, settings: Sequence[str], counts: Sequence[int], rounds: i
     predicted: dict[int, list[float]] = {count: [] for count in counts}
     measured: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(rounds):
-        step = measure(config, settings)
-        for count in counts:
-            few, many = (_training_seconds(config, settings, count, steps) for steps in CHECK_STEPS)
-            measured[count].append((many - few) / (CHECK_STEPS[1] - CHECK_STEPS[0]) / count)
+        for count in counts:  # a prediction for each, beside it: the clock of a core swings
+            step = measure(config, settings, min(count, len(os.sched_getaffinity(0))))
             predicted[count].append(step.seconds(count, float("inf"), 0.0))
+            measured[count].append(training_step(config, settings, count))
     print(f"{'workers':>7}{'predicted':>11}{'measured':>10}{'off by':>8}  CPU seconds of a step")
     for count in counts:
         expected, found = map(statistics.median, (predicted[count], measured[count]))
         print(f"{count:>7}{expected:>11.3f}{found:>10.3f}{expected / found - 1:>+8.0%}")
 
 
-def _training_seconds(config: str, settings: Sequence[str], workers: int, steps: int) -> float:
-    """Train for some steps; return the CPU seconds of all processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def training_step(config: str, settings: Sequence[str], count: int) -> float:
+    """Train with some workers; return the CPU seconds of one of them in a step, mixing included."""
+    clocks: list[dict[int, float]] = [{} for _ in range(count)]
+
+    def show(worker: int, line: Line) -> None:
+        if line.text.startswith(clocked_training.CLOCK):
+            step, seconds = line.text.removeprefix(clocked_training.CLOCK).split()
+            clocks[worker][int(step)] = float(seconds)
+
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    allowed = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="cluster-training-") as out:
-        subprocess.run(
-            [sys.executable, Path(__file__).with_name("train_workers.py"), "--workers",
-             str(workers), "--", "pretrain", "--run", os.path.join(out, "run"), "--config", config,
-             *settings, f"training.steps={steps}", f"training.validate_every={steps}",
-             "training.threads=1", "training.warmup_steps=1", "data.valid_clips=2"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        command = ["pretrain", "--run", os.path.join(out, "run"), "--config", config, *settings,
+                   f"training.steps={CHECK_STEPS + 1}", "training.validate_every=1000",
+                   "training.threads=1", "training.warmup_steps=1", "data.valid_clips=2",
+                   MULTI_WORKER]
+        workers = []
+        for index, core in enumerate(_cores(count)):
+            os.sched_setaffinity(0, {core})  # is that of a process that begins, too
+            workers.append(WorkerProcess(command, hosts, index, clocked_training.__name__))
+            os.sched_setaffinity(0, allowed)
+        follow(workers, show)
+    windows = [clock[first + STEPS] - clock[first] for clock in clocks
+               for first in range(STEPS, CHECK_STEPS, STEPS)]
+    return statistics.median(windows) / STEPS

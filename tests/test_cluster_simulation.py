@@ -18,7 +18,7 @@ import cluster_check
 import simulate_cluster
 from cluster_costs import Costs
 from cluster_simulation import Step, all_reduce_seconds, dealt, shared, simulate
-from cluster_training import StepCosts
+from cluster_training import NORM_EXCHANGES, StepCosts
 from simulate_cluster import Archive, Site
 
 COSTS = Costs(
@@ -179,3 +179,27 @@ def test_each_batch_norm_makes_all_workers_wait():
     # 2 (N - 1) messages for each sum, of which one was there before and now takes work.
     assert norms.seconds(4, 1e8, 1e-4) - step.seconds(4, 1e8, 1e-4) == pytest.approx(
         6 * (15 * 3e-4 + 2e-4))
+
+
+def test_a_batch_norm_exchanges_as_often_as_is_reckoned_with(monkeypatch):
+    keras, tf = pytest.importorskip("keras"), pytest.importorskip("tensorflow")
+    context = type(tf.distribute.get_replica_context())
+    all_reduce, exchanges = context.all_reduce, []
+
+    def counted(*arguments, **options):
+        exchanges.append(arguments)
+        return all_reduce(*arguments, **options)
+
+    monkeypatch.setattr(context, "all_reduce", counted)
+    norm, values = keras.layers.BatchNormalization(synchronized=True), tf.ones((2, 3, 4))
+    norm.build(values.shape)
+
+    @tf.function(autograph=False)
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(norm(values, training=True) ** 2)
+        return tape.gradient(loss, values)
+
+    gradient()
+    assert len(exchanges) == NORM_EXCHANGES
