@@ -133,13 +133,13 @@ def _stages(
 ) -> dict[str, tuple[float, float]]:
     """Return (seconds a file, seconds a second of audio) by stage, fitted over all files."""
     session = _TimedSession(enhancer.model.session)
-    timed = Enhancer(dataclasses.replace(enhancer.model, session=session), enhancer.inversion,
-                     enhancer.options, 1, enhancer.chunk_seconds, enhancer.pool)
-    run_task(timed, journal, tasks[0], lambda _: None)  # warms up
+    watched = Enhancer(dataclasses.replace(enhancer.model, session=session), enhancer.inversion,
+                       enhancer.options, 1, enhancer.chunk_seconds, enhancer.pool)
+    run_task(watched, journal, tasks[0], lambda _: None)  # warms up
     rows = []
     for task in tasks:
         session.seconds = 0.0
-        result, whole = timed(lambda: run_task(timed, journal, task, lambda _: None))  # noqa: B023
+        result, whole = timed(lambda: run_task(watched, journal, task, lambda _: None))  # noqa: B023
         if result.status != "done":
             raise SystemExit(f"cannot measure: {result.error}")
         _, read = timed(lambda: list(_blocks(task.source)))  # noqa: B023

@@ -9,14 +9,16 @@ import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import cluster_check
 import simulate_cluster
-from cluster_costs import Costs
+from cluster_costs import Costs, measure
 from cluster_simulation import Step, all_reduce_seconds, dealt, shared, simulate
 from cluster_training import NORM_EXCHANGES, StepCosts
 from simulate_cluster import Archive, Site
@@ -179,6 +181,18 @@ def test_each_batch_norm_makes_all_workers_wait():
     # 2 (N - 1) messages for each sum, of which one was there before and now takes work.
     assert norms.seconds(4, 1e8, 1e-4) - step.seconds(4, 1e8, 1e-4) == pytest.approx(
         6 * (15 * 3e-4 + 2e-4))
+
+
+@pytest.mark.system
+def test_what_a_recording_costs_is_measured_on_recordings(tmp_path):
+    for seconds in (1, 2, 4):
+        noise = np.random.default_rng(seconds).normal(0, 0.05, 16000 * seconds)
+        soundfile.write(tmp_path / f"{seconds}.wav", noise, 16000)
+    costs = measure(tmp_path, "calm")
+    assert costs.bytes_in == pytest.approx(32_000, rel=0.01)  # 16 bits
+    assert costs.stages["network"][1] > costs.stages["decode"][1]
+    assert 0 < costs.file(10.0) < costs.file(20.0) < 20.0  # faster than it sounds
+    assert min(costs.start, costs.worker_start, costs.plan, costs.journal_append) > 0
 
 
 def test_a_batch_norm_exchanges_as_often_as_is_reckoned_with(monkeypatch):
