@@ -22,7 +22,8 @@ ORDERS = (2.0, 16.0)  # of a band edge: from a soft roll-off to a resampler's
 CLIP_SHARE = (0.3, 0.9)  # of the noisy peak, at which an overdriven input clips
 GSM_RATE = 8000  # Hz, the only rate of GSM 06.10
 GAP = 4096  # silent samples that keep two recordings in one coded file apart
-# libsndfile's compression levels: constant 32 to 64 kbit/s of MP3 at 16 kHz, 10 to 35 of Opus.
+MP3_DELAY = 1105  # samples of coder and decoder: frames below 40 kbit/s have no room to note it
+# libsndfile's compression levels: constant 40 to 64 kbit/s of MP3 at 16 kHz, 10 to 35 of Opus.
 CODECS = (
     {"format": "MP3", "subtype": "MPEG_LAYER_III", "levels": (0.6, 0.8)},
     {"format": "OGG", "subtype": "OPUS", "levels": (0.9, 1.0)},
@@ -42,14 +43,29 @@ def band_limit(pair: np.ndarray, sample_rate: int, rng: np.random.Generator) -> 
     shape = rng.integers(4)  # telephone (twice as often), low cut, high cut
     low = rng.uniform(*(PHONE_HZ[0] if shape < 2 else LOW_CUT_HZ))
     high = rng.uniform(PHONE_HZ[1][0], PHONE_HZ[1][1]) if shape < 2 else rng.uniform(*HIGH_CUT_HZ)
+    low_edge = None if shape == 3 else (low, rng.uniform(*ORDERS))
+    high_edge = None if shape == 2 else (high, rng.uniform(*ORDERS))
+    return pass_band(pair, sample_rate, low_edge, high_edge)
+
+
+def pass_band(pair: np.ndarray, sample_rate: int, low: tuple[float, float] | None = None,
+              high: tuple[float, float] | None = None) -> np.ndarray:
+    """Return recordings of a band: magnitudes of Butterworth filters, without their phase.
+
+    Args:
+        pair: float32 [recordings, samples].
+        sample_rate: Hz.
+        low: Frequency in Hz at which the lower edge is at -3 dB, and its order; None is no edge.
+        high: The same of the upper edge.
+    """
     samples = pair.shape[-1]
     size = fft.next_fast_len(samples + sample_rate // 10, real=True)
     hertz = np.maximum(fft.rfftfreq(size, 1 / sample_rate), 1.0)
     gain = np.ones(len(hertz), np.float32)
-    if shape != 3:
-        gain /= np.sqrt(1.0 + (low / hertz) ** (2 * rng.uniform(*ORDERS)))
-    if shape != 2:
-        gain /= np.sqrt(1.0 + (hertz / high) ** (2 * rng.uniform(*ORDERS)))
+    if low is not None:
+        gain /= np.sqrt(1.0 + (low[0] / hertz) ** (2 * low[1]))
+    if high is not None:
+        gain /= np.sqrt(1.0 + (hertz / high[0]) ** (2 * high[1]))
     return fft.irfft(fft.rfft(pair, size) * gain, size)[..., :samples].astype(np.float32)
 
 
@@ -61,20 +77,37 @@ def code(pair: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.nda
         sample_rate: Hz, one that the codecs take: 8000, 12000, 16000, 24000 or 48000.
         rng: Which codec, and its bit rate.
     """
-    codec = dict(CODECS[rng.integers(len(CODECS))])
-    if levels := codec.pop("levels", None):
-        codec["compression_level"] = float(rng.uniform(*levels))
-    if codec["format"] == "MP3":
-        codec["bitrate_mode"] = "CONSTANT"
-    rate = GSM_RATE if codec["subtype"] in ("GSM610", "ULAW") else sample_rate
+    codec = CODECS[rng.integers(len(CODECS))]
+    levels = codec.get("levels")
+    return transcode(pair, sample_rate, codec["format"], codec["subtype"],
+                     None if levels is None else float(rng.uniform(*levels)))
+
+
+def transcode(pair: np.ndarray, sample_rate: int, container: str, subtype: str,
+              level: float | None = None) -> np.ndarray:
+    """Return recordings after a codec of libsndfile's; GSM 06.10 and mu-law have 8 kHz.
+
+    Args:
+        pair: float32 [recordings, samples]; each is coded by itself.
+        sample_rate: Hz, one that the codec takes.
+        container: libsndfile's name of it.
+        subtype: Its name of the codec.
+        level: Its compression level, 0 to 1: the higher, the fewer bits.
+    """
+    options = {"format": container, "subtype": subtype, "compression_level": level}
+    if container == "MP3":
+        options["bitrate_mode"] = "CONSTANT"
+    rate = GSM_RATE if subtype in ("GSM610", "ULAW") else sample_rate
     count, samples = pair.shape
     scale = max(peak(pair), 1e-6)  # integer codecs clip at full scale
     joined = np.pad(pair / np.float32(scale), ((0, 0), (GAP, GAP))).ravel()
     file = io.BytesIO()
     sent = joined if rate == sample_rate else resample(joined, sample_rate, rate)
-    soundfile.write(file, sent, rate, **codec)
+    soundfile.write(file, sent, rate, **options)
     file.seek(0)
     received = soundfile.read(file, dtype="float32")[0]
+    if container == "MP3" and len(received) > len(joined):
+        received = received[MP3_DELAY:]
     if rate != sample_rate:
         received = resample(received, rate, sample_rate)
     whole = np.zeros(len(joined), np.float32)

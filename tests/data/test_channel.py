@@ -57,6 +57,15 @@ def test_a_codec_keeps_time_length_and_level(codec, monkeypatch):
         assert 3.0 < _snr(before, after) < 60.0  # lossy, and still the same recording
 
 
+@pytest.mark.parametrize("level", [0.0, 0.5, 0.8, 0.83, 0.9, 0.95])
+def test_mp3_keeps_time_at_any_bit_rate(level):
+    """Below 40 kbit/s its frames have no room for the length of the delay."""
+    pair = np.stack([_speech_like(), 0.25 * _speech_like()[::-1]])
+    coded = channel.transcode(pair, RATE, "MP3", "MPEG_LAYER_III", level)
+    for before, after in zip(pair, coded, strict=True):
+        assert np.argmax(signal.correlate(after, before, "same")) == len(before) // 2
+
+
 def test_clipping_is_at_a_share_of_the_peak():
     noisy = _speech_like()
     for n in range(10):
