@@ -47,7 +47,7 @@ session = onnxruntime.InferenceSession(f"{folder}/{net['formats']['onnx']['file'
 recording, rate = soundfile.read(source, always_2d=True)
 assert rate == dsp["sample_rate"], f"{source}: {rate} Hz; resample it to {dsp['sample_rate']} Hz"
 for channel in recording.T:  # each by itself, in place
-    spectrum = stft(channel, w, hop)
+    spectrum = stft(np.pad(channel, (0, dsp["end"]["samples"]), "symmetric"), w, hop)
     noisy01 = normalised_mel(spectrum, bank, dsp["normalisation"]).astype(np.float32)
     estimate01 = session.run([net["output"]["name"]], {net["input"]["name"]: noisy01[None]})[0][0]
     decibel = (estimate01 - noisy01) * dsp["normalisation"]["range_db"]

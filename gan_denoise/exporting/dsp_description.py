@@ -15,11 +15,12 @@ from gan_denoise.config.artifacts import DSP, FILTERBANK
 from gan_denoise.config.schema import Config, GainInversion, MelConfig
 from gan_denoise.dsp.mel import WEIGHT_FLOOR
 from gan_denoise.exporting.formats import FORMATS, check_formats
+from gan_denoise.inference.chunks import MIRRORED_WINDOWS
 
 FORMAT_VERSION = 1  # of dsp.json
 NPY_HEADER = 128  # bytes before the data of a two-dimensional .npy: NumPy pads to multiples of 64
 
-_ORDER = "samples -> stft -> mel -> normalisation -> network -> gain -> istft -> samples"
+_ORDER = "samples -> end -> stft -> mel -> normalisation -> network -> gain -> istft -> samples"
 _SAMPLES = "floats, full scale is 1, not normalised in any way; each channel by itself"
 _RESAMPLING = (
     "A recording of another rate is resampled to sample_rate by any good band-limited resampler "
@@ -52,6 +53,12 @@ def describe_dsp(config: Config, formats: Iterable[str] = ("onnx",)) -> dict[str
         "sample_rate": config.audio.sample_rate,
         "samples": _SAMPLES,
         "resampling": _RESAMPLING,
+        "end": {
+            "samples": MIRRORED_WINDOWS * config.mel.n_fft,
+            "rule": "The recording goes on for so many samples as its mirror image: the last "
+                    "sample comes again, then the one before it; one that is shorter is mirrored "
+                    "again. They are cut off at last",
+        },
         "stft": _stft(config.mel),
         "mel": _mel(config),
         "normalisation": _normalisation(config.mel),

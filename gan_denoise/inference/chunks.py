@@ -20,7 +20,25 @@ from gan_denoise.inference.model import Model
 from gan_denoise.inference.options import DenoiseOptions
 
 PART_SECONDS = 15.0  # length of a part; its surroundings are computed as well, and left out
+MIRRORED_WINDOWS = 2  # windows of the transform that a recording goes on for behind its end
 UPPER_BAND = 0.5  # of the model's Nyquist; the gain from here on is used for what lies above it
+
+
+def mirrored(recording: np.ndarray, n_fft: int) -> np.ndarray:
+    """Return a recording that goes on as its mirror image, so that its end cuts no frame.
+
+    Networks that halve the frames know recordings that end at one place of their grid; at another
+    the last frame, half of it silence, is of a kind that they have not seen, and its noise stays.
+
+    Args:
+        recording: `[..., samples]`, one sample or more.
+        n_fft: Length of the transform's window in samples.
+
+    Returns:
+        `[..., samples + MIRRORED_WINDOWS * n_fft]`.
+    """
+    behind = (0, MIRRORED_WINDOWS * n_fft)
+    return np.pad(recording, [*[(0, 0)] * (recording.ndim - 1), behind], "symmetric")
 
 
 class DenoisedPart(NamedTuple):
@@ -84,8 +102,9 @@ class Chunks:
 
     def finish(self) -> Iterator[DenoisedPart]:
         """Give the parts that remain; the recording ends here."""
-        if self._end > self._next:
-            yield from self._submit(self._end, last=True)
+        if (end := self._end) > self._next:
+            self._buffer = mirrored(self._buffer, self._model.mel.config.n_fft)
+            yield from self._submit(end, last=True)
         while self._running:
             yield self._collect()
 
