@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 
 from gan_denoise.dsp.mel import Mel
-from gan_denoise.inference.chunks import mirrored
 from gan_denoise.metrics.signal_files import Signal
 
 
@@ -27,15 +26,11 @@ def mel_frames(mel: Mel, signal: np.ndarray | Signal, first: int, stop: int) -> 
     Returns:
         The mel in [0, 1], float32 `[stop - first, bands]`.
     """
-    hop, reach = mel.config.hop_length, frames_around(mel)
+    hop = mel.config.hop_length
+    reach = -(-mel.config.n_fft // (2 * hop))  # frames begin and end by half a window around them
     low = max(first - reach, 0)
     window = signal[low * hop : (stop - 1 + reach) * hop + 1]
     return mel.mel01(window)[first - low : stop - low]
-
-
-def frames_around(mel: Mel) -> int:
-    """Return how many frames before a frame begins the first whose samples it takes."""
-    return -(-mel.config.n_fft // (2 * mel.config.hop_length))
 
 
 def network_frames(
@@ -48,8 +43,6 @@ def network_frames(
     stop: int,
 ) -> np.ndarray:
     """Return the frames `[first, stop)` of a network's estimate of the clean mel.
-
-    As in `denoise` the recording goes on as its mirror image.
 
     Args:
         mel: The transform.
@@ -67,13 +60,8 @@ def network_frames(
         ValueError: When the network returns another shape.
     """
     context = -(-receptive_field // time_stride) * time_stride
-    low, high, frames = max(first - context, 0), stop + context, mel.frames(len(noisy))
-    if high < frames:
-        noisy01 = mel_frames(mel, noisy, low, high)
-    else:
-        before = min(low, frames_around(mel))
-        end = noisy[(low - before) * mel.config.hop_length : len(noisy)]
-        noisy01 = mel.mel01(mirrored(end, mel.config.n_fft))[before:]
+    low, high = max(first - context, 0), min(stop + context, mel.frames(len(noisy)))
+    noisy01 = mel_frames(mel, noisy, low, high)
     found = estimate(noisy01)
     if found.shape != noisy01.shape:
         raise ValueError(f"made {found.shape} of {noisy01.shape}")
