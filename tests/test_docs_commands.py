@@ -62,7 +62,7 @@ SPEAKERS = {"digits": ("jackson", "nicolas", "theo", "yweweler", "george", "luca
             "AudioMNIST/data": ("f1", "f2", "f3", "m1", "m2", "m3")}
 NOISE = ("my/noise", "my/test-noise", "my/valid-noise", "my/other-noise", "noise/train",
          "noise/valid", "noise/test", "noise/extra", "noise/world_valid")
-PAIRS = ("my", "benchmark", "foreign")
+PAIRS = ("my", "benchmark", "foreign", "behind/gsm")
 FILES = ("recordings/a.wav", "recordings/b/c.flac", "interview.wav", "podcast.mp3", "memo.m4a",
          "noisy.wav")
 
