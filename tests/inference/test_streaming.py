@@ -296,13 +296,13 @@ def test_linked_channels_keep_their_ratio(enhancer, rate, ratio, sign, name):
 
 def test_linked_channels_share_one_gain(enhancer):
     """What a linear operator takes from a sum is the sum of what it takes."""
-    left, right = recording((2, 20000))
+    left, right = 2 * recording((2, 20000))
     linked = enhancer.with_options(DenoiseOptions(channels="link"))
     for rate in (RATE, 48000):
         cleaned = linked.enhance(np.stack([left, right, left + right]), rate)
         np.testing.assert_allclose(cleaned[2], cleaned[0] + cleaned[1], atol=1e-5)
         apart = enhancer.enhance(np.stack([left, right, left + right]), rate)
-        assert np.abs(apart[2] - apart[0] - apart[1]).max() > 5e-4
+        assert np.abs(apart[2] - apart[0] - apart[1]).max() > 1e-3
 
 
 def test_one_channel_is_the_same_linked_or_not(enhancer):
