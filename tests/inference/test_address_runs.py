@@ -23,6 +23,7 @@ from object_store import google_store, store_of
 
 from gan_denoise.audio import AudioError
 from gan_denoise.cli.app import run
+from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.locations import LocationError, location
 from gan_denoise.core.standard_streams import tolerant_streams
 from gan_denoise.inference import journal_objects, staging
@@ -212,6 +213,14 @@ def test_a_missing_bucket_is_one_line(bucket, enhancer, here):
     for source, out in ((here, f"{missing}/out"), (f"{missing}/in", here / "x")):
         with pytest.raises((AudioError, LocationError), match=rf"{missing}/\w+: no such file or"):
             denoise(enhancer, source, out)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\r", b"end\r", b"end\n", b"end\r\n", b"end\n\r", b"\r\r", b""])
+def test_last_bytes_reach_another_kind_of_store(content):
+    with google_store("cleaning") as files:
+        write_atomically(location("gs://cleaning/end"), lambda file: file.write(content))
+        assert files.cat_file("gs://cleaning/end") == content
 
 
 def test_another_kind_of_store(enhancer, here, reference, monkeypatch):
