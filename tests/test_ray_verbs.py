@@ -21,8 +21,10 @@ import soundfile
 from conftest import tiny_config, tiny_material
 from toy_training import deadly, toy
 
+from gan_denoise import __version__
 from gan_denoise.cli.app import run
 from gan_denoise.config.schema import DataConfig
+from gan_denoise.core import ray_jobs
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError, connect
 from gan_denoise.core.ray_jobs import Cluster, RayPool
@@ -180,6 +182,13 @@ def test_a_folder_that_the_workers_do_not_see_is_refused(ray, tmp_path):
         mark.unlink()  # as on a machine on which the folder is another one
         with pytest.raises(ClusterError, match=rf"^{tmp_path}: not the same folder on"):
             list(pool.map(len, ["a"]))
+
+
+def test_a_worker_of_another_version_is_refused(ray, monkeypatch):
+    monkeypatch.setattr(ray_jobs, "__version__", "9.0")
+    with (HERE.pool(lambda *_: "looking") as pool,
+          pytest.raises(ClusterError, match=rf"gan-denoise is {__version__} on .*, and 9\.0 here")):
+        list(pool.map(len, ["a"]))
 
 
 # ---- Studies ------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from gan_denoise import __version__
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.locations import is_remote
 from gan_denoise.core.processes import ProcessDied
@@ -24,6 +25,20 @@ IN_FLIGHT = 2  # jobs for each CPU, so that none waits for the next job
 WORKER_TRIES, MACHINE_TRIES = 2, 3  # how often a job is begun that loses its worker, its machine
 MARK = ".shared."  # begin of the name of a file that all workers must see
 STOP_SECONDS = 10.0  # for jobs to remove what they have half-written
+
+
+class Surroundings(NamedTuple):
+    """What a machine of the cluster must have in common with this one.
+
+    Attributes:
+        folder: Where workers work, if it is there.
+        paths: What they must find.
+        version: Of gan-denoise.
+    """
+
+    folder: str
+    paths: tuple[str, ...]
+    version: str
 
 
 @dataclass(frozen=True)
@@ -108,10 +123,11 @@ class RayPool:
 
         Raises:
             ProcessDied: When a job's workers died, and `lost` is None.
-            ClusterError: When a worker does not see the folders, or lacks this package.
+            ClusterError: When a worker does not see the folders, or lacks this version of the
+                package.
             GanDenoiseError, OSError: What the function raises.
         """
-        setup = self.ray.put((function, *self.surroundings()))
+        setup = self.ray.put((function, self.surroundings()))
         jobs = enumerate(zip(*arguments, strict=False))
         running: dict[Any, _Begun] = {}
         done: dict[int, Any] = {}
@@ -141,9 +157,9 @@ class RayPool:
         finally:
             self._cancel(list(running))
 
-    def surroundings(self) -> tuple[str, list[str]]:
-        """Return the arguments of `enter`: where workers work, and what they must find."""
-        return os.getcwd(), [str(path) for path in self._paths]
+    def surroundings(self) -> Surroundings:
+        """Return what workers `enter`."""
+        return Surroundings(os.getcwd(), tuple(map(str, self._paths)), __version__)
 
     def _begin(self, running: dict[Any, _Begun], setup: Any, begun: _Begun) -> None:
         running[self._run.remote([setup], *begun.arguments)] = begun
@@ -205,24 +221,41 @@ def _set_up(setup: Any) -> Callable[..., Any]:
     """Return the function of a pool, once this worker is known to see the pool's files."""
     import ray
 
-    function, folder, paths = ray.get(setup)
-    enter(folder, paths)
+    function, surroundings = ray.get(setup)
+    enter(surroundings)
     return function
 
 
-def enter(folder: str, paths: Iterable[str]) -> None:
-    """Work in a folder, where this machine has it, and check that paths are there.
+def enter(surroundings: Surroundings) -> None:
+    """Work in the folder, where this machine has it, and check all else.
 
     Raises:
-        ClusterError: When one is missing.
+        ClusterError: When a path is missing, or another version is installed.
     """
     import platform
 
+    check_version(platform.node(), __version__, surroundings.version)
     with contextlib.suppress(OSError):  # only relative paths need it, and they are checked
-        os.chdir(folder)
-    for path in map(Path, paths):
+        os.chdir(surroundings.folder)
+    for path in map(Path, surroundings.paths):
         if not path.exists():
             shown = path.parent if path.name.startswith(MARK) else path
             raise ClusterError(
                 f"{shown}: not the same folder on {platform.node()}",
                 "inputs and outputs must lie on a path that all machines of the cluster share")
+
+
+def check_version(host: str, theirs: str | None, ours: str) -> None:
+    """Refuse a machine whose gan-denoise may give other results.
+
+    Args:
+        host: The machine.
+        theirs: The version there; None: one that does not tell.
+        ours: The version of the process that sends the work.
+
+    Raises:
+        ClusterError: When they differ.
+    """
+    if theirs != ours:
+        raise ClusterError(f"gan-denoise is {theirs or 'another one'} on {host}, and {ours} here",
+                           "every machine of the cluster needs the same version")

@@ -48,17 +48,19 @@ class Denoiser:
             mark: First line of the folder's journal, which must be seen from here.
 
         Returns:
-            `host` and `node`, with `ready`, the digest of the settings; or with `missing`, the
-            folder that is another one here; or with `refused`, why the model cannot be loaded or
-            the folder's address not be reached.
+            `host`, `node` and `version`, with `ready`, the digest of the settings; or with
+            `missing`, the folder that is another one here; or with `refused`, why the model cannot
+            be loaded or the folder's address not be reached.
         """
+        from gan_denoise import __version__
         from gan_denoise.core.errors import GanDenoiseError
         from gan_denoise.core.leftovers import temporary_folder
         from gan_denoise.core.locations import LocationError
         from gan_denoise.inference.folder_journal import Journal, digest_of
         from gan_denoise.inference.worker_setup import load_setup
 
-        answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
+        answer = {"host": platform.node(), "node": ray.get_runtime_context().get_node_id(),
+                  "version": __version__}
         try:
             self._journal = Journal(**journal)
             if self._journal.first_line() != mark:

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gan_denoise import __version__
 from gan_denoise.config.artifacts import INFERENCE_PARTS
 from gan_denoise.core.processes import ProcessDied
 from gan_denoise.core.ray_cluster import ClusterError
+from gan_denoise.core.ray_jobs import check_version
 from gan_denoise.inference.file_task import FileTask
 from gan_denoise.inference.folder_journal import Journal, digest_of
 from gan_denoise.inference.model import ModelError
@@ -110,7 +112,8 @@ class RayWorker:
         Raises:
             ProcessDied: When the worker or its machine is lost before the last result.
             ModelError: When it cannot load the model, or finds another one.
-            ClusterError: When it does not see the output folder, or lacks this package.
+            ClusterError: When it does not see the output folder, or lacks this version of this
+                package.
         """
         if not self._ready:
             self._await_model()
@@ -141,6 +144,7 @@ class RayWorker:
     def _await_model(self) -> None:
         answer = self._loaded()
         self._host, self._node = answer["host"], answer["node"]
+        check_version(self._host, answer.get("version"), __version__)
         if "missing" in answer:
             raise ClusterError(
                 f"{answer['missing']}: not the same folder on {self._host}",

@@ -19,7 +19,7 @@ from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.ray_cluster import ClusterError
-from gan_denoise.core.ray_jobs import Cluster, enter
+from gan_denoise.core.ray_jobs import Cluster, Surroundings, enter
 from gan_denoise.training.worker_processes import (
     COMMAND,
     End,
@@ -76,9 +76,9 @@ class TrainingActor:
         host = ray.util.get_node_ip_address()
         return platform.node(), f"{f'[{host}]' if ':' in host else host}:{free_ports(1)[0]}"
 
-    def start(self, job: TrainingJob, hosts: list[str], folder: str, paths: list[str]) -> None:
-        """Start the process; see `ray_jobs.enter` for the last arguments and the errors."""
-        enter(folder, paths)
+    def start(self, job: TrainingJob, hosts: list[str], surroundings: Surroundings) -> None:
+        """Start the process; see `ray_jobs.enter` for the errors."""
+        enter(surroundings)
         self._process = WorkerProcess(job.arguments, hosts, self._index, job.module)
 
     def receive(self) -> Line | End:
@@ -152,7 +152,7 @@ def train_on_cluster(
             places = ray.get([actor.address.remote() for actor in actors])
             hosts = [host for _, host in places]
             with pool.writing_to(job.run_dir):
-                ray.get([actor.start.remote(job, hosts, *pool.surroundings())
+                ray.get([actor.start.remote(job, hosts, pool.surroundings())
                          for actor in actors])
             follow([RayWorker(ray, actor, machine)
                     for actor, (machine, _) in zip(actors, places, strict=True)], show)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import threading
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from gan_denoise.core.errors import GanDenoiseError
-from gan_denoise.core.ray_jobs import WORKER_TRIES, RayPool, enter
+from gan_denoise.core.ray_jobs import WORKER_TRIES, RayPool, Surroundings, enter
 from gan_denoise.tuning.trial import (
     STOP_SECONDS,
     Job,
@@ -33,10 +32,9 @@ _CONTROL = "control"  # calls that are answered while the trial runs
 class TrialActor:
     """Starts the process of a trial, and passes on what it sends."""
 
-    def start(self, job: Job, train: TrainFunction | None, folder: str, paths: Sequence[str]
-              ) -> None:
+    def start(self, job: Job, train: TrainFunction | None, surroundings: Surroundings) -> None:
         """Start the process; see `launch` and `ray_jobs.enter` for the arguments and errors."""
-        enter(folder, paths)
+        enter(surroundings)
         with ctrl_c_later():
             self._process, self._connection = launch(job, train)
 
@@ -146,7 +144,7 @@ class RayTrial:
                                  concurrency_groups={_CONTROL: 1})(TrialActor)
         self._actor = actor.remote()
         try:
-            self._ray.get(self._actor.start.remote(self._job, self._train, *self._surroundings))
+            self._ray.get(self._actor.start.remote(self._job, self._train, self._surroundings))
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, GanDenoiseError):
                 return Outcome("failed", reason=str(error.cause))

@@ -24,6 +24,7 @@ import soundfile
 from conftest import RATE
 from object_store import object_store
 
+from gan_denoise import __version__
 from gan_denoise.core.ray_cluster import ClusterError, connect
 from gan_denoise.inference.enhancer import Enhancer
 from gan_denoise.inference.file_task import FileTask
@@ -426,6 +427,21 @@ def test_a_folder_that_the_workers_do_not_see_is_refused(ray, enhancer, tmp_path
     record(tmp_path / "in" / "a.wav")
     monkeypatch.setattr(Journal, "mark", lambda self: b"another folder")
     with pytest.raises(ClusterError, match=r"not the same folder on .*must lie on a path that all"):
+        denoise(enhancer, tmp_path / "in", tmp_path / "out", jobs=1)
+    assert contents(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_worker_of_another_version_is_refused(ray, enhancer, tmp_path, monkeypatch, tells):
+    record(tmp_path / "in" / "a.wav")
+    if tells:
+        monkeypatch.setattr(ray_workers, "__version__", "9.0")
+    else:
+        loaded = ray_workers.RayWorker._loaded
+        monkeypatch.setattr(ray_workers.RayWorker, "_loaded", lambda self: {
+            key: value for key, value in loaded(self).items() if key != "version"})
+    theirs, ours = (__version__, "9.0") if tells else ("another one", __version__)
+    with pytest.raises(ClusterError, match=rf"gan-denoise is {theirs} on .*, and {ours} here"):
         denoise(enhancer, tmp_path / "in", tmp_path / "out", jobs=1)
     assert contents(tmp_path / "out") == {}
 
