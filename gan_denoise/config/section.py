@@ -65,6 +65,12 @@ class Section(BaseModel):
     # Keys that have an effect only where another key of the section has a certain value.
     ONLY_WITH: typing.ClassVar[Mapping[str, tuple[str, Any]]] = {}
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        # Another process validated what is unpickled here, and that alone builds the class; before
+        # pydantic 2.14 an instance of one that is not built cannot be written.
+        type(self).model_rebuild()
+        super().__setstate__(state)
+
 
 def freeze(value: Any) -> Any:
     """Return a value of lists and mappings as one of tuples and frozen mappings."""

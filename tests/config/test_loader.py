@@ -7,6 +7,8 @@ import json
 import logging
 import pickle
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -443,6 +445,16 @@ def test_a_space_is_as_frozen_as_all_settings_and_comes_back_from_yaml(tmp_path)
     assert config.tune.space["generator.channels"] == ((4,), (4, 8))
     check_resume(config, tiny_config())
     assert "tune" not in dump_config(tiny_config())
+
+
+def test_settings_that_another_process_sent_can_be_written():
+    config = tiny_config()
+    code = ("import pickle, sys\n"
+            "from gan_denoise.config import dump_config\n"
+            "sys.stdout.write(dump_config(pickle.load(sys.stdin.buffer)))")
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(config),
+                          capture_output=True)
+    assert done.stdout.decode() == dump_config(config), done.stderr.decode()
 
 
 def test_some_settings_are_changed_and_checked_anew():
