@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow
+from packaging.version import Version
 
 from gan_denoise.cli.app import run
 from gan_denoise.config.artifacts import LATEST
@@ -59,8 +61,11 @@ def test_the_weights_are_those_of_two_processes(folders, tmp_path, capfd):
             for index in range(2)], lambda worker, line: None)
     assert gan_denoise(*command(tmp_path / "ray", folders), "--ray", "local", "--workers", 2) == 0
     said = capfd.readouterr()
-    assert said.err.startswith("trains on CPU:0 of worker 0 of 2 (the chief, which writes)")
-    assert "step 3 validation" in said.err
+    lines = said.err.splitlines()
+    if Version(tensorflow.__version__) < Version("2.21"):  # says that its server has started
+        lines = lines[2:]
+    assert lines[0].startswith("trains on CPU:0 of worker 0 of 2 (the chief, which writes)")
+    assert any(line.startswith("step 3 validation") for line in lines)
     assert said.out.count("3 steps") == 1  # the chief's alone
     with (np.load(tmp_path / "processes" / LATEST) as ours,
           np.load(tmp_path / "ray" / LATEST) as theirs):
