@@ -119,9 +119,12 @@ def test_a_worker_that_dies_ends_all_and_is_named(tmp_path):
 def test_a_worker_that_is_lost_with_its_machine_ends_all(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_processes, "GRACE_SECONDS", 0.5)
 
+    parents = {}  # Ray's processes, which hold the workers'
+
     def on_line(worker, line):
-        if worker == 1:  # Ray's process, which holds the worker's
-            os.kill(int(line.text.partition(" ")[2]), signal.SIGKILL)
+        parents[worker] = int(line.text.partition(" ")[2])
+        if len(parents) == 2:
+            os.kill(parents[1], signal.SIGKILL)
 
     with pytest.raises(WorkerError, match=r"^worker 1 on .* died \(its machine was lost"):
         follow_two("wait", tmp_path, on_line)
