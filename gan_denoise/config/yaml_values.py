@@ -15,6 +15,7 @@ from gan_denoise.config.section import ConfigError
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 MOST_VALUES = 100_000  # of a text, with its aliases written out
+MOST_LEVELS = 50  # of lists and mappings in each other; far from where Python ends a recursion
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 
 
@@ -54,26 +55,41 @@ def _parse_path(key: str, text: str, override: str) -> Any:
 
 
 class _Bounded(yaml.SafeLoader):
-    """Refuses texts in which a few aliases of aliases stand for millions of values."""
+    """Refuses texts of many levels, and those whose aliases stand for millions of values.
+
+    Where Python ends a recursion, so it does in whatever is freed meanwhile.
+    """
 
     def __init__(self, text: str):
         super().__init__(text)
         self._values: dict[int, int] = {}  # of each node, those below it and its own
+        self._levels: dict[int, int] = {}  # of each node, with its own
+        self._level = 0  # of the node that is read
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         """Return the next node, counted."""
         is_alias = self.check_event(yaml.AliasEvent)
+        self._level += 1
+        _check_levels(self._level)
         node = super().compose_node(parent, index)
+        self._level -= 1
         if is_alias:
             if id(node) not in self._values:
                 raise yaml.YAMLError("an alias stands within what it is an alias of")
             return node
-        below = (item for pair in node.value for item in pair) if isinstance(
-            node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else ()
+        below = [item for pair in node.value for item in pair] if isinstance(
+            node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else []
+        self._levels[id(node)] = 1 + max((self._levels[id(item)] for item in below), default=0)
+        _check_levels(self._levels[id(node)])
         self._values[id(node)] = 1 + sum(self._values[id(item)] for item in below)
         if self._values[id(node)] > MOST_VALUES:
             raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases written out")
         return node
+
+
+def _check_levels(levels: int) -> None:
+    if levels > MOST_LEVELS:
+        raise yaml.YAMLError("nested too deep")
 
 
 class _AnyCharacter(_Bounded):
@@ -87,8 +103,8 @@ def read_yaml(text: str, key: str = "", loader: type[_Bounded] = _Bounded) -> An
     """Return the value of a YAML text, of the setting `key`; paths in it are text.
 
     Raises:
-        yaml.YAMLError: When the text is not YAML, nested too deep, or has more than `MOST_VALUES`
-            values with its aliases written out.
+        yaml.YAMLError: When the text is not YAML, or with its aliases written out has more than
+            `MOST_VALUES` values or `MOST_LEVELS` levels.
     """
     reader = None
     try:
@@ -98,8 +114,6 @@ def read_yaml(text: str, key: str = "", loader: type[_Bounded] = _Bounded) -> An
             return None
         _paths_as_text(reader, node, key)
         return reader.construct_document(node)
-    except RecursionError:
-        raise yaml.YAMLError("nested too deep") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         # PyYAML lets out what Python says of a number or a date that is none.
         raise yaml.YAMLError(str(error) or type(error).__name__) from error

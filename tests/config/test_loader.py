@@ -561,6 +561,22 @@ def test_a_hostile_text_is_one_error_and_soon(tmp_path, text):
     assert len(str(caught.value)) < 1000
 
 
+CHAIN = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 2000))
+
+
+@pytest.mark.parametrize("text", [
+    "a: " + "[" * 5000, "a: " + "[" * 5000 + "]" * 5000, "a: " + "{a: " * 5000,
+    "\n".join(" " * n + "a:" for n in range(1000)), "- " * 5000, "? " * 5000, CHAIN])
+def test_a_deep_text_is_refused_before_python_ends_the_recursion(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="nested too deep") as caught:
+        load_config(tmp_path / "a.yaml")
+    error = caught.value
+    while error is not None:
+        assert not isinstance(error, RecursionError)
+        error = error.__context__
+
+
 def test_aliases_are_taken_where_they_stand_for_little(tmp_path):
     (tmp_path / "a.yaml").write_text("training: {steps: &n 7, batch_size: *n}")
     config = load_config(tmp_path / "a.yaml")
