@@ -28,6 +28,7 @@ _LOCAL = re.compile(r"^(file|local):/+")
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified",
              "updated", "created")
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+GOOGLE_PARTS = 2**26  # bytes; gcsfs uploads in parts from 5 MiB on
 SCRATCH = ".building."  # begin of the names of folders from `scratch_beside`
 
 
@@ -254,7 +255,8 @@ def publish(file: Path, target: Path) -> None:
         os.replace(file, target)
         return
     with reaching(target):
-        if target.protocol in ("gs", "gcs") and _ends_with_return(file):
+        if (target.protocol in ("gs", "gcs") and file.stat().st_size < GOOGLE_PARTS
+                and _ends_with_return(file)):
             # gcsfs begins what follows the bytes of a small file with a mere line feed, and a
             # server that reads RFC 2046, 5.1.1 takes the two for its line break: a byte is lost.
             # Of one part of an upload in parts nothing follows.
