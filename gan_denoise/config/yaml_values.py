@@ -12,10 +12,10 @@ import yaml
 from gan_denoise.config.registry import KINDS
 from gan_denoise.config.schema import PATH_SETTINGS
 from gan_denoise.config.section import ConfigError
+from gan_denoise.core.json_text import MOST_LEVELS
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 MOST_VALUES = 100_000  # of a text, with its aliases written out
-MOST_LEVELS = 50  # of lists and mappings in each other; far from where Python ends a recursion
 NULLS = ("", "~", "null", "Null", "NULL")  # as in YAML
 
 

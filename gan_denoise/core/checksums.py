@@ -29,9 +29,11 @@ KEY = "crc32"
 SUMS = "SHA256SUMS"
 BLOCK = 1 << 16  # bytes
 # What NumPy and zipfile raise for a damaged file of arrays; RuntimeError: for a bit that says that
-# it is encrypted, or compressed in a way that is not known.
+# it is encrypted, or compressed in a way that is not known; MemoryError: for a header that claims
+# more than there is, or that Python's parser has no room for; OverflowError: more than an int64.
 BROKEN_ARRAYS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
-                 LookupError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError)
+                 LookupError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+                 tokenize.TokenError)
 _LINE = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _BEGIN = "# crc32 of the lines below: "
 

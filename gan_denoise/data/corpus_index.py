@@ -24,6 +24,7 @@ import numpy as np
 
 from gan_denoise.core.checksums import BROKEN_ARRAYS, block_sums, sealed, unsealed
 from gan_denoise.core.fetched_files import local_copy
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.locations import (
     NotThere,
     OutsideError,
@@ -191,7 +192,7 @@ def read_index(
 def _read_summary(root: Path) -> dict[str, Any]:
     try:
         with reaching(root):
-            values = json.loads((root / INDEX).read_text(encoding="utf-8"))
+            values = parse_json((root / INDEX).read_text(encoding="utf-8"))
         version = values["format"]
         summary = unsealed(values, INDEX) if version == FORMAT else values
     except (OSError, NotThere, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -23,6 +23,7 @@ from gan_denoise.audio.samples import cancels, energy
 from gan_denoise.core.checksums import block_sums, sealed, unsealed
 from gan_denoise.core.decibels import db_to_amplitude
 from gan_denoise.core.fetched_files import local_copy
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.locations import (
     NotThere,
     is_remote,
@@ -164,7 +165,7 @@ def read_rows(task: ShardTask, out: Path) -> ShardRows | None:
     try:
         with reaching(samples):
             text = (out / f"{task.name}.json").read_text(encoding="utf-8")
-            rows = ShardRows(**unsealed(json.loads(text), out))
+            rows = ShardRows(**unsealed(parse_json(text), out))
             size = stamp(samples)[0]
     except (FileNotFoundError, NotADirectoryError, NotThere, ValueError, TypeError,
             AttributeError):

@@ -9,7 +9,6 @@ of the training clips stand. Where there is no `noisy`, noise is added to the sc
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import BROKEN_ARRAYS, unsealed
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.fetched_files import local_copy
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.locations import (
     NotThere,
     OutsideError,
@@ -161,7 +161,7 @@ def _read_index(root: Path) -> tuple[dict[str, dict[str, Any]], list[Clip], str]
     try:
         with reaching(root):
             text = (root / INDEX).read_text(encoding="utf-8")
-        index = json.loads(text)
+        index = parse_json(text)
         newer = index["format"] > FORMAT
         if not newer:
             index = unsealed(index, root / INDEX)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from gan_denoise.core.atomic_files import check_new_folder, write_atomically
-from gan_denoise.core.checksums import sealed, unsealed
+from gan_denoise.core.checksums import DamagedError, sealed, unsealed
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.leftovers import remove_leftovers, temporary_folder
 
 SIDES = ("noisy", "clean")
@@ -67,12 +68,18 @@ def read_rows(out: Path) -> list[MixtureRow]:
     """Return the rows of the manifest of mixtures.
 
     Raises:
-        DamagedError: When a row is not as it was written.
+        DamagedError: When it is no manifest, or a row is not as it was written.
         OSError: When the manifest cannot be read.
     """
     path = out / MANIFEST
-    return [cast("MixtureRow", unsealed(row, path))
-            for row in json.loads(path.read_text(encoding="utf-8"))]
+    try:
+        return [cast("MixtureRow", unsealed(row, path))
+                for row in parse_json(path.read_text(encoding="utf-8"))]
+    except DamagedError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: is no manifest of mixtures ({error})",
+                           "make them again") from error
 
 
 @contextlib.contextmanager
@@ -148,7 +155,7 @@ def _finish(left: Path, out: Path, finished: list[object]) -> None:
     if not (left / MANIFEST).is_file():  # killed before all was made, or when all was published
         return
     try:
-        request = json.loads((left / _REQUEST).read_text(encoding="utf-8"))
+        request = parse_json((left / _REQUEST).read_text(encoding="utf-8"))
         files = {row["file"] for row in read_rows(left)}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise OSError(f"{left}: is damaged ({error})") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ import numpy as np
 from gan_denoise.audio import find_audio
 from gan_denoise.core.checksums import unsealed
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.locations import location, reaching
 from gan_denoise.data.file_labels import snr_of, speakers_of
 
@@ -229,9 +229,9 @@ def manifest_rows(path: Path) -> list[dict[str, Any]]:
         if suffix == ".csv":
             rows = list(csv.DictReader(io.StringIO(text, newline="")))
         elif suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            rows = [parse_json(line) for line in text.split("\n") if line.strip()]
         elif suffix == ".json":
-            content = json.loads(text)
+            content = parse_json(text)
             rows = content.values() if isinstance(content, dict) else content
             if not isinstance(rows, Iterable) or isinstance(rows, str):
                 raise PairError(f"{path}: expected rows, found {str(content)[:60]}")
@@ -239,7 +239,7 @@ def manifest_rows(path: Path) -> list[dict[str, Any]]:
             raise PairError(
                 f"{path}: no manifest", f"expected a folder, or {' '.join(MANIFEST_SUFFIXES)}"
             )
-    except (ValueError, RecursionError, csv.Error) as error:  # of text, or of JSON
+    except (ValueError, csv.Error) as error:  # of text, or of JSON
         raise PairError(f"{path}: not readable as {suffix[1:]} ({error})") from error
     return [unsealed(row, path) for row in rows if isinstance(row, dict)]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from gan_denoise import metrics
 from gan_denoise.config import dump_config
 from gan_denoise.config.artifacts import CARD
 from gan_denoise.core.atomic_files import check_writable
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.leftovers import temporary_folder
 from gan_denoise.core.ray_jobs import Cluster
 from gan_denoise.evaluation.estimates import EvaluationError
@@ -113,8 +113,8 @@ def describe_model(model: Enhancer) -> dict[str, Any]:
     card = model.folder / CARD
     if card.is_file():
         try:
-            found["card"] = json.loads(read_part(model.folder, CARD))
-        except (ValueError, RecursionError, ModelError) as error:
+            found["card"] = parse_json(read_part(model.folder, CARD))
+        except (ValueError, ModelError) as error:
             found["card"] = {"not readable": str(error)}
     return found
 

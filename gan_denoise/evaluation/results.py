@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.checksums import DamagedError, sealed, unsealed
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.core.tables import write_csv
 from gan_denoise.metrics import METRICS
 from gan_denoise.metrics.baselines import NOISY, SILENCE
@@ -209,7 +210,7 @@ def read_scores(path: str | Path) -> Evaluation:
     if path.is_dir():
         path = path / "scores.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         version = content["format_version"]
         if version != FORMAT_VERSION:
             raise ScoresError(f"{path}: of version {version}, expected {FORMAT_VERSION}",
@@ -224,7 +225,7 @@ def read_scores(path: str | Path) -> Evaluation:
                           "give the folder of gan-denoise evaluate --out DIR") from error
     except DamagedError as error:
         raise ScoresError(error.reason, "evaluate again") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ScoresError(
             f"{path}: no scores.json of `gan-denoise evaluate --out DIR` ({error!r})"
         ) from error

@@ -6,7 +6,6 @@ than all that have one, and follow each other as in their journal.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gan_denoise.core.checksums import unsealed
+from gan_denoise.core.json_text import parse_json
 
 _SETTLED = math.inf  # the time of what is settled: later than that of any line
 
@@ -65,9 +65,9 @@ class Entries:
             number: The line's number there.
         """
         try:
-            values = unsealed(json.loads(line), journal)
+            values = unsealed(parse_json(line), journal)
             target, entry = str(values["target"]), _entry(values, float(number))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return
         self.newest = max(self.newest, entry.time)
         before = self._entries.get(target)

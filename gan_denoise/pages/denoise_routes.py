@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.inference.options import PRESETS, DenoiseOptions
 from gan_denoise.pages.jobs import DONE, Job
 from gan_denoise.pages.models import inversions, parse_options
@@ -191,7 +191,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         if len(body) > LARGEST_JSON:
             raise ServeError("the request is too large", status=413)
     try:
-        values = json.loads(body)
+        values = parse_json(body)
     except ValueError:
         values = None
     if not isinstance(values, dict):

@@ -19,6 +19,7 @@ from gan_denoise.config.artifacts import SETTINGS
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.data.feature_folder import FeatureFolder
 from gan_denoise.data.feature_writer import write_features
 from gan_denoise.data.mixture_writer import MixtureSpec, write_pairs
@@ -308,7 +309,11 @@ def _note_settings(out: Path, system: str, recordings: Recordings, settings: Seq
     ours = {"system": system, **folders, "settings": list(settings)}
     note = out / NOTE
     if note.is_file() and any(path != note for path in out.iterdir()):
-        theirs = json.loads(note.read_text(encoding="utf-8"))
+        try:
+            theirs = dict(parse_json(note.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RecipeError(f"{note}: cannot be read ({error})",
+                              "it says what the folder is made of; give another --out") from error
         other = [name for name in ours if ours[name] != theirs.get(name)]
         if other:
             raise RecipeError(f"{out}: was made with other {', '.join(other)} (see {note})",

@@ -22,6 +22,7 @@ from gan_denoise.config.schema import Config
 from gan_denoise.core.atomic_files import write_atomically
 from gan_denoise.core.checksums import BROKEN_ARRAYS
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 
 if TYPE_CHECKING:
     import keras
@@ -116,7 +117,7 @@ def save_state(path: Path, variables: Mapping[str, ArrayLike], progress: RunStat
 def read_progress(path: Path) -> RunState:
     """Return the progress stored in a state file."""
     try:
-        return RunState(**json.loads(_read(path, lambda name: name == META)[META].tobytes()))
+        return RunState(**parse_json(_read(path, lambda name: name == META)[META].tobytes()))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: is not a whole checkpoint ({error})") from error
 

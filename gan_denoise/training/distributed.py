@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from gan_denoise.config.schema import TrainingConfig
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.training.errors import TrainingError
 from gan_denoise.training.replicas import Replicas, graph
 
@@ -68,7 +69,7 @@ def _check_cluster() -> None:
     if not text:
         raise TrainingError("training.strategy=multi_worker finds no TF_CONFIG", way_out)
     try:
-        given = json.loads(text)
+        given = parse_json(text)
         hosts, task = given["cluster"][given["task"]["type"]], int(given["task"]["index"])
         if not 0 <= task < len(hosts):
             raise ValueError(f"there is no task {task}")

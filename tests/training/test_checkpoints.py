@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
 from gan_denoise.core.errors import OutputError
 from gan_denoise.training.checkpoints import (
+    META,
     CheckpointError,
     RunState,
     can_resume,
@@ -131,6 +134,19 @@ def test_a_flipped_bit_is_refused_and_changes_nothing(saved):
     with pytest.raises(CheckpointError):
         load_state(saved, variables)
     assert bytes_of(variables) == bytes_of(some_variables(seed=1))
+
+
+@pytest.mark.parametrize("header", [
+    "-" * 9000 + "1", "(" * 9000, "1+" * 4000 + "1", "a." * 4000 + "b", "1" * 9000,
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (10000000, 10000000)}",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999,)}"],
+    ids=range(7))
+def test_a_header_of_an_array_is_refused_whatever_it_claims(tmp_path, header):
+    text = header.encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "latest.npz", "w") as file:
+        file.writestr(f"{META}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    with pytest.raises(CheckpointError, match="is not a whole checkpoint"):
+        read_progress(tmp_path / "latest.npz")
 
 
 def test_another_file_in_its_place_is_refused(tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gan_denoise.core.errors import GanDenoiseError
+from gan_denoise.core.json_text import parse_json
 from gan_denoise.evaluation.results import Evaluation
 
 # Years under which a band ends. AudioMNIST's 60 speakers are 22 to 61, half of them 25 to 29 and
@@ -173,8 +173,8 @@ def _csv_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
 def _json_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     text = _text_of(path)
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except (ValueError) as error:
         raise SpeakerError(
             f"{path}: not readable as JSON ({error})", "expected JSON, or a file called .csv"
         ) from error
