@@ -55,13 +55,16 @@ COMMANDS = [command for command in collected()
             and not any(part in command.text for part in ELSEWHERE)]
 
 # ---- Material ----------------------------------------------------------------------------------
+# By folder, its speakers.
 SPEECH = {"my/speech": 3, "my/many": 2, "my/one": 2, "my/test-speech": 2,
           "my/valid-speech": 1, "my/others": 1, "speech/train/an4": 2,
-          "speech/train/sti": 2, "speech/valid": 2, "world_valid": 2}  # folder: its speakers
+          "speech/train/sti": 2, "speech/valid": 2, "world_valid": 2,
+          **{f"world/{name}": 1 for name in ("arabic", "russian", "dspspeech20", "emodb", "kerstin",
+                                             "wakeword", "precise", "commands")}}
 SPEAKERS = {"digits": ("jackson", "nicolas", "theo", "yweweler", "george", "lucas"),
             "AudioMNIST/data": ("f1", "f2", "f3", "m1", "m2", "m3")}
 NOISE = ("my/noise", "my/test-noise", "my/valid-noise", "my/other-noise", "noise/train",
-         "noise/valid", "noise/test", "noise/extra", "noise/world_valid")
+         "noise/valid", "noise/test", "noise/extra", "noise/world", "noise/world_valid", "surrey")
 PAIRS = ("my", "benchmark", "foreign", "behind/gsm")
 FILES = ("recordings/a.wav", "recordings/b/c.flac", "interview.wav", "podcast.mp3", "memo.m4a",
          "noisy.wav")

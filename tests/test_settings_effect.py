@@ -169,7 +169,8 @@ def test_every_key_of_a_discriminator_changes_it_or_the_training(kind, eager):
 @pytest.mark.system
 def test_every_key_of_losses_and_training_changes_the_training(eager):
     register_loss("mean_difference")(lambda clean, estimate: keras.ops.mean(clean - estimate))
-    weights = {f"{name}_weight": 0.5 for name in ("mse", "mel", "magnitude", "complex", "snr")}
+    weights = {f"{name}_weight": 0.5
+               for name in ("mse", "mel", "magnitude", "complex", "snr", "estoi")}
     config = tiny_config(generator={"name": "cnn", "channels": [4]}, losses=GAME | weights,
                          discriminator={"channels": [4]}, training=STEPS)
     try:

@@ -99,12 +99,16 @@ class LossConfig(Section):
     magnitude_weight: NonNegative = 0.0  # power-compressed magnitude of the gained STFT
     complex_weight: NonNegative = 0.0  # power-compressed complex STFT
     snr_weight: NonNegative = 0.0  # decibels that the SNR of the gained STFT lies below 30
+    estoi_weight: NonNegative = 0.0  # what the ESTOI of the gained STFT lies below 1
     compression: typing.Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     extra_weights: dict[str, NonNegative] = FrozenDict()  # of losses that plugins register
     # Against the discriminator.
     adversarial_weight: NonNegative = 0.01
     discriminator_warmup: Count = 200  # steps in which the discriminator alone learns
     adversarial_ramp: Count = 500  # steps from weight 0 to the full adversarial weight
+
+    OF_WAVEFORMS: typing.ClassVar = (
+        "magnitude_weight", "complex_weight", "snr_weight", "estoi_weight")
 
     @field_validator("extra_weights")
     @classmethod
@@ -225,8 +229,7 @@ class Config(Section):
 
     def _check_features(self) -> None:
         """Features have no phase: nothing that listens to a waveform can be asked of them."""
-        needing = [f"losses.{key}" for key in ("magnitude_weight", "complex_weight", "snr_weight")
-                 if getattr(self.losses, key)]
+        needing = [f"losses.{key}" for key in LossConfig.OF_WAVEFORMS if getattr(self.losses, key)]
         needing += [f"losses.extra_weights.{name}" for name in self.losses.extra_weights
                   if LOSSES[name].of == "spectrum"]
         if isinstance(self.discriminator, MetricDiscriminator):

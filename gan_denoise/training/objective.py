@@ -29,6 +29,7 @@ class Objective:
     def __init__(self, config: Config, mel: KerasMel):
         self.weights, self.inversion, self.mel = config.losses, config.inversion.gain, mel
         self.features = not config.data.has_waveforms
+        self.rates = config.audio.sample_rate, config.mel.hop_length
 
     def mel01(self, waveform: Tensor) -> Tensor:
         """Return mel01 `[batch, frames, n_mels]` of waveforms `[batch, samples]`."""
@@ -92,7 +93,7 @@ class Objective:
                 total += weight * terms[f"loss/{name}"]
         extra = {name: weight for name, weight in weights.extra_weights.items()
                  if weight and LOSSES[name].of == "spectrum"}
-        if weights.magnitude_weight or weights.complex_weight or weights.snr_weight or extra:
+        if extra or any(getattr(weights, key) for key in weights.OF_WAVEFORMS):
             gain = self.mel.bin_gain(spectra["noisy01"], estimate, self.inversion)
             magnitude, clean = gain * spectra["noisy_magnitude"], spectra["clean_magnitude"]
             if weights.magnitude_weight:
@@ -108,6 +109,10 @@ class Objective:
                 value = losses.missing_snr(spectra["clean"], gained)
                 terms["loss/snr"] = value
                 total += weights.snr_weight * value
+            if weights.estoi_weight:
+                value = losses.missing_estoi(spectra["clean"], gained, *self.rates)
+                terms["loss/estoi"] = value
+                total += weights.estoi_weight * value
             for name, weight in extra.items():
                 terms[f"loss/{name}"] = LOSSES[name].function(spectra["clean"], gained)
                 total += weight * terms[f"loss/{name}"]

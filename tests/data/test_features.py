@@ -306,6 +306,7 @@ def test_synthetic_spectrograms_train(tmp_path):
 
 @pytest.mark.parametrize(("sections", "message"), [
     ({"losses": {"snr_weight": 0.1}}, r"losses\.snr_weight needs"),
+    ({"losses": {"estoi_weight": 0.1}}, r"losses\.estoi_weight needs"),
     ({"training": FEATURE_RUN | {"select_by": "si_sdr"}}, "select_by=si_sdr needs"),
     ({"discriminator": {"kind": "metric"}}, r"discriminator\.kind=metric needs"),
     ({"data": {"features": "synthetic", "speech": ["x"]}}, "give either made-up spectrograms"),
