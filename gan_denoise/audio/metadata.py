@@ -15,6 +15,7 @@ import soundfile
 
 from gan_denoise.audio import ffmpeg
 from gan_denoise.audio.metadata_scan import has_scan, printable, scan_metadata
+from gan_denoise.core.termination import held_back
 
 # FFmpeg's name of a tag -> libsndfile's.
 _FFMPEG_TAGS = {
@@ -111,7 +112,7 @@ def _sndfile_fields(file: BinaryIO) -> dict[str, str]:
     """Return the text fields that libsndfile reads; empty where it cannot read the file."""
     file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with held_back(), soundfile.SoundFile(file) as sound:
             return sound.copy_metadata()
     except (soundfile.LibsndfileError, OSError):
         return {}

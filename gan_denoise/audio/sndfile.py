@@ -5,6 +5,12 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from gan_denoise.core.termination import held_back
 
 
 def sndfile_path(path: str | Path) -> str | bytes:
@@ -62,3 +68,34 @@ class FileSlice(io.RawIOBase):
         """Close the file."""
         self._file.close()
         super().close()
+
+
+class PartOfFile(soundfile.SoundFile):
+    """A range of bytes of a file, decoded as if it were a file.
+
+    libsndfile calls Python for it, so signals wait until a call has returned.
+
+    Args:
+        path: The file.
+        begin: Offset of the first byte.
+        end: Offset of the byte after the last.
+        described: As for `soundfile.SoundFile`, behind the file.
+
+    Raises:
+        soundfile.LibsndfileError: When libsndfile cannot read it.
+        OSError: When the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, begin: int, end: int, *described: Any):
+        with held_back():
+            super().__init__(FileSlice(path, begin, end), *described)
+
+    def read(self, *arguments: Any, **options: Any) -> np.ndarray:
+        """Return the next samples, as `soundfile.SoundFile.read`."""
+        with held_back():
+            return super().read(*arguments, **options)
+
+    def seek(self, *arguments: Any, **options: Any) -> int:
+        """Go to a sample, as `soundfile.SoundFile.seek`."""
+        with held_back():
+            return super().seek(*arguments, **options)

@@ -16,7 +16,7 @@ import soundfile
 from gan_denoise.audio.ffmpeg import MediaError
 from gan_denoise.audio.headers import HeaderCheck
 from gan_denoise.audio.info import AudioInfo
-from gan_denoise.audio.sndfile import FileSlice, sndfile_path
+from gan_denoise.audio.sndfile import PartOfFile, sndfile_path
 
 
 class SndfileReader:
@@ -45,12 +45,10 @@ class SndfileReader:
         self._path, self._header = path, header
         raw = header.raw_samples
         if raw is not None:
-            self._file = soundfile.SoundFile(
-                FileSlice(path, raw.begin, raw.end), "r", raw.sample_rate, raw.channels,
-                raw.subtype, raw.endian, "RAW",
-            )
+            self._file = PartOfFile(path, raw.begin, raw.end, "r", raw.sample_rate, raw.channels,
+                                    raw.subtype, raw.endian, "RAW")
         elif header.chained_streams:
-            self._file = soundfile.SoundFile(FileSlice(path, *header.chained_streams[0]))
+            self._file = PartOfFile(path, *header.chained_streams[0])
         else:
             self._file = soundfile.SoundFile(sndfile_path(path))
         self.subtype = self._file.subtype
@@ -70,7 +68,7 @@ class SndfileReader:
         """Samples per channel as the headers of all chained streams give them."""
         total = self._file.frames
         for stream in self._header.chained_streams[1:]:
-            with soundfile.SoundFile(FileSlice(self._path, *stream)) as file:
+            with PartOfFile(self._path, *stream) as file:
                 total += file.frames
         return total
 
@@ -140,7 +138,7 @@ class SndfileReader:
         rate, channels = self._file.samplerate, self._file.channels
         waiting = np.zeros((0, channels), dtype)  # [samples, channels]
         for stream in self._header.chained_streams:
-            with soundfile.SoundFile(FileSlice(self._path, *stream)) as file:
+            with PartOfFile(self._path, *stream) as file:
                 if (file.samplerate, file.channels) != (rate, channels):
                     raise MediaError("rate or channels change on the way")
                 while len(block := file.read(frames, dtype=dtype, always_2d=True)):

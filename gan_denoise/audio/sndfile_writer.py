@@ -16,6 +16,7 @@ import soundfile
 
 from gan_denoise.audio.metadata import text_fields
 from gan_denoise.audio.sndfile import sndfile_path
+from gan_denoise.core.termination import held_back
 
 _OPUS_BIT_RATES = 6_000, 256_000  # bits per second and channel, at compression levels 1 and 0
 
@@ -131,8 +132,8 @@ def compression_level(
 def _vorbis_bit_rate(level: float, sample_rate: int, channels: int) -> int:
     """Return the nominal bit rate that the Vorbis encoder writes in its header."""
     file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", sample_rate, channels, "VORBIS", format="OGG",
-                             compression_level=level):
+    with held_back(), soundfile.SoundFile(file, "w", sample_rate, channels, "VORBIS", format="OGG",
+                                          compression_level=level):
         pass
     start = file.getvalue().find(b"\x01vorbis")
     return int.from_bytes(file.getvalue()[start + 20 : start + 24], "little")

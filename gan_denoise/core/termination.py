@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 # SIGHUP: the terminal is gone. Windows has none.
@@ -38,6 +38,38 @@ def raised_as_exceptions() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP wait for the end of a `with` block.
+
+    For short calls of a C library that calls Python back: an exception there is printed, and lost.
+    """
+    inside = True
+    came: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if inside:
+            came.append(number)
+        else:  # amid the return to the former handlers
+            former[number](number, frame)
+
+    former: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *ENDING):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                former[number] = handler
+                signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        inside = False
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def ending_signal(error: BaseException | None) -> int:
