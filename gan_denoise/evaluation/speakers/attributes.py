@@ -174,7 +174,7 @@ def _json_rows(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     text = _text_of(path)
     try:
         content = parse_json(text)
-    except (ValueError) as error:
+    except ValueError as error:
         raise SpeakerError(
             f"{path}: not readable as JSON ({error})", "expected JSON, or a file called .csv"
         ) from error
