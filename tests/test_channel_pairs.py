@@ -30,8 +30,11 @@ def behind(tmp_path_factory) -> Path:
         for side, audio in (("clean", clean), ("noisy", clean + noise)):
             (folder / "set" / side).mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / "set" / side / f"{snr}.wav", audio, RATE, subtype="FLOAT")
-    done = subprocess.run([sys.executable, SCRIPT, folder / "set", "--out", folder / "behind"],
-                          check=True, capture_output=True, text=True)
+    (folder / "rooms").mkdir()
+    two_paths = [0.0] * 5 + [0.8] + [0.0] * 99 + [0.4]
+    soundfile.write(folder / "rooms" / "two-paths.wav", two_paths, RATE, subtype="FLOAT")
+    done = subprocess.run([sys.executable, SCRIPT, folder / "set", "--out", folder / "behind",
+                           "--rooms", folder / "rooms"], check=True, capture_output=True, text=True)
     assert "1 of 3 pairs" in done.stdout
     return folder / "behind"
 
@@ -70,4 +73,12 @@ def test_clean_input_is_the_clean_recording_twice(behind):
     np.testing.assert_array_equal(*sides)
     assert [folder.name for folder in sorted(behind.iterdir())] == sorted([
         "telephone", "low-cut", "low-pass-2000", "low-pass-3000", "low-pass-4000", "gsm", "mp3",
-        "opus", "clean"])
+        "opus", "clean", "reverberant"])
+
+
+def test_a_room_adds_its_reflections_to_the_clean_recording_without_delay(behind):
+    reverberant, dry = (_read(behind, "reverberant", side) for side in ("noisy", "clean"))
+    np.testing.assert_array_equal(dry, _read(behind, "clean", "clean"))
+    heard = 0.8 * dry
+    heard[100:] += 0.4 * dry[:-100]
+    np.testing.assert_allclose(reverberant, heard, atol=1e-6)
