@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from gan_denoise.config.schema import Config, TrainingConfig
 from gan_denoise.core.memory import keep_freed_memory
+from gan_denoise.core.native_libraries import stderr_kept_back
 from gan_denoise.data.datasets import Material
 from gan_denoise.dsp.keras_mel import KerasMel
 from gan_denoise.dsp.mel import Mel
@@ -78,6 +79,8 @@ class Trainer:
         self.mel = Mel(config.audio, config.mel)
         self.objective = Objective(config, KerasMel(self.mel))
         self.replicas = replicas or Replicas()
+        with stderr_kept_back():  # TensorFlow says, once, that its oneDNN lacks some types
+            tf.zeros(1, tf.float16)
         with self.replicas.building():
             with computing_in(config.training.precision):
                 self.generator = build_generator(config)

@@ -49,28 +49,35 @@ def test_an_abort_says_in_which_import_it_was():
 
 
 @pytest.mark.system
-def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path):
+@pytest.mark.parametrize("commands", [
+    [["pretrain", "training.deterministic=true"]],
+    [["pretrain", "training.precision=float16"]],
+    [["pretrain"], ["finetune", "discriminator.kind=metric"]],  # keeps its clips in float16
+], ids=["deterministic", "float16", "metric"])
+def test_no_line_of_tensorflow_reaches_the_terminal_of_training(tmp_path, commands):
     """The command line in a process of its own, as `make demo` and `pretrain` call it."""
     write(tmp_path / "noise" / "0.wav", synthetic_audio.noise("pink", 2.0, seed=0), RATE)
     for speaker in range(3):
         write(tmp_path / "speech" / f"s{speaker}" / "0.wav",
               synthetic_audio.voice(speaker, 2.0, seed=0), RATE)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    result = subprocess.run(
-        [sys.executable, "-m", "gan_denoise.cli", "pretrain", "--config", "debug", "--run",
-         str(tmp_path / "run"), f"data.speech={tmp_path / 'speech'}",
-         f"data.noise={tmp_path / 'noise'}", "training.deterministic=true"],
-        env=environment, capture_output=True, text=True, timeout=180,
-    )
-    assert result.returncode == 0, result.stderr
-    said = result.stdout + result.stderr
-    assert not [greeting for greeting in GREETINGS if greeting in said], said
-    assert result.stderr.startswith("trains on ")
-    # Every validation stands beside what a model must beat, to the end.
-    for line in (result.stderr, result.stdout.splitlines()[-1]):
-        assert "si_sdr" in line
-        assert "(noisy " in line
-        assert ", best gain " in line
+    for verb, *settings in commands:
+        init = ["--init", str(tmp_path / "pretrain")] if verb == "finetune" else []
+        result = subprocess.run(
+            [sys.executable, "-m", "gan_denoise.cli", verb, "--config", "debug", "--run",
+             str(tmp_path / verb), *init, f"data.speech={tmp_path / 'speech'}",
+             f"data.noise={tmp_path / 'noise'}", *settings],
+            env=environment, capture_output=True, text=True, timeout=180,
+        )
+        assert result.returncode == 0, result.stderr
+        said = result.stdout + result.stderr
+        assert not [greeting for greeting in GREETINGS if greeting in said], said
+        assert result.stderr.startswith("trains on ")
+        # Every validation stands beside what a model must beat, to the end.
+        for line in (result.stderr, result.stdout.splitlines()[-1]):
+            assert "si_sdr" in line
+            assert "(noisy " in line
+            assert ", best gain " in line
 
 
 def test_onnx_runtime_says_nothing_and_tells_nobody(tmp_path):
