@@ -123,8 +123,9 @@ class DataConfig(RecordedSource):
     pause_range: Range = (0.1, 0.5)  # seconds between joined utterances
     resample_speech: Unit = 0.0  # probability that speech is played faster or slower, by ...
     speech_range: Range = (0.85, 1.2)
-    made_up: Unit = 0.0  # probability of an added made-up noise: hum, sirens, alarms, clicks ...
+    made_up: Unit = 0.0  # probability of an added made-up noise: hum, sirens, clicks, music ...
     noiseless: Unit = 0.0  # probability that no noise is added
+    rumble: Unit = 0.0  # probability of loud noise below speech, whatever else is added
     clipping: Unit = 0.0  # probability that the noisy recording is clipped
     band_limit: Unit = 0.0  # probability of a telephone's band, or of one edge of it, on both
     codec: Unit = 0.0  # probability of a lossy codec on both

@@ -1,4 +1,4 @@
-"""Made-up noises that recordings lack: hum, motors, sirens, alarms, clicks, gusts, chords.
+"""Made-up noises that recordings lack: hum, motors, sirens, alarms, clicks, gusts, music, rumble.
 
 They are parametric, so that no two are alike; fast enough to be made for each mixture.
 """
@@ -11,6 +11,11 @@ import numpy as np
 from scipy import fft
 
 TWO_PI = np.float32(2 * math.pi)
+SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 3, 5, 7, 10))  # semitones
+NOTE_BEATS = (0.25, 0.5, 1.0, 2.0, 4.0)
+NOTES_AT_ONCE = (0, 1, 1, 1, 3)
+RUMBLE_HZ = (5.0, 100.0)  # range of the frequency at which it has fallen by 3 dB
+RUMBLE_ORDERS = (2.0, 8.0)
 
 
 def made_up_noise(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -86,20 +91,83 @@ def _gusts(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarr
     return band * _slow(samples, rng, int(rng.integers(3, 40))) ** 2
 
 
-def _chords(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Plucked or held notes, several at a time: music without a tune."""
+def _music(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Instruments that play notes of one scale to one beat, at times with a drum."""
+    beat = rng.uniform(0.25, 0.8)  # seconds
+    scale = SCALES[rng.integers(len(SCALES))]
+    key = 55.0 * 2 ** (rng.integers(12) / 12)
     made = np.zeros(samples, np.float32)
-    time = np.arange(samples, dtype=np.float32) / sample_rate
-    for _ in range(rng.integers(2, 7)):
-        note = 55.0 * 2 ** (rng.integers(0, 60) / 12)
-        tone = _harmonics(np.full(samples, note, np.float32), sample_rate, rng, rng.integers(2, 6))
-        since = time - np.float32(rng.uniform(-0.5, 0.9 * samples / sample_rate))
-        decay = np.float32(rng.uniform(0.3, 12.0))
-        made += tone * np.where(since >= 0, np.exp(-decay * np.maximum(since, 0)), 0.0)
+    for _ in range(rng.integers(1, 5)):
+        octave = rng.integers(5)
+        notes = [key * 2 ** (octave + step / 12) for step in scale]
+        made += _instrument(samples, sample_rate, notes, beat * rng.choice(NOTE_BEATS), rng)
+    if rng.random() < 0.5:
+        made += rng.uniform(0.2, 1.0) * _drum(samples, sample_rate, beat, rng)
     return made
 
 
-KINDS = (_hum, _motor, _siren, _alarm, _clicks, _gusts, _chords)
+def _instrument(samples: int, sample_rate: int, notes: list[float], step: float,
+                rng: np.random.Generator) -> np.ndarray:
+    """Return a tune of notes in Hz, one every `step` seconds; a few start together or are left out.
+
+    The notes of an instrument have one timbre, attack, decay and vibrato.
+    """
+    timbre, harmonics = rng.integers(2**32), rng.integers(2, 9)
+    attack, decay = rng.uniform(0.002, 0.08), rng.uniform(0.3, 8.0)
+    size = min(round(step * rng.uniform(0.7, 2.0) * sample_rate) + 1, samples)
+    time = np.arange(size, dtype=np.float32) / sample_rate
+    shape = np.minimum(time / attack, 1.0) * np.exp(-decay * time) * np.minimum(
+        (time[-1] - time) / 0.01, 1.0)
+    vibrato = 1 + rng.uniform(0.0, 0.01) * np.sin(TWO_PI * np.float32(rng.uniform(4, 7)) * time)
+    made = np.zeros(samples + size, np.float32)
+    for at in np.arange(-rng.uniform(0.0, step), samples / sample_rate, step):
+        start = max(round(at * sample_rate), 0)
+        for _ in range(rng.choice(NOTES_AT_ONCE)):
+            pitch = np.float32(rng.choice(notes)) * vibrato
+            tone = _harmonics(pitch, sample_rate, np.random.default_rng(timbre), harmonics)
+            made[start:start + size] += tone * shape * np.float32(rng.uniform(0.3, 1.0))
+    made[:size] += _harmonics(notes[0] * vibrato, sample_rate, rng, 1) * shape  # never silent
+    return made[:samples]
+
+
+def _drum(samples: int, sample_rate: int, beat: float, rng: np.random.Generator) -> np.ndarray:
+    """Return bursts of a band of noise, or of a falling tone, on every beat or half of one."""
+    size = round(0.2 * sample_rate)
+    time = np.arange(size, dtype=np.float32) / sample_rate
+    if rng.random() < 0.5:
+        burst = _band_noise(size, sample_rate, rng)
+    else:
+        burst = np.sin(TWO_PI * np.float32(rng.uniform(4.0, 12.0)) * np.sqrt(time + 1e-3))
+    burst = burst * np.exp(-time * np.float32(rng.uniform(15, 100)))
+    made = np.zeros(samples + size, np.float32)
+    for at in np.arange(rng.uniform(0.0, beat), samples / sample_rate, beat / rng.integers(1, 3)):
+        start = round(at * sample_rate)
+        made[start:start + size] += burst * np.float32(rng.uniform(0.3, 1.0))
+    return made[:samples]
+
+
+def rumble(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Return noise below speech: wind on a microphone, handling, engines, a drift of the input.
+
+    Args:
+        samples: Length.
+        sample_rate: Hz.
+        rng: Where it ends, how steeply, and its gusts.
+
+    Returns:
+        float32 [samples], not silent: noise through the magnitude of a Butterworth low-pass.
+    """
+    size = fft.next_fast_len(samples, real=True)
+    spectrum = fft.rfft(rng.standard_normal(size, dtype=np.float32))
+    hertz = fft.rfftfreq(size, 1 / sample_rate)
+    edge, order = math.exp(rng.uniform(*np.log(RUMBLE_HZ))), rng.uniform(*RUMBLE_ORDERS)
+    spectrum /= np.sqrt(1 + (hertz / edge) ** (2 * order)).astype(np.float32)
+    made = fft.irfft(spectrum, size)[:samples]
+    gusts = _slow(samples, rng, int(rng.integers(2, 12))) if rng.random() < 0.5 else 1.0
+    return (made * (np.float32(0.1) + gusts)).astype(np.float32)
+
+
+KINDS = (_hum, _motor, _siren, _alarm, _clicks, _gusts, _music)
 
 
 def _harmonics(pitch: np.ndarray, sample_rate: int, rng: np.random.Generator, count: int

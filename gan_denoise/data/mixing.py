@@ -21,8 +21,9 @@ from gan_denoise.data import channel
 from gan_denoise.data.augment import RandomFilter, reverberate
 from gan_denoise.data.corpus import Corpus
 from gan_denoise.data.crops import NoiseCrops, SpeechCrops
-from gan_denoise.data.made_up_noise import made_up_noise
+from gan_denoise.data.made_up_noise import made_up_noise, rumble
 
+RUMBLE_SNR = (-25.0, 10.0)  # dB, of speech over what is added below it
 RELATIVE_DB = 12.0  # noises in one mixture differ in level by up to this
 
 
@@ -101,6 +102,10 @@ class Mixer:
                 noise, _ = self._noises.draw(rng, voice)
                 snr = float(np.clip(rng.normal(data.snr_mean, data.snr_std), *data.snr_range))
                 noisy = noisy + noise * np.float32(snr_gain(clean, noise, snr))
+            if _happens(rng, data.rumble):
+                noise = rumble(self.samples, self.sample_rate, rng)
+                gain = snr_gain(clean, noise, rng.uniform(*RUMBLE_SNR))
+                noisy = noisy + noise * np.float32(gain)
         noisy, clean = self._channel(noisy, clean, rng)
         top = db_to_amplitude(rng.uniform(*data.peak_range))
         gain = np.float32(top / peak(noisy))

@@ -19,7 +19,7 @@ from gan_denoise.data.mixing import Mixer
 
 VALID_SEED = 20_000  # validation clips are the same for every training seed
 EASY_SNR = 15.0  # dB
-AS_IT_COMES = dict.fromkeys(("reverberate", "clipping", "band_limit", "codec"), 0.0)
+AS_IT_COMES = dict.fromkeys(("reverberate", "clipping", "band_limit", "codec", "rumble"), 0.0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def mix_validation(
         # As many of each set, so that they are of the same voices and noises.
         each = min(-(-data.easy_clips // len(materials)), count)
         level = {"snr_mean": EASY_SNR, "snr_std": 0.0, "snr_range": (EASY_SNR, EASY_SNR),
-                 "noiseless": 0.0}
+                 "noiseless": 0.0, "rumble": 0.0}
         for name, changes in zip(EASY_SETS, (level, {"noiseless": 1.0} | AS_IT_COMES), strict=True):
             easy[name] = _mixed(materials, each, data, sample_rate, changes)
     return ValidationClips(noisy, clean, sets if several else {}, easy)

@@ -49,6 +49,27 @@ def test_hum_lies_on_multiples_of_the_mains():
                for base in (50.0, 60.0)) < 0.1
 
 
+def test_an_instrument_plays_its_notes():
+    """The strongest of what is heard is a harmonic of its note, up to the 1 % of a vibrato."""
+    for seed in range(12):
+        audio = noises._instrument(SAMPLES, RATE, [440.0], 0.5, random_stream(0, 0, seed))
+        spectrum = np.abs(np.fft.rfft(audio * np.hanning(SAMPLES)))
+        harmonic = np.argmax(spectrum) * RATE / SAMPLES / 440.0
+        assert round(harmonic) >= 1
+        assert harmonic == pytest.approx(round(harmonic), rel=0.015)
+
+
+def test_rumble_ends_below_speech():
+    below = []
+    for seed in range(20):
+        audio = noises.rumble(SAMPLES, RATE, random_stream(0, 0, seed))
+        power = np.abs(np.fft.rfft(audio * np.hanning(SAMPLES))) ** 2
+        hertz = np.fft.rfftfreq(SAMPLES, 1 / RATE)
+        assert power[hertz > 250].sum() < 0.01 * power.sum()
+        below.append(power[hertz < 20].sum() / power.sum())
+    assert min(below) < 0.5 < 0.95 < max(below)  # from what is felt to what is heard
+
+
 def test_any_kind_is_drawn_and_float32():
     made = [noises.made_up_noise(SAMPLES, RATE, random_stream(3, 0, n)) for n in range(20)]
     assert all(audio.dtype == np.float32 and np.isfinite(audio).all() for audio in made)

@@ -11,7 +11,15 @@ from gan_denoise.config.schema import DataConfig
 from gan_denoise.core.rng import random_stream
 from gan_denoise.data.augment import RandomFilter
 from gan_denoise.data.crops import NoiseCrops, SpeechCrops
-from gan_denoise.data.mixing import RELATIVE_DB, Mixer, MixError, Noises, energy, snr_gain
+from gan_denoise.data.mixing import (
+    RELATIVE_DB,
+    RUMBLE_SNR,
+    Mixer,
+    MixError,
+    Noises,
+    energy,
+    snr_gain,
+)
 from gan_denoise.data.recordings import FULL_SCALE, Corpus, SampleFiles
 from gan_denoise.data.texts import Texts
 
@@ -268,7 +276,8 @@ def test_without_noise_the_mixture_is_the_target(speech, noise):
         np.testing.assert_array_equal(noisy, clean)
 
 
-@pytest.mark.parametrize("what", ["band_limit", "codec", "resample_speech", "made_up", "clipping"])
+@pytest.mark.parametrize("what", ["band_limit", "codec", "resample_speech", "made_up", "clipping",
+                                  "rumble"])
 def test_what_happens_now_and_then_leaves_the_other_mixtures_as_they_are(speech, noise, what):
     """A probability of 0 draws nothing: recipes from before give the same mixtures as ever."""
     def items(**recipe):
@@ -287,6 +296,20 @@ def test_speech_at_another_speed_moves_in_pitch(noise):
     mixer = Mixer(corpus, noise, DataConfig(**recipe), RATE, 16000, 0)
     pitches = [_dominant(mixer.item(0, n)[1]) for n in range(20)]
     assert 790 < min(pitches) < 950 < 1050 < max(pitches) < 1265
+
+
+def test_rumble_is_added_below_speech_at_levels_of_its_own(speech, noise):
+    recipe = PLAIN | {"noiseless": 1.0, "rumble": 1.0}
+    mixer = Mixer(speech, noise, DataConfig(**recipe), RATE, 16000, 0)
+    levels = []
+    for n in range(60):
+        noisy, clean = mixer.item(0, n)
+        levels.append(_snr(clean, noisy))
+        power = np.abs(np.fft.rfft((noisy - clean) * np.hanning(len(noisy)))) ** 2
+        assert power[:300].sum() > 0.99 * power.sum()  # a bin is 1 Hz
+    low, high = RUMBLE_SNR
+    assert low - 0.1 <= min(levels) < low + 5
+    assert high - 5 < max(levels) <= high + 0.1
 
 
 # ---- Levels ------------------------------------------------------------------------------------

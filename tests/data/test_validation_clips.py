@@ -66,7 +66,7 @@ def test_training_hears_nothing_of_a_set_unless_merged(material, folders):
 
 def test_easy_clips_are_at_15_db_and_without_noise(material, folders):
     sets = named(folders, first={"speech": "speech"}, second={"speech": "clean"})
-    easy = material(valid_sets=sets, easy_clips=5, clipping=1.0).valid.easy
+    easy = material(valid_sets=sets, easy_clips=5, clipping=1.0, rumble=1.0).valid.easy
     assert len(easy["at_15_db"][0]) == 6  # as many of each set
     # Clipping comes after the noise.
     assert [metrics.snr(c, n) for c, n in zip(*material(valid_sets=sets, easy_clips=5).valid.easy[
