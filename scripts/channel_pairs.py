@@ -6,7 +6,8 @@
 Both recordings of a pair pass through the channel, the clean one by itself: what is to be estimated
 is what a telephone makes of clean speech. A codec makes something else of speech in noise, and no
 gain for each band brings that back, so the oracle's row of `evaluate` is the limit. The folder
-`clean` has the clean recordings as both, `reverberant` those in rooms and as they are.
+`clean` has the clean recordings as both, `reverberant` those in rooms and as they are, `rumble` the
+pairs as they are with loud noise below speech in the noisy ones.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from gan_denoise import metrics
 from gan_denoise.audio import find_audio, peak, read_mono
 from gan_denoise.data.augment import reverberate
 from gan_denoise.data.channel import pass_band, transcode
+from gan_denoise.data.mixing import snr_gain
 from gan_denoise.data.pairs import Pair, match_folders
 
 SAMPLE_RATE = 16000  # Hz
 ORDER = 12.0  # of a band's edges
 CEILING = 0.99  # of full scale: codecs overshoot
+RUMBLE_HZ, RUMBLE_ORDER, RUMBLE_SNR = 40.0, 4.0, -10.0  # upper edge, and dB of speech over it
 
 # float32 [noisy and clean, samples] and Hz: the two behind the channel
 Channel = Callable[[np.ndarray, int], np.ndarray]
@@ -57,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rooms", type=Path, metavar="FOLDER",
                         help="of room impulse responses, taken in turn")
     given = parser.parse_args()
-    channels = dict(CHANNELS)
+    channels = CHANNELS | {"rumble": partial(over_rumble, rng=np.random.default_rng(0))}
     if given.rooms:
         responses = [read_mono(file, SAMPLE_RATE) for file in find_audio(given.rooms)]
         channels["reverberant"] = partial(in_a_room, responses=itertools.cycle(responses))
@@ -72,6 +75,13 @@ def in_a_room(pair: np.ndarray, sample_rate: int, responses: Iterator[np.ndarray
     """Return the clean recording in the next room, float32 [samples], and as it is."""
     reverberant, _ = reverberate(pair[1], next(responses), early=0)
     return np.stack([reverberant, pair[1]])
+
+
+def over_rumble(pair: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the noisy recording with rumble, float32 [samples], and the clean one."""
+    white = rng.standard_normal((1, pair.shape[1]), dtype=np.float32)
+    rumble = pass_band(white, sample_rate, high=(RUMBLE_HZ, RUMBLE_ORDER))[0]
+    return np.stack([pair[0] + rumble * snr_gain(pair[1], rumble, RUMBLE_SNR), pair[1]])
 
 
 def write_behind(channels: dict[str, Channel], pair: Pair, out: Path, low: float, high: float

@@ -73,7 +73,7 @@ def test_clean_input_is_the_clean_recording_twice(behind):
     np.testing.assert_array_equal(*sides)
     assert [folder.name for folder in sorted(behind.iterdir())] == sorted([
         "telephone", "low-cut", "low-pass-2000", "low-pass-3000", "low-pass-4000", "gsm", "mp3",
-        "opus", "clean", "reverberant"])
+        "opus", "clean", "reverberant", "rumble"])
 
 
 def test_a_room_adds_its_reflections_to_the_clean_recording_without_delay(behind):
@@ -82,3 +82,11 @@ def test_a_room_adds_its_reflections_to_the_clean_recording_without_delay(behind
     heard = 0.8 * dry
     heard[100:] += 0.4 * dry[:-100]
     np.testing.assert_allclose(reverberant, heard, atol=1e-6)
+
+
+def test_rumble_is_ten_decibels_above_speech_and_below_it_in_pitch(behind):
+    noisy, clean = (_read(behind, "rumble", side) for side in ("noisy", "clean"))
+    added = noisy - clean  # with the noise of the pair, 20 dB below
+    hertz, power = signal.welch(added, RATE, nperseg=8192)
+    assert power[hertz < 60].sum() > 0.97 * power.sum()
+    assert 10 * np.log10(np.mean(added**2) / np.mean(clean**2)) == pytest.approx(10.0, abs=0.1)
