@@ -140,7 +140,7 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # that networks compute in
     deterministic: bool = False  # bit-equal repetition, slower
     max_bad_steps: Positive = 3  # non-finite steps in a row before a roll-back
-    select_by: Literal["si_sdr", "pesq_wb", "estoi", "snr_mel"] = "si_sdr"
+    select_by: Literal["si_sdr", "pesq_wb", "stoi", "estoi", "snr_mel"] = "si_sdr"
     watch: bool = True  # begin a dead start again, and end a run that stays dead
     # When, where, how wide: free to change on resume.
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"  # the devices that train

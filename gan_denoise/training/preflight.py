@@ -31,8 +31,9 @@ def check_readiness(config: Config, kind: str = "pretrain") -> None:
         raise ReadinessError("nothing says when to stop", "give training.steps or training.minutes")
     if config.training.select_by == "pesq_wb":
         require_pesq(config, "training.select_by=pesq_wb", "training.select_by=si_sdr")
-    if config.training.select_by == "estoi" and not metrics.available()["pystoi"]:
-        raise ReadinessError(f"training.select_by=estoi: {metrics.install_hint('pystoi')}")
+    chosen_by = config.training.select_by
+    if chosen_by in ("stoi", "estoi") and not metrics.available()["pystoi"]:
+        raise ReadinessError(f"training.select_by={chosen_by}: {metrics.install_hint('pystoi')}")
     if kind == "finetune" and isinstance(config.discriminator, MetricDiscriminator):
         require_pesq(config, "discriminator.kind=metric", "discriminator.kind=patch")
     check_tracker(config.training.tracker)
