@@ -38,6 +38,7 @@ async def show(request: Request) -> Response:
     choices = {name: list(FIELDS[name].annotation.__args__) for name in SHOWN}
     return page(
         "denoise.html.j2", request, tab="denoise", models=state.models.names,
+        asked=request.query_params.get("model"),  # as the training tab's link does
         inversions=inversions(), choices=choices, settings=state.settings,
         data={"presets": {name: dict(values) for name, values in PRESETS.items()},
               "max_bytes": int(state.settings.max_megabytes * 1e6),

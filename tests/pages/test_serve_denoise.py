@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from urllib.parse import unquote
 
@@ -45,6 +46,14 @@ def test_the_result_is_what_denoise_writes(tmp_path, client, enhancer, name, how
         assert rate == expected_rate
         np.testing.assert_array_equal(down, expected)
     assert 'filename="talk-removed' in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(("query", "chosen"), [
+    ("", []), ("?model=hush", ["hush"]), ("?model=none", []), ('?model="><script>', [])])
+def test_a_link_chooses_the_model_before_any_script_runs(client, query, chosen):
+    html = client.get(f"/{query}").text
+    assert re.findall(r"<option selected>([^<]*)</option>", html) == chosen
+    assert f"<option>{DEFAULT_MODEL}</option>" in html
 
 
 def test_options_reach_the_model(tmp_path, client, enhancer):

@@ -166,9 +166,6 @@ form.elements.preset.addEventListener("change", ({target}) => {
 form.elements.strength.addEventListener("input", showStrength);
 showStrength();
 
-const asked = new URLSearchParams(location.search).get("model");  // as the training tab's link does
-if ([...form.elements.model.options].some(({value}) => value === asked)) form.elements.model.value = asked;
-
 function chosenOptions() {
   const limit = form.elements.atten_lim_db.value;
   return {
