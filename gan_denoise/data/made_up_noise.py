@@ -10,6 +10,8 @@ import math
 import numpy as np
 from scipy import fft
 
+from gan_denoise.data.channel import pass_band
+
 TWO_PI = np.float32(2 * math.pi)
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 3, 5, 7, 10))  # semitones
 NOTE_BEATS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -157,12 +159,9 @@ def rumble(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarr
     Returns:
         float32 [samples], not silent: noise through the magnitude of a Butterworth low-pass.
     """
-    size = fft.next_fast_len(samples, real=True)
-    spectrum = fft.rfft(rng.standard_normal(size, dtype=np.float32))
-    hertz = fft.rfftfreq(size, 1 / sample_rate)
+    white = rng.standard_normal((1, samples), dtype=np.float32)
     edge, order = math.exp(rng.uniform(*np.log(RUMBLE_HZ))), rng.uniform(*RUMBLE_ORDERS)
-    spectrum /= np.sqrt(1 + (hertz / edge) ** (2 * order)).astype(np.float32)
-    made = fft.irfft(spectrum, size)[:samples]
+    made = pass_band(white, sample_rate, high=(edge, order))[0]
     gusts = _slow(samples, rng, int(rng.integers(2, 12))) if rng.random() < 0.5 else 1.0
     return (made * (np.float32(0.1) + gusts)).astype(np.float32)
 
