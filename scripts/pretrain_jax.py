@@ -1,16 +1,18 @@
 """Pretrain generators on a GPU through Keras' JAX backend, from the settings of `pretrain`.
 
     KERAS_BACKEND=jax python scripts/pretrain_jax.py CONFIG OUT [--workers W] \\
-        [--variant NAME:SETTING;SETTING ...] [--filterbank FILE] \\
-        [--init OUT] [section.key=value ...]
+        [--variant NAME:SETTING;SETTING ...] [--race MINUTES] [--filterbank FILE] \\
+        [--init OUT] [--against MODEL] [section.key=value ...]
 
 For machines that have JAX and a GPU, and no TensorFlow. The network, the losses, the mixtures and
 the schedules are those of `gan-denoise pretrain`, step for step; worker processes mix. Variants
 whose data are equal train on the same batches, and all are scored on the validation clips of the
-settings that they share. Left out is what a short run under watch can do without: TensorBoard,
-checkpoints to resume from, the watch for dead starts. OUT, or OUT/NAME of each variant, gets
-`config.yaml`, `generator.weights.h5` (of the average) and `log.csv`; from there
-`gan-denoise finetune --init OUT` and `gan-denoise export` go on under TensorFlow.
+settings that they share; of a race only the one with the lowest loss there goes on. An adversary is
+a metric discriminator that is trained already and stays as it is. Left out is what a short run
+under watch can do without: TensorBoard, checkpoints to resume from, the watch for dead starts. OUT,
+or OUT/NAME of each variant, gets `config.yaml`, `generator.weights.h5` (of the average) and
+`log.csv`; from there `gan-denoise finetune --init OUT` and `gan-denoise export` go on under
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -119,17 +121,21 @@ class JaxTrainer:
         config: Settings.
         filterbank: `mel_filterbank.npy` of an exported model with the same `mel`; None: computed.
         init: Folder with the weights to start from, of a run before or a model.
+        against: Folder of a model with the same `mel`, whose metric discriminator judges with
+            `losses.adversarial_weight` and does not learn.
     """
 
     def __init__(self, config: Config, filterbank: np.ndarray | None = None,
-                 init: Path | None = None):
+                 init: Path | None = None, against: Path | None = None):
         import jax
         import keras
         from jax import numpy as jnp
 
         from gan_denoise.dsp.keras_mel import KerasMel
         from gan_denoise.dsp.mel import Mel
+        from gan_denoise.models.discriminators import build_metric_discriminator
         from gan_denoise.models.generators import build_generator
+        from gan_denoise.training.losses import generator_loss
         from gan_denoise.training.objective import Objective
 
         keras.utils.set_random_seed(config.training.seed)
@@ -140,6 +146,10 @@ class JaxTrainer:
         self.generator = build_generator(config)
         if init is not None:
             self.generator.load_weights(init / "generator.weights.h5")
+        judge = None
+        if against is not None:
+            judge = build_metric_discriminator(config, self.mel.filterbank)
+            judge.load_weights(against / "discriminator.weights.h5")
         beta_1, beta_2 = config.training.adam_betas
         kinds = {"muon": lambda: keras.optimizers.Muon(
                      0.0, adam_beta_1=beta_1, adam_beta_2=beta_2),
@@ -149,13 +159,18 @@ class JaxTrainer:
         rate = next(i for i, v in enumerate(self.optimizer.variables)
                     if v is self.optimizer._learning_rate)
         objective, generator, optimizer = self.objective, self.generator, self.optimizer
-        clip_norm = config.training.clip_norm
+        clip_norm, weight = config.training.clip_norm, config.losses.adversarial_weight
 
         def loss(trained, fixed, noisy, clean):
             spectra = objective.spectra(noisy, clean)
             estimate, fixed = generator.stateless_call(
                 trained, fixed, spectra["noisy01"], training=True)
             terms, total = objective.reconstruction(spectra, estimate)
+            if judge is not None:
+                candidate = objective.inverted_mel01(noisy, spectra, estimate)
+                score = judge([spectra["clean01"], candidate], training=False)[0]
+                terms["loss/adversarial"] = generator_loss(score, "hinge")
+                total += weight * terms["loss/adversarial"]
             return total, (terms, fixed)
 
         def step(state, batch, g_rate, decay):
@@ -238,14 +253,12 @@ class Run:
     Args:
         config: Settings.
         out: Folder; it is made.
-        filterbank: As of `JaxTrainer`.
-        init: As of `JaxTrainer`.
+        start: `filterbank`, `init` and `against` of `JaxTrainer`.
     """
 
-    def __init__(self, config: Config, out: Path, filterbank: np.ndarray | None,
-                 init: Path | None):
+    def __init__(self, config: Config, out: Path, **start):
         self.config, self.out = config, out
-        self.trainer = JaxTrainer(config, filterbank, init)
+        self.trainer = JaxTrainer(config, **start)
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         self._rows: list[list] = []  # of log.csv
@@ -259,13 +272,14 @@ class Run:
             self._columns = ["step", "minutes", *row]
             self._rows.append([step, f"{minutes:.3f}", *row.values()])
 
-    def save(self, step: int, minutes: float, material: Material) -> None:
-        """Validate, print and save."""
+    def save(self, step: int, minutes: float, material: Material) -> float:
+        """Validate, print and save; return the loss on the validation clips."""
         scores = self.trainer.validate(material.valid.noisy, material.valid.clean)
         print(f"{self.out.name}: step {step} · {minutes:.2f} min · validation SI-SDR "
               f"{scores['si_sdr']:.2f} · loss {scores['loss']:.4f}", flush=True)
         write_csv(self.out / "log.csv", self._columns, self._rows)
         self.trainer.save(self.out)
+        return scores["loss"]
 
 
 def share_batches(configs: dict[Path, Config], workers: int) -> dict[Path, Batches]:
@@ -287,8 +301,7 @@ def share_batches(configs: dict[Path, Config], workers: int) -> dict[Path, Batch
 
 
 def train(
-    configs: dict[Path, Config], shared: Config, workers: int,
-    filterbank: np.ndarray | None = None, init: Path | None = None,
+    configs: dict[Path, Config], shared: Config, workers: int, race: float | None = None, **start,
 ) -> None:
     """Train networks side by side until `training.steps` or `training.minutes` is over.
 
@@ -297,22 +310,22 @@ def train(
         shared: The settings without those of the variants: its validation clips are used, and its
             `training` says how long.
         workers: Processes that mix.
-        filterbank: As of `JaxTrainer`.
-        init: As of `JaxTrainer`.
+        race: Minutes after which only the run with the lowest validation loss goes on.
+        start: `filterbank`, `init` and `against` of `JaxTrainer`.
     """
     import jax
 
     print(jax.devices()[0], flush=True)
     material = load_material(shared)
     sources = share_batches(configs, workers)
-    batches = list({id(source): source for source in sources.values()}.values())
-    runs = {Run(config, out, filterbank, init): sources[out] for out, config in configs.items()}
+    runs = {Run(config, out, **start): sources[out] for out, config in configs.items()}
     for run in runs:
         print(f"{run.out}: {run.trainer.generator.count_params():,} parameters", flush=True)
     training = shared.training
     started, step, done, minutes = None, 0, 0.0, 0.0
     while done < 1.0:
-        given = {id(source): jax.device_put(source.take(step)) for source in batches}
+        given = {id(source): jax.device_put(source.take(step))
+                 for source in {id(source): source for source in runs.values()}.values()}
         for run, source in runs.items():
             run.step(step, given[id(source)], done, minutes)
         started = started or time.monotonic()  # compiling is not training
@@ -320,10 +333,15 @@ def train(
         minutes = (time.monotonic() - started) / 60
         done = min(max(step / training.steps if training.steps else 0,
                        minutes / training.minutes if training.minutes else 0), 1.0)
+        if race is not None and minutes >= race and len(runs) > 1:
+            losses = {run: run.save(step, minutes, material) for run in runs}
+            first = min(losses, key=losses.get)
+            print(f"{first.out.name} goes on", flush=True)
+            runs = {first: runs[first]}
         if step % training.validate_every == 0 or done >= 1.0:
             for run in runs:
                 run.save(step, minutes, material)
-    for source in batches:
+    for source in {id(source): source for source in sources.values()}.values():
         source.close()
 
 
@@ -335,10 +353,14 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="section.key=value")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME[:SETTING;...]",
                         help="train this one too, in OUT/NAME; repeatable")
+    parser.add_argument("--race", type=float, metavar="MINUTES",
+                        help="after these only the variant with the lowest loss goes on")
     parser.add_argument("--workers", type=int, default=max((os.cpu_count() or 2) - 1, 1))
     parser.add_argument("--filterbank", type=Path,
                         help="mel_filterbank.npy of an exported model, where librosa is missing")
     parser.add_argument("--init", type=Path, help="start from the weights in this folder")
+    parser.add_argument("--against", type=Path, metavar="MODEL",
+                        help="train against this model's metric discriminator, as it is")
     arguments = parser.parse_args()
     configs = {}
     for variant in arguments.variant or [""]:
@@ -347,7 +369,8 @@ def main() -> None:
         configs[arguments.out / name] = load_config(arguments.config, settings)
     filterbank = np.load(arguments.filterbank) if arguments.filterbank else None
     shared = load_config(arguments.config, arguments.settings)
-    train(configs, shared, arguments.workers, filterbank, arguments.init)
+    train(configs, shared, arguments.workers, arguments.race, filterbank=filterbank,
+          init=arguments.init, against=arguments.against)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def build_discriminator(config: Config) -> keras.Model:
 
 
 @register_discriminator(MetricDiscriminator)
-def build_metric_discriminator(config: Config) -> keras.Model:
+def build_metric_discriminator(
+    config: Config, filterbank: np.ndarray | None = None
+) -> keras.Model:
     """Build the metric discriminator (MetricGAN: Fu et al. 2019) on pairs of mels.
 
     It learns to predict the score of a candidate given the clean mel, and so gives the generator a
@@ -39,12 +41,14 @@ def build_metric_discriminator(config: Config) -> keras.Model:
 
     Args:
         config: Settings; `audio` and `mel` are used.
+        filterbank: Of the mels, `[n_mels, bins]`; None: computed.
 
     Returns:
         Model `[clean_mel, candidate_mel]`, each mel01 `[batch, frames, n_mels]` ->
         `[score, symmetric, asymmetric]`: `[batch, 1]`, and the disturbances that it is made of.
     """
-    filterbank = make_filterbank(config.audio, config.mel)
+    if filterbank is None:
+        filterbank = make_filterbank(config.audio, config.mel)
     hz = np.fft.rfftfreq(config.mel.n_fft, 1 / config.audio.sample_rate)
     centres = filterbank @ hz / filterbank.sum(axis=1)
     frame_rate = config.audio.sample_rate / config.mel.hop_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def _in_backend(backend: str, code: str) -> str:
     return done.stdout
 
 
-def _train(folder: Path, out: Path, *options: str) -> None:
+def _train(folder: Path, out: Path, *options: str) -> str:
     rng = np.random.default_rng(0)
     for kind in ("speech", "noise"):
         for name in ("a", "b"):
@@ -41,6 +42,7 @@ def _train(folder: Path, out: Path, *options: str) -> None:
         env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}, cwd=ROOT,
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_variants_train_on_the_batches_that_they_ask_for_and_any_backend_reads_them(tmp_path):
@@ -87,3 +89,39 @@ def test_it_goes_on_from_weights_that_are_there(tmp_path):
     differ = [max(np.abs(a - b).max() for a, b in zip(weights("first"), weights(run), strict=True)
                   if a.size) for run in ("second", "other")]
     assert differ[0] < 0.1 < differ[1]  # batch norm's statistics move
+
+
+def test_of_a_race_the_lowest_loss_goes_on(tmp_path):
+    out = tmp_path / "runs"
+    printed = _train(tmp_path, out, "training.steps=8", "--race", "0",
+                     "--variant", "narrow", "--variant", "wide:generator.width=48",
+                     "--variant", "open:losses.mel_weight=9")
+    losses = {name: float(loss) for name, loss
+              in re.findall(r"^(\w+): step 1 .* loss ([\d.]+)$", printed, re.MULTILINE)}
+    steps = {name: len((out / name / "log.csv").read_text().splitlines()) - 1 for name in losses}
+    first = max(steps, key=steps.get)
+    assert sorted(steps.values()) == [1, 1, 8]
+    assert losses[first] == min(losses.values()) < losses["open"]
+
+
+def test_against_a_discriminator_the_predicted_score_rises(tmp_path):
+    import csv
+
+    import h5py
+
+    weights = tmp_path / "model" / "discriminator.weights.h5"
+    weights.parent.mkdir()
+    _in_backend("jax", (
+        "from gan_denoise.config.loader import load_config\n"
+        "from gan_denoise.models.discriminators import build_discriminator\n"
+        "config = load_config('real-16k-metric')\n"
+        f"build_discriminator(config).save_weights({str(weights)!r})\n"))
+    _train(tmp_path, tmp_path / "first", "training.steps=30", "training.learning_rate=0.01",
+           "losses.adversarial_weight=50", "--against", str(weights.parent))
+    rows = list(csv.DictReader((tmp_path / "first" / "log.csv").open()))
+    scores = [-float(row["loss/adversarial"]) for row in rows]
+    assert 0 < scores[0] < 1
+    assert np.mean(scores[-5:]) > np.mean(scores[:5])
+    assert float(rows[0]["total"]) < -50 * scores[0] + 10  # it counts, with its weight
+    with h5py.File(tmp_path / "first" / "generator.weights.h5") as file:
+        assert "discriminator" not in file
