@@ -324,10 +324,9 @@ def train(
     training = shared.training
     started, step, done, minutes = None, 0, 0.0, 0.0
     while done < 1.0:
-        given = {id(source): jax.device_put(source.take(step))
-                 for source in {id(source): source for source in runs.values()}.values()}
+        given = {source: jax.device_put(source.take(step)) for source in set(runs.values())}
         for run, source in runs.items():
-            run.step(step, given[id(source)], done, minutes)
+            run.step(step, given[source], done, minutes)
         started = started or time.monotonic()  # compiling is not training
         step += 1
         minutes = (time.monotonic() - started) / 60
@@ -341,7 +340,7 @@ def train(
         if step % training.validate_every == 0 or done >= 1.0:
             for run in runs:
                 run.save(step, minutes, material)
-    for source in {id(source): source for source in sources.values()}.values():
+    for source in set(sources.values()):
         source.close()
 
 
