@@ -14,9 +14,11 @@ from gan_denoise.config.loader import (
     make_config,
     modules_of,
     read_file,
+    with_settings,
 )
 from gan_denoise.config.registry import refuse_plugins
 from gan_denoise.config.schema import PATH_SETTINGS, PATHS, Config
+from gan_denoise.config.yaml_values import parse_value
 from gan_denoise.core.checksums import check_sums
 
 
@@ -82,22 +84,38 @@ def mixing_recipe(source: str | Path) -> DataConfig:
 def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config:
     """Return the settings of a fine-tuning run that starts from another run or model.
 
-    The network, mel and audio settings are those of `init`. Data settings are too, where neither
-    the settings file nor an override names any recordings.
+    The network, mel and audio settings are those of `init`; `generator.blocks` may be larger.
+    Data settings are too, where neither the settings file nor an override names any recordings.
 
     Raises:
         ConfigError: When an override would change the network, or the two do not fit each other.
     """
     fixed = ("audio.", "mel.", "generator.")
-    if refused := [override for override in overrides if override.startswith(fixed)]:
-        raise ConfigError(f"{refused[0]}: --init {init} fixes the network, mel and audio settings")
-    config, theirs = load_config(source, overrides), settings_of(init)
+    about_network = [override for override in overrides if override.startswith(fixed)]
+    others = [override for override in overrides if override not in about_network]
+    config, theirs = load_config(source, others), settings_of(init)
     joined = config.model_copy(update={
-        "audio": theirs.audio, "mel": theirs.mel, "generator": theirs.generator,
+        "audio": theirs.audio, "mel": theirs.mel,
+        "generator": _deepened(theirs, about_network, init).generator,
         "data": config.data if config.data.named else _data_of(init, theirs),
         "plugins": tuple(dict.fromkeys((*theirs.plugins, *config.plugins))),
     })
     return make_config(joined.model_dump(), origin=source)
+
+
+def _deepened(theirs: Config, overrides: Sequence[str], init: Path) -> Config:
+    """Return the settings of `init`, where overrides ask for more temporal blocks with those."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.strip() != "generator.blocks":
+            raise ConfigError(
+                f"{override}: --init {init} fixes the network, mel and audio settings")
+        blocks = getattr(theirs.generator, "blocks", 0)
+        theirs = with_settings(theirs, {"generator.blocks": parse_value(key, value, override)})
+        if theirs.generator.blocks < blocks:
+            raise ConfigError(f"{override}: --init {init} has {blocks} blocks; there can be more, "
+                              "not fewer")
+    return theirs
 
 
 def _data_of(init: Path, theirs: Config) -> DataSource:

@@ -46,6 +46,27 @@ def build_generator(config: Config) -> keras.Model:
     return keras.Model(noisy, estimate, name=settings.name)
 
 
+def copy_into_deeper(shallow: keras.Model, deep: keras.Model) -> None:
+    """Give a TCN autoencoder the weights of one with fewer temporal blocks, whose output it has.
+
+    The further blocks come last and add nothing as long as their dense layer is zero, which has a
+    gradient (identity layers as in Net2Net: Chen, Goodfellow & Shlens 2016).
+
+    Args:
+        shallow: The network of fewer blocks.
+        deep: One of the same settings otherwise; its variables are assigned.
+    """
+    theirs, ours = ([layer for layer in model.layers if layer.weights] for model in (shallow, deep))
+    depthwise = [k for k, layer in enumerate(theirs) if isinstance(layer, layers.DepthwiseConv1D)]
+    end = depthwise[-1] + 2  # behind the dense layer of the last block
+    added = len(ours) - len(theirs)
+    for old, new in zip(theirs, ours[:end] + ours[end + added:], strict=True):
+        new.set_weights(old.get_weights())
+    for layer in ours[end:end + added]:
+        if isinstance(layer, layers.Dense):
+            layer.set_weights([0.0 * weights for weights in layer.get_weights()])
+
+
 def time_stride(config: Config) -> int:
     """Return the total stride over time, in frames: chunks must start at multiples of it."""
     if config.generator.frames:

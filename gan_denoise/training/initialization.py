@@ -14,6 +14,7 @@ from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import DamagedError, check_sums
+from gan_denoise.models.generators import build_generator, copy_into_deeper
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
 
@@ -51,13 +52,21 @@ def load_generator(generator: keras.Model, config: Config, source: Path) -> None
 
     Args:
         generator: The network.
-        config: Settings that it was built from.
+        config: Settings that it was built from. Their `generator.blocks` may be larger than the
+            source's: the further blocks change nothing as they start.
         source: The run or the folder.
 
     Raises:
         CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
     theirs = settings_of(source)
+    if 0 < getattr(theirs.generator, "blocks", 0) < getattr(config.generator, "blocks", 0):
+        blocks = {"blocks": theirs.generator.blocks}
+        config = config.model_copy(update={"generator": config.generator.model_copy(update=blocks)})
+        shallow = build_generator(config)
+        load_generator(shallow, config, source)
+        copy_into_deeper(shallow, generator)
+        return
     for section in ("audio", "mel", "generator"):
         if getattr(theirs, section) != getattr(config, section):
             raise CheckpointError(

@@ -39,6 +39,20 @@ def test_fine_tuning_keeps_the_network_and_where_unnamed_the_recordings(tmp_path
         finetune_config("debug", ["generator.width=3"], tmp_path / "run")
 
 
+def test_fine_tuning_may_add_blocks_and_take_none_away(tmp_path):
+    theirs = tiny_config(generator={"name": "tcn_autoencoder", "channels": [4, 6], "blocks": 4})
+    write_run(tmp_path / "run", theirs)
+    config = finetune_config("debug", ["generator.blocks=7"], tmp_path / "run")
+    assert config.generator == theirs.generator.model_copy(update={"blocks": 7})
+    with pytest.raises(ConfigError, match="has 4 blocks; there can be more, not fewer"):
+        finetune_config("debug", ["generator.blocks=3"], tmp_path / "run")
+    with pytest.raises(ConfigError, match="blocks"):
+        finetune_config("debug", ["generator.blocks=many"], tmp_path / "run")
+    write_run(tmp_path / "unet", tiny_config(generator={"name": "unet", "channels": [4, 6]}))
+    with pytest.raises(ConfigError, match=r"generator\.blocks"):
+        finetune_config("debug", ["generator.blocks=7"], tmp_path / "unet")
+
+
 def test_fine_tuning_takes_the_features_that_are_named_and_refuses_what_does_not_fit(tmp_path):
     features = {"data": {"features": "synthetic"}, "training": {"select_by": "snr_mel"}}
     write_run(tmp_path / "run", tiny_config(**features))

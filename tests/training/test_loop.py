@@ -14,21 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import RATE, kill, logged, shake, stillborn, tiny_config, tiny_material, tiny_run
 
 from gan_denoise import metrics
 from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
-from gan_denoise.config.saved import settings_of
+from gan_denoise.config.saved import finetune_config, settings_of
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.file_locks import LOCK
 from gan_denoise.core.termination import Terminated
 from gan_denoise.exporting.exporter import export
+from gan_denoise.models.generators import build_generator
 from gan_denoise.training import loop, monitor, restarts, start
 from gan_denoise.training.checkpoints import CheckpointError, read_progress, read_variables
 from gan_denoise.training.errors import TrainingError
-from gan_denoise.training.initialization import load_weights
+from gan_denoise.training.initialization import load_generator, load_weights
 from gan_denoise.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -134,6 +136,23 @@ def test_a_fine_tuned_run_brings_its_discriminator(tmp_path):
     for ours, best in zip(trainer.discriminator.get_weights(),
                           theirs.discriminator.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, best)
+
+
+def test_more_blocks_start_as_identities_that_learn(tmp_path):
+    network = {"name": "tcn_autoencoder", "channels": [4, 6], "blocks": 2, "batch_norm": True}
+    theirs = tiny_run(tmp_path / "run", tiny_config(generator=network), "pretrain")
+    config = finetune_config("debug", ["generator.blocks=7"], tmp_path / "run")
+    deep = build_generator(config)
+    load_generator(deep, config, tmp_path / "run")
+    noisy = np.random.default_rng(0).random((2, 21, config.mel.bands), np.float32)
+    np.testing.assert_array_equal(deep(noisy, training=False), theirs.ema(noisy, training=False))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(deep(noisy, training=True)))
+    gradients = tape.gradient(loss, deep.trainable_variables)
+    learning = [np.any(gradient) for gradient, variable in
+                zip(gradients, deep.trainable_variables, strict=True)
+                if variable.ndim == 2 and not np.any(variable)]
+    assert learning == [True] * 5  # the dense layer of each block that was added
 
 
 def test_weights_of_another_network_or_none_are_refused(tmp_path, pretrained):
