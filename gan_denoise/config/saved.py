@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gan_denoise.config.artifacts import NETWORK, SETTINGS
 from gan_denoise.config.data_sources import DataConfig, DataSource
+from gan_denoise.config.kinds import TcnAutoencoder
 from gan_denoise.config.loader import (
     ConfigError,
     join_settings,
@@ -17,6 +18,7 @@ from gan_denoise.config.loader import (
     with_settings,
 )
 from gan_denoise.config.registry import refuse_plugins
+from gan_denoise.config.renamed_keys import present_name
 from gan_denoise.config.schema import PATH_SETTINGS, PATHS, Config
 from gan_denoise.config.yaml_values import parse_value
 from gan_denoise.core.checksums import check_sums
@@ -91,7 +93,7 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
         ConfigError: When an override would change the network, or the two do not fit each other.
     """
     fixed = ("audio.", "mel.", "generator.")
-    about_network = [override for override in overrides if override.startswith(fixed)]
+    about_network = [override for override in overrides if _key(override).startswith(fixed)]
     others = [override for override in overrides if override not in about_network]
     config, theirs = load_config(source, others), settings_of(init)
     joined = config.model_copy(update={
@@ -103,18 +105,22 @@ def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config
     return make_config(joined.model_dump(), origin=source)
 
 
+def _key(override: str) -> str:
+    return present_name(override.partition("=")[0].strip())
+
+
 def _deepened(theirs: Config, overrides: Sequence[str], init: Path) -> Config:
     """Return the settings of `init`, where overrides ask for more temporal blocks with those."""
     for override in overrides:
-        key, _, value = override.partition("=")
-        if key.strip() != "generator.blocks":
+        generator, key = theirs.generator, _key(override)
+        if key != "generator.blocks" or not isinstance(generator, TcnAutoencoder):
             raise ConfigError(
                 f"{override}: --init {init} fixes the network, mel and audio settings")
-        blocks = getattr(theirs.generator, "blocks", 0)
-        theirs = with_settings(theirs, {"generator.blocks": parse_value(key, value, override)})
-        if theirs.generator.blocks < blocks:
-            raise ConfigError(f"{override}: --init {init} has {blocks} blocks; there can be more, "
-                              "not fewer")
+        value = parse_value(key, override.partition("=")[2], override)
+        theirs = with_settings(theirs, {key: value})
+        if theirs.generator.blocks < generator.blocks:
+            raise ConfigError(f"{override}: --init {init} has {generator.blocks} blocks; there can "
+                              "be more, not fewer")
     return theirs
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
+from gan_denoise.config.kinds import TcnAutoencoder
 from gan_denoise.config.saved import settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import DamagedError, check_sums
@@ -60,11 +61,11 @@ def load_generator(generator: keras.Model, config: Config, source: Path) -> None
         CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
     theirs = settings_of(source)
-    if 0 < getattr(theirs.generator, "blocks", 0) < getattr(config.generator, "blocks", 0):
+    if _fewer_blocks(theirs, config):
         blocks = {"blocks": theirs.generator.blocks}
-        config = config.model_copy(update={"generator": config.generator.model_copy(update=blocks)})
-        shallow = build_generator(config)
-        load_generator(shallow, config, source)
+        fewer = config.model_copy(update={"generator": config.generator.model_copy(update=blocks)})
+        shallow = build_generator(fewer)
+        load_generator(shallow, fewer, source)
         copy_into_deeper(shallow, generator)
         return
     for section in ("audio", "mel", "generator"):
@@ -81,6 +82,12 @@ def load_generator(generator: keras.Model, config: Config, source: Path) -> None
         raise CheckpointError(
             f"{source}: holds neither {BEST} of a run nor {GENERATOR_WEIGHTS} of a model"
         )
+
+
+def _fewer_blocks(theirs: Config, ours: Config) -> bool:
+    both = theirs.generator, ours.generator
+    return (all(isinstance(generator, TcnAutoencoder) for generator in both)
+            and both[0].blocks < both[1].blocks)
 
 
 def _load(network: keras.Model, path: Path) -> None:

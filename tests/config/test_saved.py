@@ -37,6 +37,8 @@ def test_fine_tuning_keeps_the_network_and_where_unnamed_the_recordings(tmp_path
     assert not hasattr(own.data, "speech")
     with pytest.raises(ConfigError, match=r"generator\.width"):
         finetune_config("debug", ["generator.width=3"], tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"generator\.width"):
+        finetune_config("debug", [" generator.width = 3"], tmp_path / "run")
 
 
 def test_fine_tuning_may_add_blocks_and_take_none_away(tmp_path):
@@ -49,7 +51,7 @@ def test_fine_tuning_may_add_blocks_and_take_none_away(tmp_path):
     with pytest.raises(ConfigError, match="blocks"):
         finetune_config("debug", ["generator.blocks=many"], tmp_path / "run")
     write_run(tmp_path / "unet", tiny_config(generator={"name": "unet", "channels": [4, 6]}))
-    with pytest.raises(ConfigError, match=r"generator\.blocks"):
+    with pytest.raises(ConfigError, match=r"generator\.blocks=7: --init .* fixes the network"):
         finetune_config("debug", ["generator.blocks=7"], tmp_path / "unet")
 
 
