@@ -10,6 +10,7 @@ from gan_denoise.config.data_sources import DataConfig, DataSource
 from gan_denoise.config.kinds import TcnAutoencoder
 from gan_denoise.config.loader import (
     ConfigError,
+    flatten,
     join_settings,
     load_config,
     make_config,
@@ -22,6 +23,20 @@ from gan_denoise.config.renamed_keys import present_name
 from gan_denoise.config.schema import PATH_SETTINGS, PATHS, Config
 from gan_denoise.config.yaml_values import parse_value
 from gan_denoise.core.checksums import check_sums
+
+NETWORK_KEYS = ("audio.", "mel.", "generator.")
+# In which a TCN autoencoder may differ from one that it takes its weights from: see
+# `models.generators.convert`.
+CONVERTIBLE = frozenset({"generator.blocks", "generator.dilations", "generator.skips",
+                         "generator.level_frames", "mel.hop_length"})
+
+
+def network_differences(theirs: Config, ours: Config) -> set[str]:
+    """Return the keys of the network, mel and audio settings that two do not share."""
+    both = [{key: value for key, value in flatten(config).items() if key.startswith(NETWORK_KEYS)}
+            for config in (theirs, ours)]
+    return {key for key in both[0].keys() | both[1].keys()
+            if key not in both[0] or key not in both[1] or both[0][key] != both[1][key]}
 
 
 def settings_of(source: Path, trusted: bool = True) -> Config:
@@ -86,19 +101,19 @@ def mixing_recipe(source: str | Path) -> DataConfig:
 def finetune_config(source: str, overrides: Sequence[str], init: Path) -> Config:
     """Return the settings of a fine-tuning run that starts from another run or model.
 
-    The network, mel and audio settings are those of `init`; `generator.blocks` may be larger.
-    Data settings are too, where neither the settings file nor an override names any recordings.
+    The network, mel and audio settings are those of `init`; where that is a TCN autoencoder,
+    overrides may change the `CONVERTIBLE` ones. Data settings are too, where neither the settings
+    file nor an override names any recordings.
 
     Raises:
         ConfigError: When an override would change the network, or the two do not fit each other.
     """
-    fixed = ("audio.", "mel.", "generator.")
-    about_network = [override for override in overrides if _key(override).startswith(fixed)]
+    about_network = [override for override in overrides if _key(override).startswith(NETWORK_KEYS)]
     others = [override for override in overrides if override not in about_network]
     config, theirs = load_config(source, others), settings_of(init)
+    network = _converted(theirs, about_network, init)
     joined = config.model_copy(update={
-        "audio": theirs.audio, "mel": theirs.mel,
-        "generator": _deepened(theirs, about_network, init).generator,
+        "audio": network.audio, "mel": network.mel, "generator": network.generator,
         "data": config.data if config.data.named else _data_of(init, theirs),
         "plugins": tuple(dict.fromkeys((*theirs.plugins, *config.plugins))),
     })
@@ -109,19 +124,16 @@ def _key(override: str) -> str:
     return present_name(override.partition("=")[0].strip())
 
 
-def _deepened(theirs: Config, overrides: Sequence[str], init: Path) -> Config:
-    """Return the settings of `init`, where overrides ask for more temporal blocks with those."""
+def _converted(theirs: Config, overrides: Sequence[str], init: Path) -> Config:
+    """Return the settings of `init`, but for the convertible ones that overrides give."""
+    values = {}
     for override in overrides:
-        generator, key = theirs.generator, _key(override)
-        if key != "generator.blocks" or not isinstance(generator, TcnAutoencoder):
+        key = _key(override)
+        if key not in CONVERTIBLE or not isinstance(theirs.generator, TcnAutoencoder):
             raise ConfigError(
                 f"{override}: --init {init} fixes the network, mel and audio settings")
-        value = parse_value(key, override.partition("=")[2], override)
-        theirs = with_settings(theirs, {key: value})
-        if theirs.generator.blocks < generator.blocks:
-            raise ConfigError(f"{override}: --init {init} has {generator.blocks} blocks; there can "
-                              "be more, not fewer")
-    return theirs
+        values[key] = parse_value(key, override.partition("=")[2], override)
+    return with_settings(theirs, values)
 
 
 def _data_of(init: Path, theirs: Config) -> DataSource:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
 from gan_denoise.config.kinds import Autoencoder, Cnn, ConvAutoencoder, TcnAutoencoder, UNet
@@ -46,25 +47,45 @@ def build_generator(config: Config) -> keras.Model:
     return keras.Model(noisy, estimate, name=settings.name)
 
 
-def copy_into_deeper(shallow: keras.Model, deep: keras.Model) -> None:
-    """Give a TCN autoencoder the weights of one with fewer temporal blocks, whose output it has.
+def convert(source: keras.Model, target: keras.Model) -> None:
+    """Give a TCN autoencoder the weights of one with other blocks, skips, dilations or frames.
 
-    The further blocks come last and add nothing as long as their dense layer is zero, which has a
-    gradient (identity layers as in Net2Net: Chen, Goodfellow & Shlens 2016).
+    Blocks that only the target has come last and change nothing as long as their dense layer is
+    zero, which has a gradient (identity layers as in Net2Net: Chen, Goodfellow & Shlens 2016);
+    those that only the source has, its last, are left out. A convolution of the decoder has two
+    kernels where skips are concatenated, for what comes from below and for the skip, and one where
+    they are added: both become it, or it becomes their mean.
 
     Args:
-        shallow: The network of fewer blocks.
-        deep: One of the same settings otherwise; its variables are assigned.
+        source: The network whose weights are taken.
+        target: One of the same channels, width and kernel; its variables are assigned.
     """
-    theirs, ours = ([layer for layer in model.layers if layer.weights] for model in (shallow, deep))
-    depthwise = [k for k, layer in enumerate(theirs) if isinstance(layer, layers.DepthwiseConv1D)]
-    end = depthwise[-1] + 2  # behind the dense layer of the last block
-    added = len(ours) - len(theirs)
-    for old, new in zip(theirs, ours[:end] + ours[end + added:], strict=True):
-        new.set_weights(old.get_weights())
-    for layer in ours[end:end + added]:
+    theirs, ours = _stages(source), _stages(target)
+    kept = theirs[1][:len(ours[1])]
+    for layer in ours[1][len(kept):]:
         if isinstance(layer, layers.Dense):
             layer.set_weights([0.0 * weights for weights in layer.get_weights()])
+    olds = [*theirs[0], *kept, *theirs[2]]
+    for old, new in zip(olds, [*ours[0], *ours[1][:len(kept)], *ours[2]], strict=True):
+        new.set_weights([_for_skips(weights, tuple(variable.shape)) for weights, variable in
+                         zip(old.get_weights(), new.weights, strict=True)])
+
+
+def _stages(network: keras.Model) -> tuple[list[keras.Layer], list[keras.Layer], list[keras.Layer]]:
+    """Return the layers with weights before, in and behind a TCN autoencoder's blocks."""
+    weighted = [layer for layer in network.layers if layer.weights]
+    depthwise = [k for k, layer in enumerate(weighted) if isinstance(layer, layers.DepthwiseConv1D)]
+    first, end = depthwise[0] - 1, depthwise[-1] + 2  # a norm before it, a dense layer behind it
+    return weighted[:first], weighted[first:end], weighted[end:]
+
+
+def _for_skips(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a kernel `[T, F, in, out]` for skips that are concatenated, or added."""
+    if weights.shape == shape:
+        return weights
+    if weights.shape[2] < shape[2]:
+        return np.concatenate([weights, weights], axis=2)
+    return (weights[:, :, :shape[2]] + weights[:, :, shape[2]:]) / 2.0
 
 
 def time_stride(config: Config) -> int:

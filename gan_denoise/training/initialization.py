@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import h5py
@@ -12,10 +12,10 @@ import numpy as np
 
 from gan_denoise.config.artifacts import BEST, DISCRIMINATOR_WEIGHTS, GENERATOR_WEIGHTS
 from gan_denoise.config.kinds import TcnAutoencoder
-from gan_denoise.config.saved import settings_of
+from gan_denoise.config.saved import CONVERTIBLE, network_differences, settings_of
 from gan_denoise.config.schema import Config
 from gan_denoise.core.checksums import DamagedError, check_sums
-from gan_denoise.models.generators import build_generator, copy_into_deeper
+from gan_denoise.models.generators import build_generator, convert
 from gan_denoise.training.checkpoints import CheckpointError, read_variables
 from gan_denoise.training.trainer import Trainer
 
@@ -32,7 +32,7 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
     Raises:
         CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
-    load_generator(trainer.generator, trainer.config, source)
+    load_generator(trainer.generator, trainer.config, source, CONVERTIBLE)
     trainer.ema.set_weights(trainer.generator.get_weights())
     theirs = settings_of(source).discriminator
     if trainer.discriminator is None or theirs.network != trainer.config.discriminator.network:
@@ -48,25 +48,27 @@ def load_weights(trainer: Trainer, source: Path) -> bool:
     return True
 
 
-def load_generator(generator: keras.Model, config: Config, source: Path) -> None:
+def load_generator(
+    generator: keras.Model, config: Config, source: Path, may_differ: Set[str] = frozenset()
+) -> None:
     """Give a generator the weights of a run's best state or of a model folder.
 
     Args:
         generator: The network.
-        config: Settings that it was built from. Their `generator.blocks` may be larger than the
-            source's: the further blocks change nothing as they start.
+        config: Settings that it was built from.
         source: The run or the folder.
+        may_differ: In which of the settings `CONVERTIBLE` the source may have other values. It
+            may always have fewer temporal blocks: the further ones change nothing as they start.
 
     Raises:
         CheckpointError: When there are no weights, those of another network, or a damaged file.
     """
     theirs = settings_of(source)
-    if _fewer_blocks(theirs, config):
-        blocks = {"blocks": theirs.generator.blocks}
-        fewer = config.model_copy(update={"generator": config.generator.model_copy(update=blocks)})
-        shallow = build_generator(fewer)
-        load_generator(shallow, fewer, source)
-        copy_into_deeper(shallow, generator)
+    different = network_differences(theirs, config)
+    if different and _convertible(theirs, config, different, may_differ):
+        original = build_generator(theirs)
+        load_generator(original, theirs, source)
+        convert(original, generator)
         return
     for section in ("audio", "mel", "generator"):
         if getattr(theirs, section) != getattr(config, section):
@@ -84,10 +86,14 @@ def load_generator(generator: keras.Model, config: Config, source: Path) -> None
         )
 
 
-def _fewer_blocks(theirs: Config, ours: Config) -> bool:
+def _convertible(
+    theirs: Config, ours: Config, different: Set[str], may_differ: Set[str]
+) -> bool:
     both = theirs.generator, ours.generator
-    return (all(isinstance(generator, TcnAutoencoder) for generator in both)
-            and both[0].blocks < both[1].blocks)
+    if not all(isinstance(generator, TcnAutoencoder) for generator in both):
+        return False
+    more = {"generator.blocks"} if both[0].blocks < both[1].blocks else set()
+    return different <= may_differ | more
 
 
 def _load(network: keras.Model, path: Path) -> None:

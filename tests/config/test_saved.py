@@ -41,18 +41,24 @@ def test_fine_tuning_keeps_the_network_and_where_unnamed_the_recordings(tmp_path
         finetune_config("debug", [" generator.width = 3"], tmp_path / "run")
 
 
-def test_fine_tuning_may_add_blocks_and_take_none_away(tmp_path):
+def test_fine_tuning_may_change_what_weights_can_be_converted_for(tmp_path):
     theirs = tiny_config(generator={"name": "tcn_autoencoder", "channels": [4, 6], "blocks": 4})
     write_run(tmp_path / "run", theirs)
-    config = finetune_config("debug", ["generator.blocks=7"], tmp_path / "run")
-    assert config.generator == theirs.generator.model_copy(update={"blocks": 7})
-    with pytest.raises(ConfigError, match="has 4 blocks; there can be more, not fewer"):
-        finetune_config("debug", ["generator.blocks=3"], tmp_path / "run")
-    with pytest.raises(ConfigError, match="blocks"):
-        finetune_config("debug", ["generator.blocks=many"], tmp_path / "run")
+    config = finetune_config("debug", ["generator.blocks=3", "generator.dilations=[1,3]",
+                                       "generator.skips=add", "mel.hop_length=32"],
+                             tmp_path / "run")
+    assert config.generator == theirs.generator.model_copy(
+        update={"blocks": 3, "dilations": (1, 3), "skips": "add"})
+    assert config.mel == theirs.mel.model_copy(update={"hop_length": 32})
+    for wrong, reason in [("generator.blocks=many", "blocks"), ("generator.skips=none", "skips"),
+                          ("mel.hop_length=4096", "no inverse"),
+                          ("mel.n_mels=20", "fixes the network"),
+                          ("generator.width=7", "fixes the network")]:
+        with pytest.raises(ConfigError, match=reason):
+            finetune_config("debug", [wrong], tmp_path / "run")
     write_run(tmp_path / "unet", tiny_config(generator={"name": "unet", "channels": [4, 6]}))
-    with pytest.raises(ConfigError, match=r"generator\.blocks=7: --init .* fixes the network"):
-        finetune_config("debug", ["generator.blocks=7"], tmp_path / "unet")
+    with pytest.raises(ConfigError, match=r"mel\.hop_length=32: --init .* fixes the network"):
+        finetune_config("debug", ["mel.hop_length=32"], tmp_path / "unet")
 
 
 def test_fine_tuning_takes_the_features_that_are_named_and_refuses_what_does_not_fit(tmp_path):

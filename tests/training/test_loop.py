@@ -20,7 +20,7 @@ from conftest import RATE, kill, logged, shake, stillborn, tiny_config, tiny_mat
 from gan_denoise import metrics
 from gan_denoise.config import ConfigError, dump_config
 from gan_denoise.config.artifacts import BEST, LATEST, SETTINGS
-from gan_denoise.config.saved import finetune_config, settings_of
+from gan_denoise.config.saved import CONVERTIBLE, finetune_config, settings_of
 from gan_denoise.config.schema import Config, DataConfig
 from gan_denoise.core.errors import GanDenoiseError
 from gan_denoise.core.file_locks import LOCK
@@ -138,13 +138,16 @@ def test_a_fine_tuned_run_brings_its_discriminator(tmp_path):
         np.testing.assert_array_equal(ours, best)
 
 
+TCN = {"name": "tcn_autoencoder", "channels": [4, 6], "blocks": 2, "batch_norm": True}
+NOISY = np.random.default_rng(0).random((2, 21, 80), np.float32)
+
+
 def test_more_blocks_start_as_identities_that_learn(tmp_path):
-    network = {"name": "tcn_autoencoder", "channels": [4, 6], "blocks": 2, "batch_norm": True}
-    theirs = tiny_run(tmp_path / "run", tiny_config(generator=network), "pretrain")
+    theirs = tiny_run(tmp_path / "run", tiny_config(generator=TCN), "pretrain")
     config = finetune_config("debug", ["generator.blocks=7"], tmp_path / "run")
     deep = build_generator(config)
     load_generator(deep, config, tmp_path / "run")
-    noisy = np.random.default_rng(0).random((2, 21, config.mel.bands), np.float32)
+    noisy = NOISY[..., :config.mel.bands]
     np.testing.assert_array_equal(deep(noisy, training=False), theirs.ema(noisy, training=False))
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(deep(noisy, training=True)))
@@ -153,6 +156,50 @@ def test_more_blocks_start_as_identities_that_learn(tmp_path):
                 zip(gradients, deep.trainable_variables, strict=True)
                 if variable.ndim == 2 and not np.any(variable)]
     assert learning == [True] * 5  # the dense layer of each block that was added
+
+
+@pytest.mark.parametrize("other", [{"skips": "concatenate"}, {"blocks": 1}, {"level_frames": 51}])
+def test_a_network_starts_from_another_where_both_can_do_the_same(tmp_path, other):
+    """Added skips as concatenated ones and back; fewer blocks where the last one does nothing."""
+    theirs = tiny_config(generator=TCN | {"skips": "add"})
+    network = build_generator(theirs)
+    shake(network)
+    last = [layer for layer in network.layers if layer.name.startswith("dense")][2]
+    last.set_weights([0.0 * weights for weights in last.get_weights()])
+    write_weights(network, theirs, tmp_path / "theirs")
+    noisy = NOISY[..., :theirs.mel.bands]
+
+    config = tiny_config(generator=TCN | {"skips": "add"} | other)
+    converted = build_generator(config)
+    load_generator(converted, config, tmp_path / "theirs", CONVERTIBLE)
+    if "level_frames" in other:  # the weights are the same, the frames they see are not
+        for ours, given in zip(converted.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, given)
+        return
+    expected = network(noisy, training=False)
+    np.testing.assert_allclose(converted(noisy, training=False), expected, atol=1e-5)
+
+    write_weights(converted, config, tmp_path / "converted")
+    back = build_generator(theirs)
+    load_generator(back, theirs, tmp_path / "converted", CONVERTIBLE)
+    np.testing.assert_allclose(back(noisy, training=False), expected, atol=1e-5)
+
+
+def test_a_network_is_converted_only_where_that_is_asked_for(tmp_path):
+    """So that no mean of weights is made of networks that do not share a function."""
+    theirs, config = (tiny_config(generator=TCN | {"blocks": blocks}) for blocks in (2, 1))
+    write_weights(build_generator(theirs), theirs, tmp_path)
+    with pytest.raises(CheckpointError, match="'generator' settings differ"):
+        load_generator(build_generator(config), config, tmp_path)
+    wider = tiny_config(generator=TCN | {"width": 20})
+    with pytest.raises(CheckpointError, match="'generator' settings differ"):
+        load_generator(build_generator(wider), wider, tmp_path, CONVERTIBLE)
+
+
+def write_weights(network, config: Config, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / SETTINGS).write_text(dump_config(config), encoding="utf-8")
+    network.save_weights(folder / "generator.weights.h5")
 
 
 def test_weights_of_another_network_or_none_are_refused(tmp_path, pretrained):
