@@ -126,12 +126,15 @@ def _key(override: str) -> str:
 
 def _converted(theirs: Config, overrides: Sequence[str], init: Path) -> Config:
     """Return the settings of `init`, but for the convertible ones that overrides give."""
+    convertible = CONVERTIBLE if isinstance(theirs.generator, TcnAutoencoder) else frozenset()
     values = {}
     for override in overrides:
         key = _key(override)
-        if key not in CONVERTIBLE or not isinstance(theirs.generator, TcnAutoencoder):
+        if key not in convertible:
+            free = f"only {', '.join(sorted(convertible))} can differ; " if convertible else ""
             raise ConfigError(
-                f"{override}: --init {init} fixes the network, mel and audio settings")
+                f"{override}: --init {init} fixes the network, mel and audio settings",
+                f"{free}leave it out, or train a network of your own with pretrain")
         values[key] = parse_value(key, override.partition("=")[2], override)
     return with_settings(theirs, values)
 
