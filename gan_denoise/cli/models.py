@@ -11,6 +11,7 @@ import typer
 
 from gan_denoise.cli.console import console, print_line, print_text
 from gan_denoise.cli.options import (
+    SHIPPED_MODELS,
     InversionName,
     JsonFile,
     ModelName,
@@ -84,7 +85,9 @@ def _shares(given: Sequence[str]) -> dict[Path, float]:
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(help="Model folder or shipped model.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help=f"Model folder, or a shipped model: {SHIPPED_MODELS}.")
+    ] = None,
 ) -> None:
     """Show a model's card: data, licences, scores, limits."""
     from gan_denoise.config.artifacts import CARD_TEXT

@@ -26,6 +26,9 @@ class UsageError(GanDenoiseError):
     """Options that do not fit each other, a value that cannot be, or packages that are missing."""
 
 
+SHIPPED_MODELS = "calm (default), calm-fast, hush"
+
+
 # ---- Options of several verbs ------------------------------------------------------------------
 Settings = Annotated[
     list[str] | None, typer.Argument(help="Settings: section.key=value.", show_default=False)
@@ -38,7 +41,8 @@ RunDir = Annotated[
 ]
 ModelName = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Model folder or shipped model.", show_default=False),
+    typer.Option("--model", "-m", help=f"Model folder, or a shipped model: {SHIPPED_MODELS}.",
+                 show_default=False),
 ]
 InversionName = Annotated[
     str | None,  # a model's plugins may bring others

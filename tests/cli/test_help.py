@@ -10,6 +10,10 @@ from command_line import gan_denoise, run_main
 
 from gan_denoise.cli.app import app
 from gan_denoise.cli.groups import GROUPS
+from gan_denoise.cli.options import SHIPPED_MODELS
+from gan_denoise.config import checkpoint_folder
+from gan_denoise.config.artifacts import NETWORK
+from gan_denoise.inference import DEFAULT_MODEL
 
 NARROW = {"COLUMNS": "80", "TERMINAL_WIDTH": "80"}
 VERBS = typer.main.get_command(app).commands
@@ -53,6 +57,13 @@ def test_an_option_of_several_verbs_has_one_short_name(long, short):
              if {long, short} & set(option.opts)}
     assert len(verbs) >= 3
     assert [verb for verb, option in verbs.items() if not {long, short} <= set(option.opts)] == []
+
+
+def test_the_help_names_the_shipped_models():
+    shipped = sorted(path.parent.name for path in checkpoint_folder().glob(f"*/{NETWORK}"))
+    assert SHIPPED_MODELS.replace(f"{DEFAULT_MODEL} (default)", DEFAULT_MODEL) == ", ".join(shipped)
+    options = {option.name: option.help for option in VERBS["denoise"].params}
+    assert SHIPPED_MODELS in options["model"]
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

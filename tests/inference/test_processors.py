@@ -32,7 +32,7 @@ np.save(sys.argv[3], Enhancer.load(sys.argv[1], threads=1).enhance(recording, 16
 
 @pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is not installed")
 @pytest.mark.parametrize("processor", ["Nehalem", "Haswell"])  # SSE4.2 alone; AVX2 and FMA
-@pytest.mark.parametrize("model", ["calm", "hush"])
+@pytest.mark.parametrize("model", ["calm", "calm-fast", "hush"])
 def test_other_instruction_sets_change_less_than_half_a_16_bit_step(
         tmp_path, monkeypatch, processor, model):
     recording, rate = soundfile.read(RECORDING, dtype="float32")

@@ -374,7 +374,7 @@ def test_strength_and_limit_hold_above_the_band_too(enhancer):
         assert floor <= kept - full <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["calm", "hush"])
+@pytest.mark.parametrize("name", ["calm", "calm-fast", "hush"])
 def test_noise_goes_up_to_the_last_sample_wherever_a_recording_ends(name):
     """A network that halves the frames has seen recordings end at one place of its grid alone."""
     noisy, rate = soundfile.read(noisy_speech(), dtype="float32")
